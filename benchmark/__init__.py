@@ -1,0 +1,1 @@
+"""A benchmark of dataset distillation: one harness, six systems, every number with its cost."""

@@ -1,0 +1,137 @@
+"""Loops that survive being killed, with the same numbers as if they had not been."""
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmark.files import atomic
+
+_HISTORY = 200  # points kept of a loop's logged values
+
+
+class NonFiniteError(RuntimeError):
+    """A logged value stopped being a number."""
+
+
+class CheckpointedLoop:
+    """The harness's `spec.Loop`: one checkpoint file per named loop below `folder`.
+
+    With `folder=None` nothing is saved. Checkpoints hold tensors and plain values only and are read
+    with `weights_only=True`.
+    """
+
+    def __init__(
+        self, folder: Path | None, *, description: str, save_every_seconds: float = 60.0
+    ) -> None:
+        self.folder = folder
+        self.description = description
+        self.save_every_seconds = save_every_seconds
+        self.history: dict[str, list[dict[str, float]]] = {}
+        self._pending: list[tuple[int, dict[str, Tensor | float]]] = []
+        self._name, self._total = "", 0
+        self._seconds_before = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds spent so far, those of earlier processes included."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def steps(self, name: str, total: int, **state: Any) -> Iterator[int]:
+        """See `spec.Loop.steps`."""
+        self._name, self._total = name, total
+        start = self._restore(name, state)
+        saved_at = time.monotonic()
+        with tqdm(
+            total=total,
+            initial=start,
+            desc=f"{self.description}: {name}",
+            disable=None,
+            leave=False,
+            dynamic_ncols=True,
+        ) as bar:
+            for step in range(start, total):
+                yield step
+                bar.update()
+                if time.monotonic() - saved_at > self.save_every_seconds:
+                    self._save(name, step + 1, state)
+                    saved_at = time.monotonic()
+        if start < total:
+            self._save(name, total, state)
+
+    def log(self, step: int, **values: Tensor | float) -> None:
+        """See `spec.Loop.log`."""
+        self._pending.append((step, {name: _detached(value) for name, value in values.items()}))
+        if len(self._pending) >= 50:
+            self._flush()
+
+    def _flush(self) -> None:
+        stride = max(1, self._total // _HISTORY)
+        history = self.history.setdefault(self._name, [])
+        for step, values in self._pending:
+            scalars = {name: float(value) for name, value in values.items()}
+            for name, value in scalars.items():
+                if not math.isfinite(value):
+                    self._pending.clear()
+                    raise NonFiniteError(
+                        f"{self.description}: {name} is {value} at step {step} of {self._name}"
+                    )
+            if step % stride == 0 or step == self._total - 1:
+                history.append({"step": step, **scalars})
+        self._pending.clear()
+
+    def _file(self, name: str) -> Path | None:
+        return self.folder / f"{name.replace(' ', '-')}.pt" if self.folder else None
+
+    def _save(self, name: str, step: int, state: dict[str, Any]) -> None:
+        self._flush()
+        file = self._file(name)
+        if file is None:
+            return
+        content = {
+            "step": step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "state": {part: _state_of(value) for part, value in state.items()},
+        }
+        with atomic(file) as temporary:
+            torch.save(content, temporary)
+
+    def _restore(self, name: str, state: dict[str, Any]) -> int:
+        file = self._file(name)
+        if file is None or not file.exists():
+            return 0
+        content = torch.load(file, weights_only=True, map_location="cpu")
+        for part, value in state.items():
+            _load_into(value, content["state"][part])
+        self.history = content["history"]
+        self._seconds_before = max(self._seconds_before, content["seconds"])
+        return int(content["step"])
+
+
+def _detached(value: Tensor | float) -> Tensor | float:
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def _state_of(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    return value.state_dict()
+
+
+def _load_into(value: Any, saved: Any) -> None:
+    if isinstance(value, Tensor):
+        with torch.no_grad():
+            value.copy_(saved)
+    elif isinstance(value, torch.Generator):
+        value.set_state(saved)
+    else:
+        value.load_state_dict(saved)

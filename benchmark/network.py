@@ -1,0 +1,53 @@
+"""A backbone with its normalisation and its head: what every method and student trains."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Precision = Literal["fp32", "bf16"]
+
+
+class Network(nn.Module):
+    """A backbone that normalises its own input, with a linear head.
+
+    The backbone runs in `precision`, its input in `memory_format`; features come out as float32 (or
+    in the parameters' own type, when that is wider), so losses and solves never see bf16.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_features: int,
+        num_outputs: int,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        precision: Precision = "fp32",
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(num_features, num_outputs)
+        self.num_features = num_features
+        self.precision = precision
+        self.memory_format = memory_format
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p"]:
+        """Return the backbone's features of images in [0, 1]."""
+        x = ((images - self.mean) / self.std).contiguous(memory_format=self.memory_format)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            features: Tensor = self.backbone(x)
+        return features.to(self.head.weight.dtype)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """Return the head's output for images in [0, 1]."""
+        outputs: Tensor = self.head(self.features(images))
+        return outputs

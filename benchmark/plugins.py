@@ -1,0 +1,56 @@
+"""A plug-in is a file: ``methods/krr_st.py`` is `krr-st`, and exports one public name.
+
+Kinds are the folders `methods`, `models`, `datasets`, `suites` and `tables` of this package (files
+whose name begins with ``_`` are shared code, not plug-ins). Other packages add plug-ins through entry
+points of the group ``benchmark.<kind>``.
+"""
+
+import difflib
+import importlib
+import pkgutil
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from benchmark.spec import UsageError
+
+Kind = Literal["methods", "models", "datasets", "suites", "tables"]
+
+
+def names(kind: Kind) -> list[str]:
+    """Return the names of all plug-ins of a kind, in alphabetical order."""
+    return sorted({*_own(kind), *_foreign(kind)})
+
+
+def load(kind: Kind, name: str) -> Any:
+    """Return the one public object of a plug-in.
+
+    Raises:
+        UsageError: there is none; the message suggests the nearest name and lists the rest.
+    """
+    if name in _own(kind):
+        module = importlib.import_module(_own(kind)[name])
+        (public,) = module.__all__
+        return getattr(module, public)
+    if name in _foreign(kind):
+        return _foreign(kind)[name].load()
+    raise unknown(kind.removesuffix("s"), name, names(kind))
+
+
+def unknown(noun: str, name: str, known: list[str]) -> UsageError:
+    """Return the error for a name that is none of `known`."""
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return UsageError(f"unknown {noun} {name!r}: {hint}known: {', '.join(known)}")
+
+
+def _own(kind: Kind) -> dict[str, str]:
+    package = importlib.import_module(f"benchmark.{kind}")
+    return {
+        module.name.replace("_", "-"): f"{package.__name__}.{module.name}"
+        for module in pkgutil.iter_modules(package.__path__)
+        if not module.name.startswith("_")
+    }
+
+
+def _foreign(kind: Kind) -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=f"benchmark.{kind}")}

@@ -1,0 +1,225 @@
+"""The nouns of the benchmark, the protocols of its plug-ins, and the one axis legend.
+
+Axes, for the whole repository::
+
+    n  real images           m  distilled images      v  views of a distilled image
+    c h w  one image         d  representation        p  features of a backbone
+    b  batch                 k  classes               s  support points of a ridge regression
+
+``N`` is never an axis: it is the storage budget.
+
+Pixels are in [0, 1] (or uint8, where said) everywhere. Only a `Network` normalises them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from benchmark.network import Network
+
+Supervision = Literal["none", "labels"]
+Objective = Literal["mse", "cross-entropy"]
+
+
+class UsageError(Exception):
+    """A mistake of the user's, told in one line: what, where, and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageShape:
+    """Channels, height and width of one image."""
+
+    c: int
+    h: int
+    w: int
+
+    @property
+    def numel(self) -> int:
+        """Numbers in one image."""
+        return self.c * self.h * self.w
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A storage budget of `N`: no more numbers than N images and N representations would take."""
+
+    N: int
+
+    def num_floats(self, shape: ImageShape, d: int) -> int:
+        """Return N (c h w + d), the most numbers that a distilled set may store."""
+        return self.N * (shape.numel + d)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImages:
+    """One split of a dataset; `fingerprint` is a hash of its pixels and labels."""
+
+    images: UInt8[Tensor, "n c h w"]
+    labels: Int64[Tensor, " n"]
+    fingerprint: str
+
+    @property
+    def shape(self) -> ImageShape:
+        """Shape of one image."""
+        return ImageShape(*self.images.shape[1:])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetInfo:
+    """What a dataset is, where it comes from, and on which terms.
+
+    `mean` and `std` are per-channel statistics of the training pixels in [0, 1].
+    """
+
+    title: str
+    num_classes: int
+    num_train: int
+    num_test: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    url: str
+    licence: str
+    citation: str
+
+
+class Records(Protocol):
+    """One split before it is cached: what it is made of, and how to decode it."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Every file that the split is read from: the cache key covers their sizes and times."""
+
+    def __len__(self) -> int: ...
+
+    def decode(self, size: int) -> tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, " n"]]:
+        """Return all images, resized to `size` x `size`, and their labels."""
+
+
+class Dataset(Protocol):
+    """A plug-in of kind `datasets`: one file, one class."""
+
+    info: ClassVar[DatasetInfo]
+
+    def open(
+        self, split: Literal["train", "test"], *, root: Path | None, download: bool
+    ) -> Records:
+        """Find one official split below `root`.
+
+        Raises:
+            UsageError: it is not there; the message names both ways to get it.
+        """
+
+
+class NewNetwork(Protocol):
+    """Makes a fresh network of any model plug-in (or timm model), initialised from `generator`."""
+
+    def __call__(
+        self, model: str, num_outputs: int, generator: torch.Generator, **settings: Any
+    ) -> Network:
+        """Return a network of `model` with `settings` and a head of `num_outputs`."""
+
+
+class Represent(Protocol):
+    """The teacher's view of the world."""
+
+    def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """Return the teacher's representations of images in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """All that a method may see: no test split, no downstream data, no evaluator.
+
+    Attributes:
+        images: the source images, on the device.
+        representations: the teacher's representations of every source image under a predefined view
+            (`benchmark.views`), computed once and cached.
+        teacher: the teacher itself, for images that are not among those.
+        labels: only for a method that declares `supervision = "labels"`, otherwise None.
+        num_classes: likewise.
+        mean, std: per-channel statistics of the source pixels.
+        budget: what may be stored.
+        new_network: makes inner models.
+    """
+
+    images: UInt8[Tensor, "n c h w"]
+    representations: Callable[[str], Float[Tensor, "n d"]]
+    teacher: Represent
+    labels: Int64[Tensor, " n"] | None
+    num_classes: int | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    budget: Budget
+    new_network: NewNetwork
+
+    @property
+    def shape(self) -> ImageShape:
+        """Shape of one source image."""
+        return ImageShape(*self.images.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the source images live."""
+        return self.images.device
+
+    @property
+    def num_floats(self) -> int:
+        """The most numbers that the method may store."""
+        return self.budget.num_floats(self.shape, self.representations("identity").shape[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSet:
+    """What a student is pretrained on, decoded from what was stored.
+
+    Attributes:
+        images: m images, uint8 or float in [0, 1] (a method may leave that range).
+        views: names of the predefined views that a student sees of each image.
+        targets: representations [v m d] for `mse`, class probabilities [v m k] for `cross-entropy`.
+        objective: decides the student's loss and recipe.
+    """
+
+    images: UInt8[Tensor, "m c h w"] | Float[Tensor, "m c h w"]
+    views: tuple[str, ...]
+    targets: Float[Tensor, "v m d"]
+    objective: Objective
+
+
+class Loop(Protocol):
+    """A long loop that survives being killed: see `benchmark.loop`."""
+
+    def steps(self, name: str, total: int, **state: Any) -> Iterator[int]:
+        """Yield the step numbers that remain of the `total` steps of the loop called `name`.
+
+        Saves `state` from time to time and at the end. When the same loop is entered in a later
+        process, it first restores `state` and goes on; when it had finished, it yields nothing. A
+        part of `state` is a tensor, a generator, or has `state_dict` and `load_state_dict`.
+        """
+
+    def log(self, step: int, **values: Tensor | float) -> None:
+        """Record scalars of a step. A value that is not finite stops the run with its name."""
+
+
+class Method(Protocol):
+    """A plug-in of kind `methods`: a frozen dataclass of hyper-parameters, published defaults.
+
+    Attributes:
+        supervision: whether it may see labels.
+        bounded: whether the budget binds it (controls such as `full` are not bound).
+    """
+
+    supervision: ClassVar[Supervision]
+    bounded: ClassVar[bool]
+
+    def distill(
+        self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
+    ) -> dict[str, Tensor]:
+        """Return the tensors to be stored: all that `decode` will get."""
+
+    def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet | None:
+        """Return the student's training set, or None if the student stays as initialised."""

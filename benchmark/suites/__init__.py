@@ -1,0 +1,1 @@
+"""Suites: named grids of experiments, as data."""

@@ -1,0 +1,1 @@
+"""Tables: one file each; they read rows and never train."""

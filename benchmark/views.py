@@ -1,0 +1,38 @@
+"""Predefined augmentations: the fixed list that replaces random augmentation.
+
+Random augmentation inside a bilevel problem biases its gradients, so the ICLR 2025 method augments by
+a fixed list; the paper uses the rotations by 90, 180 and 270 degrees. A view is known by its name, so
+that the teacher's representations of it can be computed once and kept.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda x: x,
+    "rot90": lambda x: torch.rot90(x, 1, (2, 3)),
+    "rot180": lambda x: torch.rot90(x, 2, (2, 3)),
+    "rot270": lambda x: torch.rot90(x, 3, (2, 3)),
+    "flip": lambda x: x.flip(3),
+}
+
+
+def apply(view: str, images: Shaped[Tensor, "b c h w"]) -> Shaped[Tensor, "b c h w"]:
+    """Return `images` under one named view (counter-clockwise rotations of square images).
+
+    Raises:
+        KeyError: no view has that name.
+    """
+    return VIEWS[view](images)
+
+
+def apply_all(
+    views: Sequence[str], images: Shaped[Tensor, "b c h w"]
+) -> Shaped[Tensor, "vb c h w"]:
+    """Return every view of every image, one view after the other."""
+    if tuple(views) == ("identity",):
+        return images
+    return torch.cat([apply(view, images) for view in views])
