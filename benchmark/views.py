@@ -1,8 +1,8 @@
 """Predefined augmentations: the fixed list that replaces random augmentation.
 
-Random augmentation inside a bilevel problem biases its gradients, so the ICLR 2025 method augments by
-a fixed list; the paper uses the rotations by 90, 180 and 270 degrees. A view is known by its name, so
-that the teacher's representations of it can be computed once and kept.
+Random augmentation inside a bilevel problem biases its gradients, so the ICLR 2025 method augments
+by a fixed list; the paper uses the rotations by 90, 180 and 270 degrees. A view is known by its
+name, so that the teacher's representations of it can be computed once and kept.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,0 +1,88 @@
+"""Approximation networks: predict a view's target codes from those of the unaugmented image."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import mse_loss, relu
+
+from benchmark.spec import Loop
+
+_BATCH = 1024
+
+
+def num_floats(num_networks: int, q: int, hidden: int) -> int:
+    """Return the numbers in all networks: q -> hidden -> q with biases, one for each view."""
+    return num_networks * (2 * q * hidden + hidden + q)
+
+
+def predict_shift(
+    weights: Mapping[str, Tensor], codes: Float[Tensor, "m q"]
+) -> Float[Tensor, "a m q"]:
+    """Return each network's prediction of how the codes shift under its view.
+
+    All networks run as one batched product: their weights are stacked, [a q hidden] and [a hidden
+    q].
+    """
+    stacked = codes.expand(len(weights["approximation_weight_1"]), *codes.shape)
+    hidden = relu(
+        torch.baddbmm(
+            weights["approximation_bias_1"].unsqueeze(1),
+            stacked,
+            weights["approximation_weight_1"],
+        )
+    )
+    return torch.baddbmm(
+        weights["approximation_bias_2"].unsqueeze(1), hidden, weights["approximation_weight_2"]
+    )
+
+
+def fit_shifts(
+    codes: Float[Tensor, "v m q"],
+    *,
+    hidden: int,
+    steps: int,
+    lr: float,
+    generator: torch.Generator,
+    checkpoint: Loop,
+) -> dict[str, Tensor]:
+    """Fit one small network per augmented view to `codes[view] - codes[identity]`.
+
+    The networks see codes and shifts scaled to unit size and start as predictors of the mean shift;
+    they are trained together on mean squared error (Adam, batches of at most 1 024 images, linear
+    decay). The scales are folded into the weights afterwards, so they cost no storage. What is
+    logged is the error relative to predicting no shift at all.
+    """
+    size, shift_size = codes[0].std(), (codes[1:] - codes[0]).square().mean().sqrt()
+    inputs, shifts = codes[0] / size, (codes[1:] - codes[0]) / shift_size
+    a, m, q = shifts.shape
+
+    def uniform(*shape: int) -> Tensor:
+        noise = torch.rand(shape, generator=generator, device=codes.device, dtype=codes.dtype)
+        return (2 * noise - 1) * shape[1] ** -0.5
+
+    weights = {
+        "approximation_weight_1": uniform(a, q, hidden),
+        "approximation_bias_1": codes.new_zeros(a, hidden),
+        "approximation_weight_2": uniform(a, hidden, q),
+        "approximation_bias_2": shifts.mean(1),
+    }
+    optimizer = torch.optim.Adam([weight.requires_grad_() for weight in weights.values()], lr=lr)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1e-3, total_iters=max(1, steps))
+    state = {**weights, "optimizer": optimizer, "schedule": schedule, "generator": generator}
+    for step in checkpoint.steps("approximation networks", steps, **state):
+        rows: Tensor | slice = slice(None)
+        if m > _BATCH:
+            rows = torch.randint(m, (_BATCH,), generator=generator, device=codes.device)
+        error = mse_loss(predict_shift(weights, inputs[rows]), shifts[:, rows])
+        optimizer.zero_grad(set_to_none=True)
+        error.backward()
+        optimizer.step()
+        schedule.step()
+        checkpoint.log(step, relative_error=error)
+    with torch.no_grad():
+        weights["approximation_weight_1"] /= size
+        weights["approximation_weight_2"] *= shift_size
+        weights["approximation_bias_2"] *= shift_size
+    return {name: weight.detach() for name, weight in weights.items()}

@@ -1,0 +1,143 @@
+"""What is optimised: distilled pairs as plain tensors, or as coefficients over small bases."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from benchmark.spec import ImageShape, TrainingSet
+
+
+class Distilled(Protocol):
+    """m distilled images and, for each of v views, their m target representations.
+
+    Targets are kept as codes: the numbers from which `targets` makes representations.
+    """
+
+    codes: Float[Tensor, "v m q"]
+
+    def parameters(self) -> list[Tensor]:
+        """Return the tensors that the outer loop optimises."""
+
+    def images(self, index: Int64[Tensor, " b"] | None = None) -> Float[Tensor, "b c h w"]:
+        """Return some distilled images, or all."""
+
+    def targets(self, codes: Float[Tensor, "... q"]) -> Float[Tensor, "... d"]:
+        """Return the representations that codes stand for."""
+
+    def rescale(self, scale: Float[Tensor, "c 1 1"], shift: Float[Tensor, "c 1 1"]) -> None:
+        """Turn every pixel x into `scale` x + `shift`, once and for all."""
+
+    def stored(self) -> dict[str, Tensor]:
+        """Return the tensors to store, the codes of all views excepted."""
+
+
+@dataclass
+class Pairs:
+    """Distilled images and representations as they are (KRR-ST)."""
+
+    pixels: Float[Tensor, "m c h w"]
+    codes: Float[Tensor, "v m d"]
+
+    def parameters(self) -> list[Tensor]:
+        """See `Distilled.parameters`."""
+        return [self.pixels, self.codes]
+
+    def images(self, index: Int64[Tensor, " b"] | None = None) -> Float[Tensor, "b c h w"]:
+        """See `Distilled.images`."""
+        return self.pixels if index is None else self.pixels[index]
+
+    def targets(self, codes: Float[Tensor, "... q"]) -> Float[Tensor, "... d"]:
+        """See `Distilled.targets`."""
+        return codes
+
+    def stored(self) -> dict[str, Tensor]:
+        """See `Distilled.stored`."""
+        return {"images": self.pixels}
+
+    def rescale(self, scale: Float[Tensor, "c 1 1"], shift: Float[Tensor, "c 1 1"]) -> None:
+        """See `Distilled.rescale`."""
+        self.pixels = self.pixels * scale + shift
+
+
+@dataclass
+class Bases:
+    """Coefficients over image bases at reduced resolution and over representation bases.
+
+    ``X = upsample(C_x B_x + mean_x)`` (bilinear) and ``Y = C_y B_y + mean_y``: `image_bases` is
+    B_x, `image_coefficients` C_x, `target_bases` B_y and `codes` C_y, for each view. The means stay
+    as they are; everything else is optimised.
+    """
+
+    shape: ImageShape
+    image_bases: Float[Tensor, "u c2 h2 w2"]
+    image_mean: Float[Tensor, "c2 h2 w2"]
+    image_coefficients: Float[Tensor, "m u"]
+    target_bases: Float[Tensor, "q d"]
+    target_mean: Float[Tensor, " d"]
+    codes: Float[Tensor, "v m q"]
+
+    def parameters(self) -> list[Tensor]:
+        """See `Distilled.parameters`."""
+        return [self.image_bases, self.image_coefficients, self.target_bases, self.codes]
+
+    def images(self, index: Int64[Tensor, " b"] | None = None) -> Float[Tensor, "b c h w"]:
+        """See `Distilled.images`."""
+        chosen = self.image_coefficients if index is None else self.image_coefficients[index]
+        small = torch.addmm(self.image_mean.flatten(), chosen, self.image_bases.flatten(1))
+        return interpolate(
+            small.unflatten(1, self.image_mean.shape),
+            size=(self.shape.h, self.shape.w),
+            mode="bilinear",
+            align_corners=False,
+        )
+
+    def targets(self, codes: Float[Tensor, "... q"]) -> Float[Tensor, "... d"]:
+        """See `Distilled.targets`."""
+        return codes @ self.target_bases + self.target_mean
+
+    def stored(self) -> dict[str, Tensor]:
+        """See `Distilled.stored`."""
+        return {
+            "image_bases": self.image_bases,
+            "image_mean": self.image_mean,
+            "image_coefficients": self.image_coefficients,
+            "target_bases": self.target_bases,
+            "target_mean": self.target_mean,
+        }
+
+    def rescale(self, scale: Float[Tensor, "c 1 1"], shift: Float[Tensor, "c 1 1"]) -> None:
+        """See `Distilled.rescale`; upsampling commutes with it."""
+        self.image_bases = self.image_bases * scale
+        self.image_mean = self.image_mean * scale + shift
+
+
+def restore(
+    stored: Mapping[str, Tensor], codes: Float[Tensor, "v m q"], shape: ImageShape
+) -> Distilled:
+    """Return the distilled pairs whose `stored()` tensors, and codes, are given."""
+    if "image_bases" not in stored:
+        return Pairs(stored["images"], codes)
+    return Bases(
+        shape=shape,
+        image_bases=stored["image_bases"],
+        image_mean=stored["image_mean"],
+        image_coefficients=stored["image_coefficients"],
+        target_bases=stored["target_bases"],
+        target_mean=stored["target_mean"],
+        codes=codes,
+    )
+
+
+def decode_pairs(stored: Mapping[str, Tensor]) -> TrainingSet:
+    """Return stored `images` and their `targets` [m d] as they are."""
+    return TrainingSet(
+        images=stored["images"],
+        views=("identity",),
+        targets=stored["targets"].unsqueeze(0),
+        objective="mse",
+    )

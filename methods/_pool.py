@@ -1,0 +1,88 @@
+"""A pool of inner models with ages."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from benchmark.network import Network
+
+
+class InnerModel:
+    """A network, its optimizer and its age in inner steps, which live and die together."""
+
+    def __init__(
+        self, network: Network, *, lr: float, momentum: float, weight_decay: float
+    ) -> None:
+        self.network = network.eval()
+        self.optimizer = torch.optim.SGD(
+            network.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay
+        )
+        self.age = 0
+
+    def step(self, images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b d"]) -> None:
+        """Take one inner step of regression (mean squared error) and grow older."""
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        mse_loss(self.network(images), targets).backward()
+        self.optimizer.step()
+        self.network.eval()
+        self.age += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a checkpoint must hold."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "age": self.age,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the model that `state` was taken from."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.age = state["age"]
+
+
+class Pool:
+    """Inner models of different ages; one that reaches `max_age` is replaced by a newborn.
+
+    With `restart=False` a slot keeps the age of the model it lost, so that it is replaced again at
+    every later visit and never trains: what the released KRR-ST code does.
+    """
+
+    def __init__(
+        self, size: int, new_model: Callable[[], InnerModel], *, max_age: int, restart: bool = True
+    ) -> None:
+        self.max_age = max_age
+        self.restart = restart
+        self._new_model = new_model
+        self.models = [new_model() for _ in range(size)]
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def __getitem__(self, index: int) -> InnerModel:
+        return self.models[index]
+
+    def renew_if_old(self, index: int) -> bool:
+        """Replace a model that has reached `max_age`; say whether it was."""
+        age = self.models[index].age
+        if age < self.max_age:
+            return False
+        self.models[index] = self._new_model()
+        if not self.restart:
+            self.models[index].age = age
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a checkpoint must hold."""
+        return {"models": [model.state_dict() for model in self.models]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the pool that `state` was taken from."""
+        for model, saved in zip(self.models, state["models"], strict=True):
+            model.load_state_dict(saved)

@@ -1,0 +1,31 @@
+"""Kernel ridge regression: the only place where a linear system is solved."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def ridge_predict(
+    support: Float[Tensor, "s p"],
+    targets: Float[Tensor, "s d"],
+    queries: Float[Tensor, "b p"],
+    *,
+    ridge: float = 1e-6,
+) -> Float[Tensor, "b d"]:
+    """Predict at `queries` what ridge regression learns from `support` and `targets`.
+
+    With a bias column, phi~ = [phi, 1], the kernels are K_ss = phi~_s phi~_s^T and
+    K_qs = phi~_q phi~_s^T, and the prediction is ::
+
+        K_qs (K_ss + lambda I)^-1 Y,      lambda = ridge * trace(K_ss)
+
+    (Lee et al. 2024, section 4; their released code). lambda is not divided by the number of
+    support points and passes no gradient. The dual form is used because there are fewer support
+    points than features in every published setting; the matrix is symmetric positive definite, so
+    it is solved by Cholesky, in the type of the features (never bf16: lambda would vanish beside
+    the trace).
+    """
+    kernel = support @ support.T + 1
+    regularised = kernel + torch.diag(ridge * kernel.detach().trace().expand(len(kernel)))
+    weights = torch.cholesky_solve(targets, torch.linalg.cholesky(regularised))
+    return (queries @ support.T + 1) @ weights

@@ -1,0 +1,19 @@
+"""Random real images: where every method starts, and what `random` is."""
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from benchmark.spec import Problem, UsageError
+
+
+def draw_images(problem: Problem, m: int, generator: torch.Generator) -> Int64[Tensor, " m"]:
+    """Return the indices of `m` different source images, drawn without regard to class.
+
+    Raises:
+        UsageError: the source has fewer.
+    """
+    n = len(problem.images)
+    if m > n:
+        raise UsageError(f"{m} images wanted, but the source has only {n}: choose a smaller budget")
+    return torch.randperm(n, generator=generator, device=generator.device)[:m]

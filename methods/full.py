@@ -1,0 +1,32 @@
+"""The control without any distillation: the whole source set with its representations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet
+
+from ._distilled import decode_pairs
+
+__all__ = ["Full"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Full:
+    """Every source image (uint8) and representation, whatever the budget."""
+
+    supervision: ClassVar[Supervision] = "none"
+    bounded: ClassVar[bool] = False
+
+    def distill(
+        self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
+    ) -> dict[str, Tensor]:
+        """Return all images and all representations."""
+        return {"images": problem.images, "targets": problem.representations("identity")}
+
+    def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
+        """Return the pairs as they are."""
+        return decode_pairs(stored)

@@ -1,0 +1,70 @@
+"""KRR-ST: self-supervised dataset distillation by kernel ridge regression.
+
+Lee, Lee, Hwang: *Self-Supervised Dataset Distillation for Transfer Learning*, ICLR 2024
+(arXiv 2310.06511). The baseline of the published tables: 47.00 % linear probe on CIFAR-100 at N =
+100 with a ConvNet (Yu et al. 2025).
+
+Distilled images X_s (`images`) and representations Y_s (`targets`) minimise ::
+
+    mean || phi(X) K(X_s)^-1 Y_s - g(X) ||^2
+
+over real images X, where g is the teacher, phi the features of an inner model drawn from a pool
+(`_pool`) that trains on (X_s, Y_s) meanwhile, and K the ridge-regularised kernel (`_ridge`).
+
+Differences from the released code (db-Lee/selfsup_dd), which a field brings back where one is
+named:
+
+* A model that is replaced starts again at age 0. There its slot keeps the old age, so that after
+  some 10 000 of 160 000 steps the whole pool is untrained for good (`restart=False`).
+* Real batches are not augmented, as in that code's first upload; later it crops and flips them
+  (`augment_real=True`), which costs a teacher pass a step.
+* Distilled images are normalised like real ones. There they start as pixels in [0, 1] and are fed
+  to networks as they are, while real images are normalised (`raw_distilled=True`).
+* Representations of real images are computed once, and the linear system is solved by Cholesky.
+* Above `distilled_batch` pairs, each step draws that many. The released code has one size, N = 1
+  000.
+* The teacher pads its stem by 1, not 2.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet
+
+from ._distilled import Pairs, decode_pairs
+from ._outer_loop import Bilevel, OuterLoop
+from ._subset import draw_images
+
+__all__ = ["KrrSt"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KrrSt(OuterLoop):
+    """Kernel ridge regression on self-supervised targets."""
+
+    supervision: ClassVar[Supervision] = "none"
+    bounded: ClassVar[bool] = True
+
+    outer_steps: int = 160_000  # released train.py
+    outer_lr: float = 1e-4  # README of the released code, CIFAR-100
+
+    def distill(
+        self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
+    ) -> dict[str, Tensor]:
+        """Return N images and N representations."""
+        chosen = draw_images(problem, problem.budget.N, generator)
+        pairs = Pairs(
+            pixels=problem.images[chosen] / 255,
+            codes=problem.representations("identity")[chosen].unsqueeze(0).clone(),
+        )
+        bilevel = Bilevel(self, pairs, ("identity",), problem=problem, generator=generator)
+        bilevel.run(checkpoint)
+        return {**pairs.stored(), "targets": pairs.codes[0]}
+
+    def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
+        """Return the pairs as they are."""
+        return decode_pairs(stored)

@@ -1,0 +1,37 @@
+"""Random real images with the teacher's representations: KRR-ST before its first step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet
+
+from ._distilled import decode_pairs
+from ._subset import draw_images
+
+__all__ = ["Random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random:
+    """N random real images, stored as bytes, and their representations."""
+
+    supervision: ClassVar[Supervision] = "none"
+    bounded: ClassVar[bool] = True
+
+    def distill(
+        self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
+    ) -> dict[str, Tensor]:
+        """Return N images (uint8) and N representations."""
+        chosen = draw_images(problem, problem.budget.N, generator)
+        return {
+            "images": problem.images[chosen],
+            "targets": problem.representations("identity")[chosen],
+        }
+
+    def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
+        """Return the pairs as they are."""
+        return decode_pairs(stored)

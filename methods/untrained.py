@@ -1,0 +1,30 @@
+"""The control without any pretraining: the student as it was initialised."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet
+
+__all__ = ["Untrained"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untrained:
+    """Stores nothing; what its probe reads is the architecture's own worth."""
+
+    supervision: ClassVar[Supervision] = "none"
+    bounded: ClassVar[bool] = False
+
+    def distill(
+        self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
+    ) -> dict[str, Tensor]:
+        """Return no tensors."""
+        return {}
+
+    def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet | None:
+        """Return None: the student stays as initialised."""
+        return None
