@@ -14,7 +14,7 @@ Pixels are in [0, 1] (or uint8, where said) everywhere. Only a `Network` normali
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -87,6 +87,7 @@ class DatasetInfo:
     citation: str
 
 
+@runtime_checkable
 class Records(Protocol):
     """One split before it is cached: what it is made of, and how to decode it."""
 
@@ -100,6 +101,7 @@ class Records(Protocol):
         """Return all images, resized to `size` x `size`, and their labels."""
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """A plug-in of kind `datasets`: one file, one class."""
 
@@ -115,6 +117,7 @@ class Dataset(Protocol):
         """
 
 
+@runtime_checkable
 class NewNetwork(Protocol):
     """Makes a fresh network of any model plug-in (or timm model), initialised from `generator`."""
 
@@ -124,6 +127,7 @@ class NewNetwork(Protocol):
         """Return a network of `model` with `settings` and a head of `num_outputs`."""
 
 
+@runtime_checkable
 class Represent(Protocol):
     """The teacher's view of the world."""
 
@@ -190,6 +194,7 @@ class TrainingSet:
     objective: Objective
 
 
+@runtime_checkable
 class Loop(Protocol):
     """A long loop that survives being killed: see `benchmark.loop`."""
 
@@ -205,6 +210,7 @@ class Loop(Protocol):
         """Record scalars of a step. A value that is not finite stops the run with its name."""
 
 
+@runtime_checkable
 class Method(Protocol):
     """A plug-in of kind `methods`: a frozen dataclass of hyper-parameters, published defaults.
 
