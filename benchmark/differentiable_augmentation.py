@@ -24,9 +24,9 @@ once, apply twice. Otherwise every image of the batch has its own parameters of 
     real, distilled = augment(real), augment(distilled)         # siamese
     images = draw(generator, num=len(images))(images)           # every image for itself
 
-Resampling maps corners to corners (`align_corners=True`), as did the torch (1.2) that the recipe was
-published with. Later code of the family partly follows today's default instead. On square images
-the two agree: both turn and scale about the centre, in units of pixels.
+Resampling maps corners to corners (`align_corners=True`), as did the torch (1.2) that the recipe
+was published with. Later code of the family partly follows today's default instead. On square
+images the two agree: both turn and scale about the centre, in units of pixels.
 """
 
 import math
