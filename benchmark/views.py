@@ -8,7 +8,7 @@ name, so that the teacher's representations of it can be computed once and kept.
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -36,3 +36,17 @@ def apply_all(
     if tuple(views) == ("identity",):
         return images
     return torch.cat([apply(view, images) for view in views])
+
+
+def permutations(views: Sequence[str], h: int, w: int) -> Int64[Tensor, "v hw"]:
+    """Return each view as a permutation of pixels: ``view(x)[i] = x[permutation[i]]``, flattened."""
+    pixels = torch.arange(h * w).view(1, 1, h, w)
+    return torch.stack([apply(view, pixels).flatten() for view in views])
+
+
+def apply_each(
+    permutation: Int64[Tensor, "b hw"], images: Shaped[Tensor, "b c h w"]
+) -> Shaped[Tensor, "b c h w"]:
+    """Return every image under a view of its own, given as a permutation of pixels."""
+    index = permutation.unsqueeze(1).expand(-1, images.shape[1], -1)
+    return images.flatten(2).gather(2, index).view_as(images)

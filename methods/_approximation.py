@@ -1,5 +1,6 @@
 """Approximation networks: predict a view's target codes from those of the unaugmented image."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -60,7 +61,7 @@ def fit_shifts(
 
     def uniform(*shape: int) -> Tensor:
         noise = torch.rand(shape, generator=generator, device=codes.device, dtype=codes.dtype)
-        return (2 * noise - 1) * shape[1] ** -0.5
+        return (2 * noise - 1) / math.sqrt(shape[1])
 
     weights = {
         "approximation_weight_1": uniform(a, q, hidden),

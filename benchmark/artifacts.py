@@ -1,0 +1,52 @@
+"""A distilled set on disk: one safetensors file that says in its header what it is."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from benchmark.files import atomic
+from benchmark.spec import UsageError
+
+FORMAT = 1
+
+
+def write(file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON header, whole or not at all."""
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps({"format": FORMAT, **header}, sort_keys=True)
+    with atomic(file) as temporary:
+        save_file(content, temporary, metadata={"header": text})
+
+
+def read(file: Path, *, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], Any]:
+    """Return the tensors and the header of a file that `write` made.
+
+    Raises:
+        UsageError: it is missing, damaged, or of another format.
+    """
+    if not file.exists():
+        raise UsageError(f"{file}: no such file")
+    try:
+        with safe_open(file, framework="pt", device=str(device)) as stream:
+            metadata = stream.metadata() or {}
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{file}: not a whole safetensors file ({error})") from error
+    try:
+        header = json.loads(metadata["header"])
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"{file}: has no header of this benchmark") from error
+    if header.get("format") != FORMAT:
+        raise UsageError(f"{file}: format {header.get('format')}, expected {FORMAT}")
+    return tensors, header
+
+
+def count_numbers(tensors: Mapping[str, Tensor]) -> int:
+    """Return how many numbers are stored, whatever their type: what a budget is compared with."""
+    return sum(tensor.numel() for tensor in tensors.values())

@@ -1,0 +1,92 @@
+"""Where and how networks run: device, precision and memory layout."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmark.files import atomic
+from benchmark.network import Precision
+from benchmark.spec import UsageError
+
+_CLEARLY_FASTER = 1.2  # bf16 must beat fp32 by this factor to be worth its rounding
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device, and the precision of backbones on it; images are laid out channels-last."""
+
+    device: torch.device
+    precision: Precision
+    memory_format: torch.memory_format = torch.channels_last
+
+    @property
+    def name(self) -> str:
+        """The device in words."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"{_processor()} ({torch.get_num_threads()} threads)"
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device called `name`; `auto` is a GPU if there is one.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {name}: {reason}; auto, cpu or cuda would do") from error
+    return torch.device(name)
+
+
+def choose_precision(device: torch.device, cache: Path) -> Precision:
+    """Return bf16 if convolutions in it are clearly faster on `device`, measured once and kept.
+
+    Processors with bf16 instructions run convolutions about twice as fast in bf16, others two to
+    three times slower. The measurement takes about a second; keeping it makes reruns use the same
+    precision, which is part of every key.
+    """
+    file = cache / "precision.json"
+    machine = f"{Compute(device, 'fp32').name}, torch {torch.__version__}"
+    known: dict[str, Precision] = json.loads(file.read_text()) if file.exists() else {}
+    if machine not in known:
+        fp32, bf16 = _convolution_seconds(device, "fp32"), _convolution_seconds(device, "bf16")
+        known[machine] = "bf16" if fp32 > _CLEARLY_FASTER * bf16 else "fp32"
+        with atomic(file) as temporary:
+            temporary.write_text(json.dumps(known, indent=1))
+    return known[machine]
+
+
+def _convolution_seconds(device: torch.device, precision: Precision) -> float:
+    """Return the least time of three forward and backward passes of one middle-sized layer."""
+    with torch.random.fork_rng(devices=[]):
+        layer = nn.Conv2d(128, 256, 3, padding=1).to(device, memory_format=torch.channels_last)
+    images = torch.zeros(64, 128, 16, 16, device=device, requires_grad=True)
+    images = images.contiguous(memory_format=torch.channels_last)
+    seconds = []
+    for _ in range(4):
+        started = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            layer(images).sum().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[1:])
+
+
+def _processor() -> str:
+    """Return the processor's name as Linux tells it, else what Python knows."""
+    file = Path("/proc/cpuinfo")
+    if file.exists():
+        for line in file.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return "CPU"

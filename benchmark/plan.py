@@ -1,0 +1,156 @@
+"""What is to be run: suites are data, and flags turn them into cells."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from benchmark import plugins
+from benchmark.pretrain import Length
+from benchmark.settings import replace
+from benchmark.spec import Method, UsageError
+
+TEACHER = "teacher"  # the control that probes the teacher itself instead of a student
+
+RecipeName = Literal["paper", "equal-steps"]
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A method with some of its fields changed, under the label that tables give it."""
+
+    label: str
+    method: str
+    settings: Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A named grid of experiments.
+
+    Three grids share it: every method with every student at the main budget (cross-architecture and
+    transfer), every method at every budget with the first student, and the ablation with the first
+    student at the main budget.
+
+    Attributes:
+        title: one line for `list suites`.
+        notes: what a reader of the report must know: scale, and where it departs from the paper.
+        source: dataset that is distilled.
+        size: side of all images.
+        teacher: name of a teacher kind, or of a file shipped with the package.
+        methods, controls: run unless others are asked for.
+        ablation: variants beside `krr-st` and `ours`.
+        students: names of models, the first one is also the student of budgets and ablation.
+        downstream: datasets that students are probed on.
+        budgets: N, the main one first.
+        seeds: of whole experiments: distillation, student and probe alike.
+        recipe: how long students are pretrained, of those in `lengths`.
+        probes, labels_per_class: every combination is a number (None: all labels).
+        settings: by plug-in (method, model, teacher or probe), what differs from its defaults.
+        precision: of all networks; None lets a measurement on the device decide.
+    """
+
+    title: str
+    notes: str
+    source: str
+    size: int
+    teacher: str
+    methods: tuple[str, ...]
+    controls: tuple[str, ...]
+    ablation: tuple[Variant, ...]
+    students: tuple[str, ...]
+    downstream: tuple[str, ...]
+    budgets: tuple[int, ...]
+    seeds: tuple[int, ...]
+    recipe: RecipeName = "paper"
+    lengths: Mapping[str, Length]
+    probes: tuple[str, ...] = ("fair", "paper")
+    labels_per_class: tuple[int | None, ...] = (None, 10)
+    settings: Mapping[str, Settings] = field(default_factory=dict)
+    precision: Literal["fp32", "bf16"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One distilled set and one student pretrained on it; `N` is None where no budget plays a part."""
+
+    variant: Variant
+    N: int | None
+    student: str
+    seed: int
+
+    def __str__(self) -> str:
+        budget = "" if self.N is None else f", N = {self.N}"
+        return f"{self.variant.label}{budget}, {self.student}, seed {self.seed}"
+
+
+def cells(suite: Suite) -> list[Cell]:
+    """Return every cell of a suite, once, those that share a distilled set next to each other."""
+    main = suite.budgets[0]
+    variants = [
+        Variant(label=name, method=name) for name in dict.fromkeys((*suite.controls, *suite.methods))
+    ]
+    wanted = [
+        Cell(variant=variant, N=main, student=student, seed=seed)
+        for seed in suite.seeds
+        for variant in variants
+        for student in suite.students
+    ]
+    wanted += [
+        Cell(variant=variant, N=budget, student=suite.students[0], seed=seed)
+        for seed in suite.seeds
+        for budget in suite.budgets[1:]
+        for variant in variants
+    ]
+    wanted += [
+        Cell(variant=variant, N=main, student=suite.students[0], seed=seed)
+        for seed in suite.seeds
+        for variant in suite.ablation
+        if variant.method in suite.methods
+    ]
+    unique: dict[str, Cell] = {}
+    for cell in wanted:
+        plain = _without_budget(cell)
+        unique.setdefault(str(plain), plain)
+    return list(unique.values())
+
+
+def _without_budget(cell: Cell) -> Cell:
+    """Return the cell as it is if its method has a budget; the teacher has no student either."""
+    if cell.variant.method == TEACHER:
+        return Cell(variant=cell.variant, N=None, student=TEACHER, seed=cell.seed)
+    if plugins.load("methods", cell.variant.method).bounded:
+        return cell
+    return Cell(variant=cell.variant, N=None, student=cell.student, seed=cell.seed)
+
+
+def method_of(suite: Suite, variant: Variant) -> Method:
+    """Return the method of a variant: published defaults, then the suite's, then the variant's.
+
+    Raises:
+        UsageError: no such method, or no such field.
+    """
+    method: Method = plugins.load("methods", variant.method)()
+    changes = {**suite.settings.get(variant.method, {}), **variant.settings}
+    return replace(variant.method, method, changes)  # type: ignore[no-any-return]
+
+
+def with_settings(suite: Suite, assignments: Sequence[str]) -> dict[str, Settings]:
+    """Return the suite's settings with ``owner.name=value`` assignments made.
+
+    Raises:
+        UsageError: an assignment is not of that form.
+    """
+    settings = {owner: dict(values) for owner, values in suite.settings.items()}
+    for assignment in assignments:
+        target, equals, value = assignment.partition("=")
+        owner, dot, name = target.partition(".")
+        if not (equals and dot and owner and name):
+            raise UsageError(f"--set {assignment}: expected OWNER.NAME=VALUE")
+        settings.setdefault(owner, {})[name] = value
+    return settings
+
+
+def as_json(record: Any) -> dict[str, Any]:
+    """Return a dataclass as JSON-able settings, tuples as lists."""
+    return asdict(record)

@@ -1,0 +1,109 @@
+"""Result rows: one number each, with all that it depends on and all that it cost, as JSON lines."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from benchmark.files import atomic
+from benchmark.spec import UsageError
+
+PROTOCOL = 1  # raised when a change of the harness moves numbers; reports do not mix versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One number.
+
+    Attributes:
+        key: of all settings that can change the number.
+        context: the part of these that all rows of a table must share (data, teacher, probes).
+        suite: whose grid it belongs to.
+        label: of the method in tables.
+        method, settings: the plug-in and its fields.
+        N: the budget, None where none plays a part.
+        source, teacher, student, downstream: names.
+        recipe: `paper` or `equal-steps`; `student_steps` is what that came to.
+        probe, labels_per_class: which probe, on how many labels (None: all).
+        seed: of the whole experiment.
+        value: top-1 accuracy in per cent, the mean over `draws` of few labels.
+        num_images, num_views: distilled images that the student saw, and views of each.
+        num_numbers: numbers stored, whatever their type; `num_bytes` is the size of the file.
+        distill_seconds, pretrain_seconds, probe_seconds: wall-clock time of this number's stages
+            (features and all probes of a student on one dataset share the last).
+        distill_peak_mib, pretrain_peak_mib, probe_peak_mib: peak memory of these.
+        device, precision: where and how; `provenance` has versions, commit and time.
+    """
+
+    key: str
+    context: str
+    protocol: int = PROTOCOL
+    suite: str
+    label: str
+    method: str
+    settings: dict[str, Any]
+    N: int | None
+    source: str
+    teacher: str
+    student: str
+    downstream: str
+    recipe: str
+    probe: str
+    labels_per_class: int | None
+    seed: int
+    value: float
+    draws: list[float]
+    num_images: int | None
+    num_views: int | None
+    num_numbers: int | None
+    num_bytes: int | None
+    student_steps: int
+    distill_seconds: float
+    pretrain_seconds: float
+    probe_seconds: float
+    distill_peak_mib: float | None
+    pretrain_peak_mib: float | None
+    probe_peak_mib: float | None
+    device: str
+    precision: str
+    provenance: dict[str, Any]
+
+
+def write(file: Path, rows: Iterable[Row]) -> None:
+    """Write rows to `file`, whole or not at all."""
+    text = "".join(json.dumps(asdict(row)) + "\n" for row in rows)
+    with atomic(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read(file: Path) -> list[Row]:
+    """Return the rows of `file`.
+
+    Raises:
+        UsageError: a line is not a row, or of another protocol; the message names the line.
+    """
+    names = {field.name for field in fields(Row)}
+    rows = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            content = json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"{file}, line {number}: not JSON ({error})") from error
+        if content.get("protocol") != PROTOCOL:
+            raise UsageError(
+                f"{file}, line {number}: protocol {content.get('protocol')}, expected {PROTOCOL}; "
+                f"move the file away or report it with the version that wrote it"
+            )
+        if set(content) != names:
+            odd = ", ".join(sorted(names.symmetric_difference(content)))
+            raise UsageError(f"{file}, line {number}: missing or unknown fields: {odd}")
+        rows.append(Row(**content))
+    return rows
+
+
+def merge(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
+    """Return old and new rows, a new one in place of an old one of the same key and label."""
+    merged = {(row.key, row.label): row for row in old}
+    merged.update({(row.key, row.label): row for row in new})
+    return list(merged.values())
