@@ -10,6 +10,7 @@ from torch import nn
 
 from benchmark.files import atomic
 from benchmark.network import Precision
+from benchmark.provenance import device_name
 from benchmark.spec import UsageError
 
 _CLEARLY_FASTER = 1.2  # bf16 must beat fp32 by this factor to be worth its rounding
@@ -22,13 +23,6 @@ class Compute:
     device: torch.device
     precision: Precision
     memory_format: torch.memory_format = torch.channels_last
-
-    @property
-    def name(self) -> str:
-        """The device in words."""
-        if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
-        return f"{_processor()} ({torch.get_num_threads()} threads)"
 
 
 def find_device(name: str) -> torch.device:
@@ -55,7 +49,7 @@ def choose_precision(device: torch.device, cache: Path) -> Precision:
     precision, which is part of every key.
     """
     file = cache / "precision.json"
-    machine = f"{Compute(device, 'fp32').name}, torch {torch.__version__}"
+    machine = f"{device_name(device)}, torch {torch.__version__}"
     known: dict[str, Precision] = json.loads(file.read_text()) if file.exists() else {}
     if machine not in known:
         fp32, bf16 = _convolution_seconds(device, "fp32"), _convolution_seconds(device, "bf16")
@@ -80,13 +74,3 @@ def _convolution_seconds(device: torch.device, precision: Precision) -> float:
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
     return min(seconds[1:])
-
-
-def _processor() -> str:
-    """Return the processor's name as Linux tells it, else what Python knows."""
-    file = Path("/proc/cpuinfo")
-    if file.exists():
-        for line in file.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return "CPU"

@@ -72,7 +72,7 @@ class Suite:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One distilled set and one student pretrained on it; `N` is None where no budget plays a part."""
+    """One distilled set and one student pretrained on it; `N` is None where it plays no part."""
 
     variant: Variant
     N: int | None
@@ -88,7 +88,8 @@ def cells(suite: Suite) -> list[Cell]:
     """Return every cell of a suite, once, those that share a distilled set next to each other."""
     main = suite.budgets[0]
     variants = [
-        Variant(label=name, method=name) for name in dict.fromkeys((*suite.controls, *suite.methods))
+        Variant(label=name, method=name)
+        for name in dict.fromkeys((*suite.controls, *suite.methods))
     ]
     wanted = [
         Cell(variant=variant, N=main, student=student, seed=seed)

@@ -1,0 +1,46 @@
+"""Ablation: from `krr-st` to `ours`, a component at a time, with the first student."""
+
+from collections.abc import Sequence
+
+from benchmark.rows import Row
+
+from ._grid import cell, describe, first_student, is_variant, main_budget, protocols
+from ._table import Table
+
+__all__ = ["ablation"]
+
+
+def ablation(rows: Sequence[Row]) -> list[Table]:
+    """Return one table, a column per probe; none if no variant was run."""
+    student, budget = first_student(rows), main_budget(rows)
+    chosen = [
+        row
+        for row in rows
+        if row.student == student and row.downstream == row.source and budget == row.N
+    ]
+    variants = dict.fromkeys(row.label for row in chosen if is_variant(row))
+    if not variants:
+        return []
+    columns = protocols(chosen)
+    body = [
+        [
+            label,
+            *(
+                cell([r for r in chosen if r.label == label and _protocol(r) == protocol])
+                for protocol in columns
+            ),
+        ]
+        for label in ("krr-st", *variants, "pca", "ours")
+    ]
+    return [
+        Table(
+            title=f"Ablation, N = {budget}, {student}",
+            notes="`pca` is the storage of `ours` without a single outer step.",
+            columns=["", *(describe(*protocol) for protocol in columns)],
+            body=body,
+        )
+    ]
+
+
+def _protocol(row: Row) -> tuple[str, int | None]:
+    return row.probe, row.labels_per_class

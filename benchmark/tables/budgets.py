@@ -1,0 +1,35 @@
+"""Storage budgets: every method with the first student, probed on the source dataset."""
+
+from collections.abc import Sequence
+
+from benchmark.rows import Row
+
+from ._grid import describe, first_student, grid, is_variant, protocols
+from ._table import Table
+
+__all__ = ["budgets"]
+
+
+def budgets(rows: Sequence[Row]) -> list[Table]:
+    """Return one table per probe, none if there is but one budget."""
+    student = first_student(rows)
+    chosen = [
+        row
+        for row in rows
+        if row.student in (student, "teacher")
+        and row.downstream == row.source
+        and not is_variant(row)
+    ]
+    sizes = sorted({row.N for row in chosen if row.N is not None})
+    if len(sizes) < 2:
+        return []
+    return [
+        grid(
+            [row for row in chosen if (row.probe, row.labels_per_class) == protocol],
+            [f"N = {size}" for size in sizes],
+            lambda row: None if row.N is None else f"N = {row.N}",
+            title=f"Storage budgets, {student}: {describe(*protocol)}",
+            notes="What has no budget stands in every column.",
+        )
+        for protocol in protocols(chosen)
+    ]

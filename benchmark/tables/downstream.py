@@ -1,0 +1,33 @@
+"""Transfer: every method with the first student, probed on every downstream dataset."""
+
+from collections.abc import Sequence
+
+from benchmark.rows import Row
+
+from ._grid import describe, first_student, grid, is_variant, main_budget, protocols
+from ._table import Table
+
+__all__ = ["downstream"]
+
+
+def downstream(rows: Sequence[Row]) -> list[Table]:
+    """Return one table per probe, none if there is but one dataset."""
+    budget, student = main_budget(rows), first_student(rows)
+    chosen = [
+        row
+        for row in rows
+        if row.student in (student, "teacher") and row.N in (None, budget) and not is_variant(row)
+    ]
+    datasets = list(dict.fromkeys(row.downstream for row in chosen))
+    if len(datasets) < 2:
+        return []
+    return [
+        grid(
+            [row for row in chosen if (row.probe, row.labels_per_class) == protocol],
+            datasets,
+            lambda row: row.downstream,
+            title=f"Downstream transfer, N = {budget}, {student}: {describe(*protocol)}",
+            notes="",
+        )
+        for protocol in protocols(chosen)
+    ]
