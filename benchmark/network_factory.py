@@ -1,0 +1,137 @@
+"""Fresh networks by name: model plug-ins first, then whatever timm has, always untrained."""
+
+import ast
+import difflib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from benchmark import plugins
+from benchmark.network import Network, Precision
+from benchmark.settings import arguments
+from benchmark.spec import ImageShape, UsageError
+
+# What `timm.create_model` takes for itself: weights and where to get them, not the architecture.
+_NOT_SETTINGS = {*inspect.signature(timm.create_model).parameters, "num_classes", "in_chans"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFactory:
+    """Makes networks for one dataset, device and precision: the harness's `spec.NewNetwork`.
+
+    Attributes:
+        shape: of the images that the networks will see.
+        mean, std: per-channel statistics of the pixels; every network normalises by them.
+        precision: of the backbones.
+        memory_format: of the backbones' weights and inputs.
+        device: where the networks live.
+    """
+
+    shape: ImageShape
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    precision: Precision = "fp32"
+    memory_format: torch.memory_format = torch.contiguous_format
+    device: torch.device | str = "cpu"
+
+    def __call__(
+        self, model: str, num_outputs: int, generator: torch.Generator, **settings: Any
+    ) -> Network:
+        """Return a network of `model` with fresh weights and a head of `num_outputs`.
+
+        The weights depend on the model, its settings and `generator` alone: they are made on the
+        CPU whatever the device, and the global random state stays as it was.
+
+        Args:
+            model: a model plug-in, or any model that timm has.
+            num_outputs: of the head.
+            generator: on any device; one number is drawn from it.
+            **settings: of the model; text is parsed to the annotated type.
+
+        Raises:
+            UsageError: no such model, no such setting, or images of a size that it cannot take.
+        """
+        seed = torch.randint(2**63 - 1, (), generator=generator, device=generator.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(seed))
+            backbone, num_features = self._backbone(model, settings)
+            network = Network(
+                backbone,
+                num_features,
+                num_outputs,
+                mean=self.mean,
+                std=self.std,
+                precision=self.precision,
+                memory_format=self.memory_format,
+            )
+        return network.to(self.device).to(memory_format=self.memory_format)
+
+    def _backbone(self, model: str, settings: Mapping[str, Any]) -> tuple[nn.Module, int]:
+        """Return a backbone and how many features it gives."""
+        if model in plugins.names("models"):
+            factory = plugins.load("models", model)
+            backbone = factory(self.shape, **arguments(model, factory, settings))
+            num_features = backbone.num_features
+        elif timm.is_model(model):
+            backbone = _from_timm(model, self.shape, settings)
+            num_features = _count_features(model, backbone, self.shape)
+        else:
+            raise _unknown(model)
+        for module in backbone.modules():
+            if hasattr(module, "fused_attn"):  # timm's fused attention has no second derivative
+                module.fused_attn = False
+        return backbone, num_features
+
+
+def _from_timm(model: str, shape: ImageShape, settings: Mapping[str, Any]) -> nn.Module:
+    """Build a timm model for images of `shape`, without its classifier and without weights."""
+    for name in _NOT_SETTINGS.intersection(settings):
+        raise UsageError(f"{model}.{name}: expected a setting of the architecture, not this one")
+    values = {name: _literal(value) for name, value in settings.items()}
+    cfg = timm.get_pretrained_cfg(model)
+    if cfg is not None and cfg.fixed_input_size:
+        values.setdefault("img_size", (shape.h, shape.w))
+    try:
+        backbone: nn.Module = timm.create_model(
+            model, pretrained=False, num_classes=0, in_chans=shape.c, **values
+        )
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise _refused(model, shape, error) from error
+    return backbone
+
+
+def _literal(value: Any) -> Any:
+    """Read text as a Python literal if it is one; timm's settings declare no types to go by."""
+    try:
+        return ast.literal_eval(value) if isinstance(value, str) else value
+    except (SyntaxError, ValueError):
+        return value
+
+
+@torch.no_grad()
+def _count_features(model: str, backbone: nn.Module, shape: ImageShape) -> int:
+    """Count the features of one blank image: timm's `num_features` may be those before its head."""
+    try:
+        features = backbone.eval()(torch.zeros(1, shape.c, shape.h, shape.w))
+        (_, num_features) = features.shape
+    except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise _refused(model, shape, error) from error
+    backbone.train()
+    return int(num_features)
+
+
+def _refused(model: str, shape: ImageShape, error: Exception) -> UsageError:
+    reason = " ".join(str(error).split())
+    return UsageError(f"timm's {model} on {shape.c}x{shape.h}x{shape.w} images: {reason}")
+
+
+def _unknown(model: str) -> UsageError:
+    own = plugins.names("models")
+    nearest = difflib.get_close_matches(model, [*own, *timm.list_models()], n=3)
+    hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+    return UsageError(f"unknown model {model!r}: {hint}known: {', '.join(own)}, and timm's models")

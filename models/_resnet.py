@@ -1,0 +1,51 @@
+"""timm's ResNet with a stem for small images."""
+
+from collections.abc import Sequence
+
+from timm.models.resnet import BasicBlock, ResNet
+from torch import nn
+
+from benchmark.spec import ImageShape, UsageError
+
+
+def small_image_resnet(
+    model: str, *, shape: ImageShape, widths: Sequence[int], blocks: int, stem_stride: int
+) -> nn.Module:
+    """Return timm's ResNet of BasicBlocks with a single 3x3 stem convolution and no max-pooling.
+
+    Parameter names stay those of torchvision's ResNet. As in timm, convolutions start
+    Kaiming-normal (fan-out), and every block as its shortcut (last norm scale zero).
+
+    Args:
+        model: name for error messages.
+        shape: only its number of channels matters, as the last map is averaged.
+        widths: channels of each stage, one to four of them; all but the first halve the map.
+        blocks: BasicBlocks in every stage.
+        stem_stride: 1 keeps the resolution, 2 halves it.
+
+    Raises:
+        UsageError: a setting that the architecture does not allow.
+    """
+    if not 1 <= len(widths) <= 4 or any(width < 2 or width % 2 for width in widths):
+        raise UsageError(f"{model}.widths={tuple(widths)}: expected one to four even numbers")
+    if blocks < 1 or stem_stride not in (1, 2):
+        raise UsageError(
+            f"{model}: blocks={blocks}, stem_stride={stem_stride}: "
+            f"expected at least one block and a stride of 1 or 2"
+        )
+    # timm fixes the stem at 64 channels unless it is "deep"; only its width is kept of that.
+    resnet = ResNet(
+        BasicBlock,
+        (blocks,) * len(widths),
+        num_classes=0,
+        channels=tuple(widths),
+        stem_type="deep",
+        stem_width=widths[0] // 2,
+    )
+    resnet.conv1 = nn.Conv2d(shape.c, widths[0], 3, stem_stride, 1, bias=False)
+    resnet.maxpool = nn.Identity()
+    for absent in range(len(widths) + 1, 5):
+        resnet.add_module(f"layer{absent}", nn.Identity())
+    resnet.init_weights()
+    backbone: nn.Module = resnet
+    return backbone

@@ -1,0 +1,40 @@
+"""VGG-11 with batch norm for small images."""
+
+from timm.models.vgg import VGG, cfgs
+from torch import nn
+
+from benchmark.spec import ImageShape
+
+from ._backbone import Backbone, pooled, scaled
+
+__all__ = ["vgg11"]
+
+
+def vgg11(shape: ImageShape, *, width: float = 1.0) -> nn.Module:
+    """Return the convolutions of timm's vgg11_bn, averaged over what is left of the map.
+
+    Dropped is the ImageNet head, two layers of 4 096 that hold over nine tenths of the weights.
+    What stays is KRR-ST's VGG11: 9 225 984 parameters, 512 features. The five max-poolings leave
+    one position at 32x32 and four at 64x64. Weights start as in timm (Kaiming-normal, fan-out),
+    where KRR-ST's start by PyTorch's default.
+
+    Args:
+        shape: of one image, at least 32x32.
+        width: factor on the channels (rounded to multiples of 8).
+
+    Raises:
+        UsageError: too small an image, or a width that is not positive.
+    """
+    plan = cfgs["vgg11"]
+    pooled("vgg11", shape, plan.count("M"))
+    channels = iter(scaled([c for c in plan if c != "M"], width))
+    vgg = VGG(
+        [c if c == "M" else next(channels) for c in plan],
+        num_classes=0,
+        in_chans=shape.c,
+        norm_layer=nn.BatchNorm2d,
+        mlp_ratio=1 / 4096,  # the head that is dropped costs no time to make
+    )
+    return Backbone(
+        vgg.features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), num_features=vgg.num_features
+    )
