@@ -24,6 +24,7 @@ from benchmark.network import Network
 
 Supervision = Literal["none", "labels"]
 Objective = Literal["mse", "cross-entropy"]
+Split = Literal["train", "test"]
 
 
 class UsageError(Exception):
@@ -92,25 +93,34 @@ class Records(Protocol):
     """One split before it is cached: what it is made of, and how to decode it."""
 
     @property
-    def files(self) -> Sequence[Path]:
+    def files(self) -> Sequence[str]:
         """Every file that the split is read from: the cache key covers their sizes and times."""
 
-    def __len__(self) -> int: ...
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names (or numbers) of the classes in the order of the labels, alike for both splits."""
 
-    def decode(self, size: int) -> tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, " n"]]:
-        """Return all images, resized to `size` x `size`, and their labels."""
+    def decode(self, size: int) -> tuple[Int64[Tensor, " n"], Iterator[UInt8[Tensor, "b c h w"]]]:
+        """Return all labels, and the RGB images at `size` x `size` in batches of the same order.
+
+        Raises:
+            UsageError: a file cannot be decoded; the message names it.
+        """
 
 
 @runtime_checkable
 class Dataset(Protocol):
-    """A plug-in of kind `datasets`: one file, one class."""
+    """A plug-in of kind `datasets`: one file, one class, made without arguments.
 
-    info: ClassVar[DatasetInfo]
+    `info` is a class attribute of every plug-in, and None for a folder of the user's own images.
+    """
 
-    def open(
-        self, split: Literal["train", "test"], *, root: Path | None, download: bool
-    ) -> Records:
-        """Find one official split below `root`.
+    @property
+    def info(self) -> DatasetInfo | None:
+        """What the dataset is."""
+
+    def open(self, split: Split, *, root: Path | None, download: bool) -> Records:
+        """Find one official split below `root`, without reading its images.
 
         Raises:
             UsageError: it is not there; the message names both ways to get it.
@@ -149,6 +159,8 @@ class Problem:
         mean, std: per-channel statistics of the source pixels.
         budget: what may be stored.
         new_network: makes inner models.
+        cache: a folder for costly by-products, such as training trajectories, which a method keeps
+            there under a key of its own that covers all that they depend on; None: keep nothing.
     """
 
     images: UInt8[Tensor, "n c h w"]
@@ -160,6 +172,7 @@ class Problem:
     std: tuple[float, ...]
     budget: Budget
     new_network: NewNetwork
+    cache: Path | None = None
 
     @property
     def shape(self) -> ImageShape:
@@ -186,12 +199,18 @@ class TrainingSet:
         views: names of the predefined views that a student sees of each image.
         targets: representations [v m d] for `mse`, class probabilities [v m k] for `cross-entropy`.
         objective: decides the student's loss and recipe.
+        learning_rate: at which the method means its student to be trained, if it learns one: for a
+            recipe that asks for it.
+        whiten: from pixels to the space in which the method was made to be used, if it stores that:
+            likewise.
     """
 
     images: UInt8[Tensor, "m c h w"] | Float[Tensor, "m c h w"]
     views: tuple[str, ...]
     targets: Float[Tensor, "v m d"]
     objective: Objective
+    learning_rate: float | None = None
+    whiten: Callable[[Tensor], Tensor] | None = None
 
 
 @runtime_checkable

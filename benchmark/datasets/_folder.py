@@ -1,0 +1,20 @@
+"""A user's own images: a folder, known by its path."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.datasets._layouts import read_image_folder
+from benchmark.datasets._records import ImageFiles
+from benchmark.spec import Split
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images of ``folder/{train,test}/<class>/<image>``."""
+
+    folder: Path
+    info: None = None
+
+    def open(self, split: Split, *, root: Path | None, download: bool) -> ImageFiles:
+        """See `spec.Dataset.open`; neither `root` nor `download` matters here."""
+        return read_image_folder(self.folder, split)

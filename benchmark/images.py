@@ -1,0 +1,220 @@
+"""Datasets by name, their images decoded once, and the test split kept shut until it is asked for.
+
+A decoded split is one memory-mapped array, so a second run reads no image file.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmark import plugins
+from benchmark.datasets._folder import ImageFolder
+from benchmark.files import atomic
+from benchmark.spec import Dataset, LabelledImages, Records, Split, UsageError
+
+_DECODING = 1  # raise it whenever decoding gives other pixels than before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """A dataset whose test split is found, but not read before `open_test` is called.
+
+    Attributes:
+        train: the training split.
+        open_test: reads the test split; only the final probe may call it.
+        num_classes: classes of the training split.
+        mean, std: per-channel statistics of the training pixels in [0, 1].
+    """
+
+    train: LabelledImages
+    open_test: Callable[[], LabelledImages]
+    num_classes: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def find_dataset(name: str) -> Dataset:
+    """Return the plug-in called `name`, or the user's own images in the folder of that path.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    folder = Path(name).expanduser()
+    is_path = "/" in name or os.sep in name
+    if is_path and not folder.is_dir():
+        raise UsageError(f"dataset {name}: expected a folder {{train,test}}/<class>/<image>")
+    if is_path or (name not in plugins.names("datasets") and folder.is_dir()):
+        return ImageFolder(folder.resolve())
+    dataset: Dataset = plugins.load("datasets", name)()
+    return dataset
+
+
+def load_splits(
+    name: str,
+    *,
+    size: int,
+    root: Path | None,
+    cache: Path,
+    download: bool = False,
+    full_hash: bool = False,
+) -> Splits:
+    """Load the training split of a dataset at `size` x `size`, and find its test split.
+
+    Arguments are those of `load_split`, and so are the errors.
+    """
+    dataset = find_dataset(name)
+    train, test = (_open(dataset, split, root, download) for split in ("train", "test"))
+    load = partial(_cached, dataset, size=size, cache=cache, full_hash=full_hash)
+    images = load("train", train)
+    info = dataset.info
+    if info and (len(train.classes), len(images.labels)) != (info.num_classes, info.num_train):
+        logging.getLogger(__name__).warning(
+            f"{name}: {len(images.labels)} training images of {len(train.classes)} classes, "
+            f"expected {info.num_train} of {info.num_classes}: not the whole official dataset"
+        )
+    mean, std = (info.mean, info.std) if info else pixel_statistics(images.images)
+    return Splits(
+        train=images,
+        open_test=partial(load, "test", test),
+        num_classes=len(train.classes),
+        mean=mean,
+        std=std,
+    )
+
+
+def load_split(
+    name: str,
+    split: Split,
+    *,
+    size: int,
+    root: Path | None,
+    cache: Path,
+    download: bool = False,
+    full_hash: bool = False,
+) -> LabelledImages:
+    """Load one split of a dataset, decoded at `size` x `size` or from the cache.
+
+    Args:
+        name: a plug-in, or the path of an image folder.
+        split: `train` or `test`.
+        size: height and width in pixels.
+        root: the folder below which datasets are looked for.
+        cache: decoded splits are kept in its folder ``images``.
+        download: fetch a dataset that is not there, if its files are known.
+        full_hash: notice changed files by their content, not by their size and time.
+
+    Raises:
+        UsageError: there is no such dataset, its files are missing, or one of them is broken.
+    """
+    dataset = find_dataset(name)
+    records = _open(dataset, split, root, download)
+    return _cached(dataset, split, records, size=size, cache=cache, full_hash=full_hash)
+
+
+def pixel_statistics(
+    images: UInt8[Tensor, "n 3 h w"],
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return the mean and the standard deviation of each channel, of pixels in [0, 1].
+
+    A channel that is constant is given the smallest deviation that one grey level can make, as the
+    images are divided by it.
+    """
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.stack([images[:, c].flatten().bincount(minlength=256) for c in range(3)])
+    shares = counts / counts.sum(1, keepdim=True).double()
+    mean = shares @ levels
+    variance = (shares * (levels - mean[:, None]) ** 2).sum(1)
+    r, g, b = mean.tolist()
+    std_r, std_g, std_b = variance.sqrt().clamp(min=1 / 255).tolist()
+    return (r, g, b), (std_r, std_g, std_b)
+
+
+def _open(dataset: Dataset, split: Split, root: Path | None, download: bool) -> Records:
+    return dataset.open(split, root=root.resolve() if root else None, download=download)
+
+
+def _cached(
+    dataset: Dataset, split: Split, records: Records, *, size: int, cache: Path, full_hash: bool
+) -> LabelledImages:
+    """Return a split from the cache, where it is put first if it is not there whole."""
+    key = _key(dataset, split, records, size=size, full_hash=full_hash)
+    folder = cache / "images" / key
+    try:
+        return _read(folder)
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        _write(folder, records, size, description=f"decode {split} images")
+        return _read(folder)
+
+
+def _key(dataset: Dataset, split: Split, records: Records, *, size: int, full_hash: bool) -> str:
+    """Return a name that no other split, and no other state of its files, has."""
+    made_of = [type(dataset).__name__, split, size, _DECODING, list(records.classes)]
+    digest = hashlib.sha256(json.dumps(made_of).encode())
+    for file in records.files:
+        try:
+            state = _content(file) if full_hash else _stamp(file)
+        except OSError as error:
+            raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
+        digest.update(f"\n{file}\0{state}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+def _stamp(file: str | Path) -> list[int]:
+    """Return the size and the time of a file: cheap, for a folder of 100 000 of them."""
+    status = os.stat(file)  # noqa: PTH116
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _content(file: str) -> str:
+    with open(file, "rb") as opened:  # noqa: PTH123
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _read(folder: Path) -> LabelledImages:
+    """Open a cached split; any of several errors tells that it is not there, or not whole."""
+    facts = json.loads((folder / "facts.json").read_text("utf-8"))
+    stamps = {file: _stamp(folder / file) for file in facts["stamps"]}
+    if stamps != facts["stamps"]:
+        raise ValueError(f"{folder}: changed since it was written")
+    return LabelledImages(
+        # Copy on write: PyTorch wants writable memory, and nobody can spoil the cache through it.
+        images=torch.from_numpy(np.load(folder / "images.npy", mmap_mode="c")),
+        labels=torch.from_numpy(np.load(folder / "labels.npy")),
+        fingerprint=facts["fingerprint"],
+    )
+
+
+def _write(folder: Path, records: Records, size: int, *, description: str) -> None:
+    """Decode a split into `folder`; facts.json comes last, and without it there is no split."""
+    labels, batches = records.decode(size)
+    shape = (len(labels), 3, size, size)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    digest = hashlib.sha256()
+    progress = tqdm(total=len(labels), desc=description, unit=" images", disable=None, leave=False)
+    with progress, atomic(folder / "images.npy") as file, file.open("wb") as opened:
+        np.lib.format.write_array_header_1_0(opened, header)
+        for batch in batches:
+            pixels = batch.numpy().tobytes()
+            digest.update(pixels)
+            opened.write(pixels)
+            progress.update(len(batch))
+    digest.update(labels.numpy().tobytes())
+    with atomic(folder / "labels.npy") as file:
+        np.save(file, labels.numpy())
+    facts = {
+        "fingerprint": digest.hexdigest(),
+        "stamps": {file: _stamp(folder / file) for file in ("images.npy", "labels.npy")},
+    }
+    with atomic(folder / "facts.json") as file:
+        file.write_text(json.dumps(facts), "utf-8")
