@@ -1,5 +1,6 @@
 """A distilled set on disk: one safetensors file that says in its header what it is."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmark.files import atomic
@@ -30,12 +31,20 @@ def read(file: Path, *, device: torch.device | str = "cpu") -> tuple[dict[str, T
     Raises:
         UsageError: it is missing, damaged, or of another format.
     """
+    header = read_header(file)
+    try:
+        return load_file(file, device=str(device)), header
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{file}: not a whole safetensors file ({error})") from error
+
+
+def read_header(file: Path) -> Any:
+    """Return the header alone; see `read`."""
     if not file.exists():
         raise UsageError(f"{file}: no such file")
     try:
-        with safe_open(file, framework="pt", device=str(device)) as stream:
+        with safe_open(file, framework="pt") as stream:
             metadata = stream.metadata() or {}
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{file}: not a whole safetensors file ({error})") from error
     try:
@@ -44,9 +53,19 @@ def read(file: Path, *, device: torch.device | str = "cpu") -> tuple[dict[str, T
         raise UsageError(f"{file}: has no header of this benchmark") from error
     if header.get("format") != FORMAT:
         raise UsageError(f"{file}: format {header.get('format')}, expected {FORMAT}")
-    return tensors, header
+    return header
 
 
 def count_numbers(tensors: Mapping[str, Tensor]) -> int:
     """Return how many numbers are stored, whatever their type: what a budget is compared with."""
     return sum(tensor.numel() for tensor in tensors.values())
+
+
+def fingerprint(file: Path) -> str:
+    """Return a hash of a file's tensors; what its header says of their making does not matter."""
+    tensors, _ = read(file)
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -62,7 +62,7 @@ def choose_precision(device: torch.device, cache: Path) -> Precision:
 def _convolution_seconds(device: torch.device, precision: Precision) -> float:
     """Return the least time of three forward and backward passes of one middle-sized layer."""
     with torch.random.fork_rng(devices=[]):
-        layer = nn.Conv2d(128, 256, 3, padding=1).to(device, memory_format=torch.channels_last)
+        layer = nn.Conv2d(128, 256, 3, padding=1).to(device).to(memory_format=torch.channels_last)
     images = torch.zeros(64, 128, 16, 16, device=device, requires_grad=True)
     images = images.contiguous(memory_format=torch.channels_last)
     seconds = []

@@ -1,7 +1,7 @@
 """What is to be run: suites are data, and flags turn them into cells."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from benchmark import plugins
@@ -136,13 +136,15 @@ def method_of(suite: Suite, variant: Variant) -> Method:
     return replace(variant.method, method, changes)  # type: ignore[no-any-return]
 
 
-def with_settings(suite: Suite, assignments: Sequence[str]) -> dict[str, Settings]:
+def with_settings(suite: Suite, assignments: Sequence[str]) -> Mapping[str, Settings]:
     """Return the suite's settings with ``owner.name=value`` assignments made.
 
     Raises:
         UsageError: an assignment is not of that form.
     """
-    settings = {owner: dict(values) for owner, values in suite.settings.items()}
+    settings: dict[str, dict[str, Any]] = {
+        owner: dict(values) for owner, values in suite.settings.items()
+    }
     for assignment in assignments:
         target, equals, value = assignment.partition("=")
         owner, dot, name = target.partition(".")
@@ -151,7 +153,3 @@ def with_settings(suite: Suite, assignments: Sequence[str]) -> dict[str, Setting
         settings.setdefault(owner, {})[name] = value
     return settings
 
-
-def as_json(record: Any) -> dict[str, Any]:
-    """Return a dataclass as JSON-able settings, tuples as lists."""
-    return asdict(record)

@@ -1,7 +1,7 @@
 """Pretrain a fresh student on a decoded distilled set, by the recipe of its objective."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -105,7 +105,10 @@ def pretrain(
     return steps
 
 
-_LOSSES = {"mse": mse_loss, "cross-entropy": cross_entropy}
+_LOSSES: Mapping[Objective, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": mse_loss,
+    "cross-entropy": cross_entropy,
+}
 
 
 class _Pairs:

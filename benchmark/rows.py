@@ -21,7 +21,7 @@ class Row:
         context: the part of these that all rows of a table must share (data, teacher, probes).
         suite: whose grid it belongs to.
         label: of the method in tables.
-        method, settings: the plug-in and its fields.
+        method, settings: the plug-in and its fields; `student_settings` likewise.
         N: the budget, None where none plays a part.
         source, teacher, student, downstream: names.
         recipe: `paper` or `equal-steps`; `student_steps` is what that came to.
@@ -47,6 +47,7 @@ class Row:
     source: str
     teacher: str
     student: str
+    student_settings: dict[str, Any]
     downstream: str
     recipe: str
     probe: str

@@ -1,7 +1,5 @@
 """The published tables (Yu, Yao, Chiu, ICLR 2025): source CIFAR-100, linear probe, per cent."""
 
-METHODS = ("random", "dsa", "idm", "datm", "krr-st", "ours")
-
 _STUDENTS = ("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit")
 _BY_STUDENT = {
     "random": (43.66, 23.76, 19.26, 28.82, 11.99, 20.70),
@@ -43,16 +41,24 @@ def published(
     """Return the published accuracy of exactly this setting, or None."""
     if source != "cifar100":
         return None
-    found: dict[tuple[str, int, str, str], float | None] = {}
-    for name, values in _BY_STUDENT.items():
-        for architecture, value in zip(_STUDENTS, values, strict=True):
-            found[name, 100, architecture, "cifar100"] = value
-    for name, values in _BY_DOWNSTREAM.items():
-        for dataset, value in zip(_DOWNSTREAM, values, strict=True):
-            found[name, 100, "convnet", dataset] = value
-    for name, accuracies in _BY_BUDGET.items():
-        for budget, accuracy in zip(_BUDGETS, accuracies, strict=True):
-            found[name, budget, "convnet", "cifar100"] = accuracy
-    for name, value in _ABLATION.items():
-        found[name, 100, "convnet", "cifar100"] = value
-    return found.get((label, N or 0, student, downstream))
+    return _FOUND.get((label, N, student, downstream))
+
+
+_FOUND: dict[tuple[str, int | None, str, str], float | None] = {
+    **{
+        (label, 100, student, "cifar100"): value
+        for label, values in _BY_STUDENT.items()
+        for student, value in zip(_STUDENTS, values, strict=True)
+    },
+    **{
+        (label, 100, "convnet", dataset): value
+        for label, values in _BY_DOWNSTREAM.items()
+        for dataset, value in zip(_DOWNSTREAM, values, strict=True)
+    },
+    **{
+        (label, budget, "convnet", "cifar100"): value
+        for label, values in _BY_BUDGET.items()
+        for budget, value in zip(_BUDGETS, values, strict=True)
+    },
+    **{(label, 100, "convnet", "cifar100"): value for label, value in _ABLATION.items()},
+}

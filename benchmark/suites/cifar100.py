@@ -1,0 +1,37 @@
+"""The published protocol: source CIFAR-100, six students, budgets from 25 to 5 000."""
+
+from benchmark.plan import Suite, Variant
+from benchmark.pretrain import Length
+
+__all__ = ["cifar100"]
+
+cifar100 = Suite(
+    title="the published protocol on CIFAR-100 (one GPU, days with all methods and budgets)",
+    notes="""
+The protocol of the published tables: Barlow Twins teacher (ResNet-18, 1 000 epochs), every method with
+its published settings, students pretrained for 1 000 epochs and probed on frozen features.
+""".strip(),
+    source="cifar100",
+    size=32,
+    teacher="barlow-twins",
+    methods=("random", "krr-st", "ours"),
+    controls=("untrained", "pca", "full", "teacher"),
+    ablation=(
+        Variant(
+            label="ours: bases only",
+            method="ours",
+            settings={"augmentations": (), "approximation": False},
+        ),
+        Variant(
+            label="ours: views without approximation",
+            method="ours",
+            settings={"approximation": False},
+        ),
+    ),
+    students=("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit"),
+    downstream=("cifar100", "cifar10", "cub2011", "stanford-dogs"),
+    budgets=(100, 25, 50, 1000, 5000),
+    seeds=(0, 1, 2),
+    recipe="paper",
+    lengths={"paper": Length(epochs=1000), "equal-steps": Length(steps=4000)},
+)

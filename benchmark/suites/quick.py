@@ -1,0 +1,47 @@
+"""The default suite: everything the benchmark does, in minutes, on data that ships with it."""
+
+from benchmark.plan import Suite, Variant
+from benchmark.pretrain import Length
+
+__all__ = ["quick"]
+
+_STORAGE = {"num_image_bases": 24, "num_target_bases": 24}
+_LOOP = {
+    "outer_steps": 150,
+    "real_batch": 256,
+    "distilled_batch": 256,
+    "pool_size": 4,
+    "max_age": 100,
+    "inner_widths": (16, 32, 64),
+}
+_OURS = {**_STORAGE, **_LOOP, "outer_views": "one", "approximation_steps": 500}
+
+quick = Suite(
+    title="Fashion-MNIST, shipped with the package: six students, minutes on two CPU cores",
+    notes="""
+A demonstration at small scale, not a reproduction of the published numbers: 10 000 training images of
+Fashion-MNIST (4 000 for testing) and scikit-learn's digits as the downstream set, a small Barlow Twins
+teacher (d = 128), narrow students pretrained for equally many steps, two seeds, and short outer loops
+with one view a step. It shows what each part does, and it can tell families of methods apart.
+""".strip(),
+    source="fashion-mnist",
+    size=32,
+    teacher="fashion-mnist-teacher",
+    methods=("random", "krr-st", "ours"),
+    controls=("untrained", "random", "pca", "teacher"),
+    ablation=(
+        Variant(
+            label="ours: bases only",
+            method="ours",
+            settings={"augmentations": (), "approximation": False},
+        ),
+    ),
+    students=("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit"),
+    downstream=("fashion-mnist", "digits"),
+    budgets=(20, 50),
+    seeds=(0, 1),
+    recipe="equal-steps",
+    lengths={"equal-steps": Length(steps=200), "paper": Length(epochs=1000)},
+    settings={"krr-st": _LOOP, "ours": _OURS, "pca": {**_STORAGE, "approximation_steps": 500}},
+    precision="fp32",
+)
