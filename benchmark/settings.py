@@ -3,9 +3,9 @@
 ``--set krr-st.outer_steps=1000`` becomes a value of the type that the field declares.
 """
 
-import ast
 import dataclasses
 import inspect
+import math
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,12 +28,15 @@ def replace(owner: str, record: Any, changes: Mapping[str, Any]) -> Any:
 def arguments(owner: str, factory: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return `given` as keyword arguments of `factory`, text parsed to the annotated types.
 
+    Only what `factory` takes by keyword alone is a setting.
+
     Raises:
         UsageError: as `replace`.
     """
     types = typing.get_type_hints(factory)
     parameters = inspect.signature(factory).parameters.values()
-    return _parsed(owner, {p.name: types[p.name] for p in parameters if p.name in types}, given)
+    fields = {p.name: types[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return _parsed(owner, fields, given)
 
 
 def _parsed(owner: str, fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,15 +51,14 @@ def _parsed(owner: str, fields: Mapping[str, Any], given: Mapping[str, Any]) -> 
 
 def _parse(where: str, expected: Any, text: str) -> Any:
     """Read `text` as an `expected`: a scalar, a Literal, a tuple, or one of a union of these."""
-    for kind in typing.get_args(expected) if _is_union(expected) else (expected,):
+    kinds = typing.get_args(expected) if _is_union(expected) else (expected,)
+    for kind in sorted(kinds, key=lambda kind: kind is not type(None)):  # "none" is no text first
         try:
-            return _parse_one(kind, text)
+            return _parse_one(kind, text.strip())
         except ValueError:
             continue
-    shown = (
-        expected.__name__ if isinstance(expected, type) else str(expected).replace("typing.", "")
-    )
-    raise UsageError(f"{where}={text}: expected {shown}")
+    shown = expected.__name__ if isinstance(expected, type) else str(expected)
+    raise UsageError(f"{where}={text}: expected {shown.replace('typing.', '')}")
 
 
 def _is_union(expected: Any) -> bool:
@@ -64,33 +66,29 @@ def _is_union(expected: Any) -> bool:
 
 
 def _parse_one(kind: Any, text: str) -> Any:
-    origin = typing.get_origin(kind)
-    if origin is typing.Literal:
-        if text not in typing.get_args(kind):
-            raise ValueError(text)
-        return text
-    if origin is tuple:
-        item = typing.get_args(kind)[0]
-        return tuple(
-            _parse_one(item, part.strip()) for part in text.strip("()").split(",") if part.strip()
-        )
+    if typing.get_origin(kind) is tuple:
+        return _parse_tuple(typing.get_args(kind), text)
+    if typing.get_origin(kind) is typing.Literal:
+        return _choose(text, {str(value): value for value in typing.get_args(kind)})
     if kind is type(None):
-        if text.lower() != "none":
-            raise ValueError(text)
-        return None
+        return _choose(text.lower(), {"none": None})
     if kind is bool:
-        if text.lower() not in ("true", "false"):
-            raise ValueError(text)
-        return text.lower() == "true"
-    if kind is int:
-        value = (
-            ast.literal_eval(text) if text.strip().lstrip("+-").replace("_", "").isdigit() else None
-        )
-        if not isinstance(value, int):
-            raise ValueError(text)
-        return value
-    if kind is float:
-        return float(text)
-    if kind is str:
-        return text
+        return _choose(text.lower(), {"true": True, "false": False})
+    if kind is float and not math.isfinite(float(text)):
+        raise ValueError(text)
+    if kind in (int, float, str):
+        return kind(text)
     raise ValueError(text)
+
+
+def _parse_tuple(kinds: tuple[Any, ...], text: str) -> tuple[Any, ...]:
+    parts = [part.strip() for part in text.strip("()").split(",") if part.strip()]
+    if kinds[-1] is ...:
+        kinds = kinds[:1] * len(parts)
+    return tuple(_parse_one(kind, part) for kind, part in zip(kinds, parts, strict=True))
+
+
+def _choose(text: str, choices: Mapping[str, Any]) -> Any:
+    if text not in choices:
+        raise ValueError(text)
+    return choices[text]

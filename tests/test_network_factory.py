@@ -45,7 +45,7 @@ def test_parses_settings_given_as_text():
 def test_falls_back_to_timm(model, settings, num_features, images):
     network = new(model, **settings)
     assert network.num_features == num_features
-    assert network.training
+    assert all(module.training for module in network.modules())
     assert network(images).shape == (4, 10)
     torch.testing.assert_close(new(model, **settings)(images), new(model, **settings)(images))
 
@@ -61,6 +61,7 @@ def test_timm_models_see_as_many_channels_as_the_images_have():
         ("resnet_18", {}, "unknown model 'resnet_18': did you mean 'resnet18'.*known: alexnet, "),
         ("hf-hub:timm/resnet18.a1_in1k", {}, "unknown model"),
         ("convnet", {"width": "1"}, "unknown setting of convnet 'width': did you mean 'widths'"),
+        ("convnet", {"shape": "1"}, "unknown setting of convnet 'shape'.*known: widths, norm$"),
         ("vit", {"depth": "many"}, "vit.depth=many: expected int"),
         ("test_resnet", {"depth": "3"}, "test_resnet on 3x32x32 images: .*'depth'"),
         ("test_vit", {"patch_size": "[]"}, "test_vit on 3x32x32 images"),
