@@ -1,8 +1,8 @@
 """A plug-in is a file: ``methods/krr_st.py`` is `krr-st`, and exports one public name.
 
-Kinds are the folders `methods`, `models`, `datasets`, `suites` and `tables` of this package (files
-whose name begins with ``_`` are shared code, not plug-ins). Other packages add plug-ins through
-entry points of the group ``benchmark.<kind>``.
+Kinds are the folders `methods`, `models`, `datasets`, `teachers`, `suites` and `tables` of this
+package (files whose name begins with ``_`` are shared code, not plug-ins). Other packages add
+plug-ins through entry points of the group ``benchmark.<kind>``.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from benchmark.spec import UsageError
 
-Kind = Literal["methods", "models", "datasets", "suites", "tables"]
+Kind = Literal["methods", "models", "datasets", "teachers", "suites", "tables"]
 
 
 def names(kind: Kind) -> list[str]:

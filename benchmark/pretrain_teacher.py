@@ -1,0 +1,205 @@
+"""Pretrain a teacher on a source dataset, and tell how good it is without the test split."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, Shaped, UInt8
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from benchmark import rng
+from benchmark.network import Network
+from benchmark.provenance import provenance
+from benchmark.spec import LabelledImages, Loop, NewNetwork, Supervision
+from benchmark.teacher import Teacher, TeacherHeader, represent_all
+
+Storage = Literal["fp32", "fp16"]
+
+_FEW = 10  # labels per class of the few-label probe
+_DRAWS = 10  # sets of labels that it is the mean over
+_RIDGES = np.logspace(-1, 4, 11)  # of which leave-one-out error chooses
+
+
+@dataclass(frozen=True, slots=True)
+class Pretrained:
+    """What pretraining took: steps, and seconds over all processes that it ran in."""
+
+    steps: int
+    seconds: float
+
+
+@runtime_checkable
+class TeacherKind(Protocol):
+    """A plug-in of kind `teachers`: a frozen dataclass of hyper-parameters, published defaults.
+
+    Attributes:
+        supervision: whether it may see labels.
+    """
+
+    supervision: ClassVar[Supervision]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def model(self) -> str:
+        """The backbone."""
+
+    @property
+    def standardise(self) -> bool:
+        """Whether representations are shifted and scaled by their statistics on the source."""
+
+    @property
+    def storage(self) -> Storage:
+        """Precision of the kept weights."""
+
+    def pretrain(
+        self,
+        network: Network,
+        *,
+        images: UInt8[Tensor, "n c h w"],
+        labels: Int64[Tensor, " n"] | None,
+        probe: Callable[[], float],
+        generator: torch.Generator,
+        checkpoint: Loop,
+    ) -> Pretrained:
+        """Train the backbone of `network` in place; `probe` tells its held-out accuracy so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherPlan:
+    """Which teacher to make.
+
+    Attributes:
+        source: name of the dataset.
+        kind: name of the plug-in.
+        recipe: the plug-in itself, its fields set.
+        model_settings: of the recipe's model.
+    """
+
+    source: str
+    kind: str
+    recipe: TeacherKind
+    model_settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def pretrain_teacher(
+    plan: TeacherPlan,
+    source: LabelledImages,
+    new_network: NewNetwork,
+    *,
+    generator: torch.Generator,
+    checkpoint: Loop,
+) -> Teacher:
+    """Pretrain a teacher on the training split of the source.
+
+    A tenth of the split is held out of everything that sees labels: the probes that the header
+    reports, and a kind that is trained with labels. A kind without labels sees all images.
+
+    The teacher's weights are rounded to the precision that they will be stored in before anything
+    is computed with them, so a stored and reloaded teacher gives the same representations.
+    """
+    recipe, seed = plan.recipe, generator.initial_seed()
+    num_classes = int(source.labels.max()) + 1
+    network = new_network(recipe.model, num_classes, generator, **plan.model_settings)
+    held_out = held_out_tenth(source)
+    unlabelled = recipe.supervision == "none"
+    seen = torch.ones_like(held_out) if unlabelled else ~held_out
+    pretrained = recipe.pretrain(
+        network.train(),
+        images=source.images[seen],
+        labels=None if unlabelled else source.labels[seen],
+        probe=lambda: held_out_accuracy(_features(network, source.images), source.labels, held_out),
+        generator=generator,
+        checkpoint=checkpoint,
+    )
+    _round(network, recipe.storage)
+    features = _features(network, source.images)
+    header = TeacherHeader(
+        kind=plan.kind,
+        settings=asdict(recipe),
+        seed=seed,
+        model=recipe.model,
+        model_settings=dict(plan.model_settings),
+        image_shape=(source.shape.c, source.shape.h, source.shape.w),
+        d=network.num_features,
+        mean=tuple(network.mean.flatten().tolist()),
+        std=tuple(network.std.flatten().tolist()),
+        source=plan.source,
+        fingerprint=source.fingerprint,
+        precision=network.precision,
+        steps=pretrained.steps,
+        seconds=round(pretrained.seconds, 1),
+        held_out={
+            "all_labels": held_out_accuracy(features, source.labels, held_out),
+            f"{_FEW}_labels_per_class": held_out_accuracy(features, source.labels, held_out, _FEW),
+        },
+        provenance=provenance(source.images.device),
+    )
+    return Teacher(network, header, _statistics(features) if recipe.standardise else None)
+
+
+def held_out_tenth(source: LabelledImages) -> Bool[Tensor, " n"]:
+    """Return which images are held out: always the same ones of the same dataset."""
+    n = len(source.images)
+    order = torch.randperm(n, generator=rng.generator("teacher", "held out", source.fingerprint))
+    held_out = torch.zeros(n, dtype=torch.bool)
+    held_out[order[: n // 10]] = True
+    return held_out.to(source.images.device)
+
+
+def held_out_accuracy(
+    features: Float[Tensor, "n p"],
+    labels: Int64[Tensor, " n"],
+    held_out: Bool[Tensor, " n"],
+    labels_per_class: int | None = None,
+) -> float:
+    """Return the accuracy in percent, on held-out images, of a ridge classifier fitted on the rest.
+
+    Features are standardised on the rest; leave-one-out error chooses the ridge. With
+    `labels_per_class`, the classifier sees so many labels only, and the accuracy is the mean over
+    named draws of them.
+    """
+    x, y, held = (tensor.cpu().numpy() for tensor in (features, labels, held_out))
+    x = StandardScaler().fit(x[~held]).transform(x)
+    draws = [np.flatnonzero(~held)]
+    if labels_per_class is not None:
+        draws = [_few(y, held, labels_per_class, draw) for draw in range(_DRAWS)]
+    probes = [RidgeClassifierCV(_RIDGES).fit(x[draw], y[draw]) for draw in draws]
+    return round(100 * float(np.mean([probe.score(x[held], y[held]) for probe in probes])), 2)
+
+
+def _few(
+    labels: Shaped[np.ndarray, " n"], held_out: Shaped[np.ndarray, " n"], num: int, draw: int
+) -> Shaped[np.ndarray, " few"]:
+    """Return the numbers of `num` images a class (fewer where there are not so many)."""
+    generator = rng.generator("teacher", "few labels", draw)
+    order = torch.randperm(len(labels), generator=generator).numpy()
+    order = order[~held_out[order]]
+    return np.concatenate([order[labels[order] == label][:num] for label in np.unique(labels)])
+
+
+def _features(network: Network, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n p"]:
+    """Return the backbone's features of all images, and leave it in the mode that it was in."""
+    training = network.training
+    features = represent_all(network.eval().features, images)
+    network.train(training)
+    return features
+
+
+@torch.no_grad()
+def _round(network: Network, storage: Storage) -> None:
+    if storage == "fp16":
+        for tensor in network.backbone.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half())
+
+
+def _statistics(
+    features: Float[Tensor, "n d"],
+) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+    """Return mean and deviation of each dimension; a constant dimension gets deviation 1."""
+    std = features.std(0, correction=0)
+    return features.mean(0), torch.where(std > 0, std, 1.0)

@@ -1,0 +1,70 @@
+"""Where a number comes from: code, versions, device, time."""
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def provenance(device: torch.device | str) -> dict[str, str]:
+    """Return the commit, the versions that numbers depend on, the device, and the time in UTC."""
+    return {
+        "commit": commit(),
+        "benchmark": _version("distillation-benchmark"),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "timm": _version("timm"),
+        "device": device_name(device),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def commit() -> str:
+    """Return the commit of the checkout that this code runs from, or `none`.
+
+    A `-dirty` is appended if tracked files differ from it.
+    """
+    if not (_PACKAGE.parent / ".git").exists():
+        return "none"
+    head = _git("rev-parse", "HEAD")
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return f"{head}-dirty" if head and changed else head or "none"
+
+
+def device_name(device: torch.device | str) -> str:
+    """Return what the device calls itself."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device.type
+    cpuinfo = Path("/proc/cpuinfo")
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
+        if line.startswith("model name"):
+            return f"{line.partition(':')[2].strip()}, {torch.get_num_threads()} threads"
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def _git(*arguments: str) -> str:
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(_PACKAGE.parent), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"

@@ -1,0 +1,224 @@
+"""A frozen network that gives representations, and the file that it is kept in.
+
+The file is a safetensors file (`benchmark.artifacts`) of the backbone's weights and, if
+representations are standardised, their mean and deviation; its header says all that was used to
+make it. Nothing in it is ever unpickled.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from benchmark import artifacts, views
+from benchmark.network import Network
+from benchmark.spec import ImageShape, NewNetwork, Represent, UsageError
+
+_BACKBONE = "backbone."
+_MEAN, _STD = "representation.mean", "representation.std"
+_CHUNK = 1024  # images in a forward pass: enough to fill a device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherHeader:
+    """What a teacher is and how it was made.
+
+    Attributes:
+        kind, settings: plug-in that pretrained it, and all its fields.
+        seed: of the generator that it was pretrained with.
+        model, model_settings: its backbone.
+        image_shape: channels, height and width of the images that it takes.
+        d: length of a representation.
+        mean, std: per-channel statistics of pixels that it normalises by.
+        source, fingerprint: name and hash of the dataset that it was pretrained on.
+        precision: of the backbone in pretraining.
+        steps, seconds: that pretraining took.
+        held_out: accuracies in percent on a held-out tenth of the source, see `pretrain_teacher`.
+        provenance: see `benchmark.provenance`.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    seed: int
+    model: str
+    model_settings: dict[str, Any]
+    image_shape: tuple[int, int, int]
+    d: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+    fingerprint: str
+    precision: Literal["fp32", "bf16"]
+    steps: int
+    seconds: float
+    held_out: dict[str, float]
+    provenance: dict[str, str]
+
+
+class Teacher:
+    """Represents images: the harness's `spec.Represent`.
+
+    Attributes:
+        header: what it is and how it was made.
+        network: frozen, in evaluation mode; its head means nothing.
+        statistics: mean and deviation by which representations are standardised, or None.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        header: TeacherHeader,
+        statistics: tuple[Float[Tensor, " d"], Float[Tensor, " d"]] | None,
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.header = header
+        self.statistics = statistics
+
+    @property
+    def d(self) -> int:
+        """Length of a representation."""
+        return self.network.num_features
+
+    def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """Return representations of images in [0, 1]."""
+        representations = self.network.features(images)
+        if self.statistics is None:
+            return representations
+        mean, std = self.statistics
+        return (representations - mean) / std
+
+    def represent_all(
+        self, images: UInt8[Tensor, "n c h w"], view: str = "identity"
+    ) -> Float[Tensor, "n d"]:
+        """Return representations of all images under a predefined view."""
+        return represent_all(self, images, view)
+
+
+@torch.no_grad()
+def represent_all(
+    represent: Represent, images: UInt8[Tensor, "n c h w"], view: str = "identity"
+) -> Float[Tensor, "n d"]:
+    """Return representations of all images under a predefined view, a chunk at a time."""
+    return torch.cat(
+        [represent(views.apply(view, chunk.float() / 255)) for chunk in images.split(_CHUNK)]
+    )
+
+
+def save_teacher(file: Path, teacher: Teacher) -> None:
+    """Write a teacher to one file, its weights in the precision of its settings' `storage`."""
+    half = teacher.header.settings["storage"] == "fp16"
+    tensors = {
+        _BACKBONE + name: tensor.half() if half and tensor.is_floating_point() else tensor
+        for name, tensor in teacher.network.backbone.state_dict().items()
+    }
+    if teacher.statistics is not None:
+        tensors[_MEAN], tensors[_STD] = teacher.statistics
+    artifacts.write(file, tensors, asdict(teacher.header))
+
+
+def load_teacher(file: Path, new_network: NewNetwork, shape: ImageShape) -> Teacher:
+    """Return the teacher kept in a file, as a network that `new_network` makes.
+
+    Device and precision are those of `new_network`; the pixel statistics are the teacher's own.
+
+    Args:
+        file: that `save_teacher` wrote.
+        new_network: makes the backbone that the weights are loaded into.
+        shape: of the images that are to be represented.
+
+    Raises:
+        UsageError: the file is damaged or no teacher's, its weights do not fit the model that it
+            names, or it takes images of another shape.
+    """
+    tensors, content = artifacts.read(file)
+    header = _header(file, content)
+    if header.image_shape != (shape.c, shape.h, shape.w):
+        taken, given = ("x".join(map(str, s)) for s in (header.image_shape, asdict(shape).values()))
+        raise UsageError(f"{file}: this teacher takes {taken} images, not {given}")
+    network = new_network(header.model, 1, torch.Generator(), **header.model_settings)
+    _load_backbone(file, network, header, tensors)
+    statistics = None
+    if header.settings["standardise"]:
+        mean, std = (_vector(file, tensors, name, header.d) for name in (_MEAN, _STD))
+        statistics = mean.to(network.mean), std.to(network.mean)
+    return Teacher(network, header, statistics)
+
+
+def _load_backbone(
+    file: Path, network: Network, header: TeacherHeader, tensors: Mapping[str, Tensor]
+) -> None:
+    """Copy stored weights and pixel statistics into a network that they fit exactly."""
+    weights = {
+        name.removeprefix(_BACKBONE): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(_BACKBONE)
+    }
+    own = network.backbone.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        stored, expected = (_shape_of(state.get(name)) for state in (weights, own))
+        if stored != expected:
+            raise UsageError(
+                f"{file}: weight {name} is {stored}, but {expected} in its model {header.model}"
+            )
+    if header.d != network.num_features or not len(header.mean) == len(header.std) == len(
+        network.mean.flatten()
+    ):
+        raise UsageError(
+            f"{file}: header says d = {header.d} and pixel mean {header.mean}, std {header.std}, "
+            f"which does not fit its model {header.model}"
+        )
+    network.backbone.load_state_dict(weights)
+    network.mean.copy_(torch.tensor(header.mean).view_as(network.mean))
+    network.std.copy_(torch.tensor(header.std).view_as(network.std))
+
+
+def _shape_of(tensor: Tensor | None) -> str:
+    return "absent" if tensor is None else "x".join(map(str, tensor.shape)) or "one number"
+
+
+def _vector(
+    file: Path, tensors: Mapping[str, Tensor], name: str, length: int
+) -> Float[Tensor, " d"]:
+    if name not in tensors or tensors[name].shape != (length,):
+        raise UsageError(f"{file}: {name} is {_shape_of(tensors.get(name))}, expected {length}")
+    return tensors[name]
+
+
+def _header(file: Path, content: Mapping[str, Any]) -> TeacherHeader:
+    """Read a header, checked for what loading needs of it."""
+    names = [field.name for field in fields(TeacherHeader)]
+    missing = [name for name in names if name not in content]
+    if missing:
+        raise UsageError(f"{file}: not a teacher file, its header lacks {', '.join(missing)}")
+    values = {name: _tuples(content[name]) for name in names}
+    for name, expected in _EXPECTED.items():
+        if not isinstance(values[name], expected):
+            raise UsageError(
+                f"{file}: header says {name} = {values[name]!r}, expected {expected.__name__}"
+            )
+    for name in ("standardise", "storage"):
+        if name not in values["settings"]:
+            raise UsageError(f"{file}: not a teacher file, its settings lack {name}")
+    return TeacherHeader(**values)
+
+
+_EXPECTED = {
+    "settings": dict,
+    "model": str,
+    "model_settings": dict,
+    "image_shape": tuple,
+    "d": int,
+    "mean": tuple,
+    "std": tuple,
+}
+
+
+def _tuples(value: Any) -> Any:
+    """Return a JSON value with tuples where JSON has lists."""
+    if isinstance(value, dict):
+        return {name: _tuples(part) for name, part in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

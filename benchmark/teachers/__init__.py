@@ -1,0 +1,1 @@
+"""How a teacher is pretrained: one kind per file."""

@@ -1,0 +1,163 @@
+"""The training loop of every kind of teacher: shuffled epochs, warm-up and cosine."""
+
+import time
+from collections.abc import Callable
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from timm.optim.lars import Lars
+from timm.scheduler.cosine_lr import CosineLRScheduler
+from torch import Tensor, nn
+
+from benchmark.pretrain_teacher import Pretrained
+from benchmark.spec import Loop, UsageError
+
+Optimizer = Literal["lars", "sgd", "adamw"]
+
+_MOMENTUM = 0.9  # solo-learn, solo/args/pretrain.py (LARS); also of the usual SGD recipe
+_TRUST = 0.02  # solo-learn, scripts/pretrain/cifar/barlow.yaml: eta
+_FIRST_LR = 3e-5  # solo-learn, solo/methods/base.py: warmup_start_lr
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """What the loop has to know of a kind of teacher."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the images; the last, incomplete batch of each is left out."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a step."""
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """Which optimizer, see `new_optimizer`."""
+
+    @property
+    def lr(self) -> float:
+        """Greatest learning rate."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Of weights; biases and norms have none."""
+
+    @property
+    def warmup_epochs(self) -> int:
+        """Epochs in which the learning rate rises linearly, before the cosine takes it to zero."""
+
+    @property
+    def probe_every(self) -> int:
+        """Epochs between two looks at the held-out accuracy."""
+
+
+def fit(
+    recipe: Recipe,
+    module: nn.Module,
+    loss: Callable[[Int64[Tensor, " b"]], Float[Tensor, ""]],
+    *,
+    num_images: int,
+    probe: Callable[[], float],
+    generator: torch.Generator,
+    checkpoint: Loop,
+) -> Pretrained:
+    """Minimise `loss` (of the numbers of a batch's images) over the parameters of `module`.
+
+    Logs the loss and, as `held_out`, what `probe` said last; the first is of the untrained network.
+
+    Raises:
+        UsageError: there is no complete batch, or the warm-up does not end.
+    """
+    per_epoch = _steps_per_epoch(recipe, num_images)
+    optimizer = new_optimizer(recipe, module)
+    schedule = new_schedule(recipe, optimizer, per_epoch)
+    order = torch.zeros(num_images, dtype=torch.int64, device=generator.device)
+    seconds, held_out = torch.zeros(2, dtype=torch.float64).unbind()
+    steps = checkpoint.steps(
+        "pretraining",
+        recipe.epochs * per_epoch,
+        module=module,
+        optimizer=optimizer,
+        generator=generator,
+        order=order,
+        seconds=seconds,
+        held_out=held_out,
+    )
+    for step in steps:
+        started = time.monotonic()
+        epoch, position = divmod(step, per_epoch)
+        if position == 0:
+            torch.randperm(num_images, generator=generator, out=order)
+            if epoch % recipe.probe_every == 0:
+                held_out.fill_(probe())
+        schedule.step_update(step)
+        value = loss(order[position * recipe.batch_size :][: recipe.batch_size])
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        seconds.add_(time.monotonic() - started)
+        checkpoint.log(step, loss=value, held_out=float(held_out))
+    return Pretrained(recipe.epochs * per_epoch, float(seconds))
+
+
+def new_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer; biases and norms have no weight decay (and no trust ratio).
+
+    `lars` is timm's with the trust ratio clipped. Its update is that of solo-learn's: weights move
+    by lr min(eta |w| / (|g| + decay |w|) / lr, 1) (g + decay w), through momentum.
+    """
+    parameters = list(module.parameters())
+    weights = {
+        "params": [p for p in parameters if p.ndim > 1],
+        "weight_decay": recipe.weight_decay,
+    }
+    others = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW([weights, others], lr=recipe.lr)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD([weights, others], lr=recipe.lr, momentum=_MOMENTUM)
+    lars: torch.optim.Optimizer = Lars(
+        [weights | {"always_adapt": True}, others],
+        lr=recipe.lr,
+        momentum=_MOMENTUM,
+        trust_coeff=_TRUST,
+        trust_clip=True,
+    )
+    return lars
+
+
+def new_schedule(
+    recipe: Recipe, optimizer: torch.optim.Optimizer, per_epoch: int
+) -> CosineLRScheduler:
+    """Return linear warm-up and cosine to zero; the rate depends on the step's number alone."""
+    warmup = recipe.warmup_epochs * per_epoch
+    return CosineLRScheduler(
+        optimizer,
+        t_initial=recipe.epochs * per_epoch - warmup,
+        warmup_t=warmup,
+        warmup_prefix=True,
+        warmup_lr_init=_FIRST_LR,
+        t_in_epochs=False,
+    )
+
+
+def pixels(images: Tensor, batch: Int64[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+    """Return the images of a batch in [0, 1]."""
+    return images[batch.to(images.device)].float() / 255
+
+
+def _steps_per_epoch(recipe: Recipe, num_images: int) -> int:
+    if not 0 < recipe.batch_size <= num_images:
+        raise UsageError(
+            f"teacher: batch_size={recipe.batch_size}: expected 1 to the {num_images} source images"
+        )
+    if not 0 <= recipe.warmup_epochs < recipe.epochs:
+        raise UsageError(
+            f"teacher: warmup_epochs={recipe.warmup_epochs}: "
+            f"expected 0 or more, and fewer than epochs={recipe.epochs}"
+        )
+    if recipe.probe_every < 1:
+        raise UsageError(f"teacher: probe_every={recipe.probe_every}: expected at least 1 epoch")
+    return num_images // recipe.batch_size

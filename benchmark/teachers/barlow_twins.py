@@ -1,0 +1,152 @@
+"""Barlow Twins: two augmentations of an image should have equal, and uncorrelated, projections.
+
+Zbontar, Jing, Misra, LeCun and Deny, "Barlow Twins: Self-Supervised Learning via Redundancy
+Reduction", ICML 2021. The defaults are solo-learn's recipe for CIFAR, whose ResNet-18 reads 70.90 %
+on CIFAR-100 and 92.10 % on CIFAR-10 (its own online linear probe, 1 000 epochs).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+
+from benchmark.augment import RandomAugmentation
+from benchmark.network import Network
+from benchmark.pretrain_teacher import Pretrained, Storage
+from benchmark.spec import Loop, Supervision
+
+from ._fit import Optimizer, fit, pixels
+
+__all__ = ["BarlowTwins"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BarlowTwins:
+    """Pretrains without labels.
+
+    Differences from the published run: only the backbone may run in half precision (published: all
+    but the loss, fp16), and `benchmark.augment` says how the augmentations differ.
+
+    Attributes:
+        model: the backbone.
+        optimizer: `adamw` is quicker for small networks.
+        projector_hidden, projector_output: widths of the projector's two hidden layers and output.
+        off_diagonal_weight: of the squared correlations between different projections.
+        loss_scale: of the whole loss.
+        crop_scale, brightness, contrast, saturation, hue, gamma, grey: see `RandomAugmentation`.
+        solarise: likewise, in the second augmentation only.
+        standardise: whether each representation is to be shifted and scaled by statistics of the
+            source images, which the teacher keeps.
+        storage: precision of the kept weights.
+        probe_every: epochs between two looks at the held-out accuracy; changes no weight.
+    """
+
+    supervision: ClassVar[Supervision] = "none"
+
+    model: str = "resnet18"
+    # solo-learn, scripts/pretrain/cifar/barlow.yaml
+    epochs: int = 1000
+    batch_size: int = 256
+    optimizer: Optimizer = "lars"
+    lr: float = 0.3
+    weight_decay: float = 1e-4
+    warmup_epochs: int = 10  # solo/methods/base.py
+    projector_hidden: int = 2048
+    projector_output: int = 2048
+    off_diagonal_weight: float = 0.0051  # solo/methods/barlow_twins.py, and the paper
+    loss_scale: float = 0.1
+    # scripts/pretrain/cifar/augmentations/asymmetric.yaml
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.2
+    hue: float = 0.1
+    gamma: float = 0.0
+    grey: float = 0.2
+    solarise: float = 0.2
+    # ours
+    standardise: bool = False
+    storage: Storage = "fp32"
+    probe_every: int = 10
+
+    def pretrain(
+        self,
+        network: Network,
+        *,
+        images: UInt8[Tensor, "n c h w"],
+        labels: Int64[Tensor, " n"] | None,
+        probe: Callable[[], float],
+        generator: torch.Generator,
+        checkpoint: Loop,
+    ) -> Pretrained:
+        """Pretrain the backbone of `network` on `images`; its head stays as it was."""
+        del labels
+        projector = new_projector(
+            network.num_features, self.projector_hidden, self.projector_output, generator
+        ).to(images.device)
+        first, second = self._augmentation(0.0), self._augmentation(self.solarise)
+
+        def loss(batch: Int64[Tensor, " b"]) -> Float[Tensor, ""]:
+            x = pixels(images, batch)
+            # one after the other: batch norm sees one augmentation at a time, as published
+            a = projector(network.features(first(x, generator)))
+            b = projector(network.features(second(x, generator)))
+            return self.loss_scale * barlow_twins_loss(a, b, self.off_diagonal_weight)
+
+        return fit(
+            self,
+            nn.ModuleDict({"backbone": network.backbone, "projector": projector}),
+            loss,
+            num_images=len(images),
+            probe=probe,
+            generator=generator,
+            checkpoint=checkpoint,
+        )
+
+    def _augmentation(self, solarise: float) -> RandomAugmentation:
+        return RandomAugmentation(
+            crop_scale=self.crop_scale,
+            brightness=self.brightness,
+            contrast=self.contrast,
+            saturation=self.saturation,
+            hue=self.hue,
+            gamma=self.gamma,
+            grey=self.grey,
+            solarise=solarise,
+        )
+
+
+def barlow_twins_loss(
+    a: Float[Tensor, "b o"], b: Float[Tensor, "b o"], off_diagonal_weight: float
+) -> Float[Tensor, ""]:
+    """Return sum_i (C_ii - 1)^2 + weight sum_{i != j} C_ij^2 (equation 1 of the paper).
+
+    C is the correlation across the batch of the projections `a` and `b`, each output standardised
+    over the batch with batch norm's epsilon.
+    """
+    a, b = (nn.functional.batch_norm(z, None, None, training=True) for z in (a, b))
+    correlation = a.T @ b / len(a)
+    diagonal = correlation.diagonal()
+    off_diagonal = correlation.square().sum() - diagonal.square().sum()
+    return (diagonal - 1).square().sum() + off_diagonal_weight * off_diagonal
+
+
+def new_projector(
+    num_features: int, hidden: int, output: int, generator: torch.Generator
+) -> nn.Sequential:
+    """Return a fresh projector of two hidden layers (solo/methods/barlow_twins.py)."""
+    seed = torch.randint(2**63 - 1, (), generator=generator, device=generator.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(seed))
+        return nn.Sequential(
+            nn.Linear(num_features, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, output),
+        )

@@ -1,0 +1,90 @@
+"""A backbone trained with labels: a positive control for self-supervised teachers.
+
+The defaults are the usual recipe for a ResNet-18 on CIFAR (kuangliu/pytorch-cifar).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+
+from benchmark.augment import flipped, shifted
+from benchmark.network import Network
+from benchmark.pretrain_teacher import Pretrained, Storage
+from benchmark.spec import Loop, Supervision
+
+from ._fit import Optimizer, fit, pixels
+
+__all__ = ["Supervised"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supervised:
+    """Pretrains with labels by cross-entropy, on randomly shifted and flipped images.
+
+    Differences from the usual recipe: biases and norms have no weight decay.
+
+    Attributes:
+        model: the backbone.
+        max_shift: pixels that an image moves at most, in either direction; zeros fill in.
+        standardise, storage: see `BarlowTwins`.
+        probe_every: epochs between two looks at the held-out accuracy; changes no weight.
+    """
+
+    supervision: ClassVar[Supervision] = "labels"
+
+    model: str = "resnet18"
+    # kuangliu/pytorch-cifar, main.py
+    epochs: int = 200
+    batch_size: int = 128
+    optimizer: Optimizer = "sgd"
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    warmup_epochs: int = 0
+    max_shift: int = 4
+    # ours
+    standardise: bool = False
+    storage: Storage = "fp32"
+    probe_every: int = 10
+
+    def pretrain(
+        self,
+        network: Network,
+        *,
+        images: UInt8[Tensor, "n c h w"],
+        labels: Int64[Tensor, " n"] | None,
+        probe: Callable[[], float],
+        generator: torch.Generator,
+        checkpoint: Loop,
+    ) -> Pretrained:
+        """Train `network`, its head included."""
+        assert labels is not None, "the harness gives labels to whoever declares them"
+
+        def loss(batch: Int64[Tensor, " b"]) -> Float[Tensor, ""]:
+            x = self._augment(pixels(images, batch), generator)
+            return nn.functional.cross_entropy(network(x), labels[batch.to(labels.device)])
+
+        return fit(
+            self,
+            network,
+            loss,
+            num_images=len(images),
+            probe=probe,
+            generator=generator,
+            checkpoint=checkpoint,
+        )
+
+    def _augment(
+        self, images: Float[Tensor, "b c h w"], generator: torch.Generator
+    ) -> Float[Tensor, "b c h w"]:
+        offsets = torch.randint(
+            -self.max_shift,
+            self.max_shift + 1,
+            (len(images), 2),
+            generator=generator,
+            device=generator.device,
+        )
+        return shifted(flipped(images, 0.5, generator), offsets.to(images.device))
