@@ -11,8 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmark.files import atomic
+from benchmark.spec import UsageError
 
 _HISTORY = 200  # points kept of a loop's logged values
+_SAVING_SHARE = 0.05  # the most of the time that goes into checkpoints; a pool can be 400 MB
 
 
 class NonFiniteError(RuntimeError):
@@ -22,8 +24,9 @@ class NonFiniteError(RuntimeError):
 class CheckpointedLoop:
     """The harness's `spec.Loop`: one checkpoint file per named loop below `folder`.
 
-    With `folder=None` nothing is saved. Checkpoints hold tensors and plain values only and are read
-    with `weights_only=True`.
+    With `folder=None` nothing is saved. State is saved every `save_every_seconds`, or less often
+    where that would take more than a twentieth of the time, and when a loop ends. Checkpoints hold
+    tensors and plain values only and are read with `weights_only=True`.
     """
 
     def __init__(
@@ -44,10 +47,15 @@ class CheckpointedLoop:
         return self._seconds_before + time.monotonic() - self._started
 
     def steps(self, name: str, total: int, **state: Any) -> Iterator[int]:
-        """See `spec.Loop.steps`."""
+        """See `spec.Loop.steps`.
+
+        Raises:
+            UsageError: there is a checkpoint, but not one of this loop, or it is damaged.
+            NonFiniteError: a logged value is not finite (found out some steps later).
+        """
         self._name, self._total = name, total
         start = self._restore(name, state)
-        saved_at = time.monotonic()
+        saved_at, pause = time.monotonic(), self.save_every_seconds
         with tqdm(
             total=total,
             initial=start,
@@ -59,15 +67,22 @@ class CheckpointedLoop:
             for step in range(start, total):
                 yield step
                 bar.update()
-                if time.monotonic() - saved_at > self.save_every_seconds:
+                began = time.monotonic()
+                if began - saved_at > pause:
                     self._save(name, step + 1, state)
                     saved_at = time.monotonic()
+                    pause = max(self.save_every_seconds, (saved_at - began) / _SAVING_SHARE)
         if start < total:
             self._save(name, total, state)
 
     def log(self, step: int, **values: Tensor | float) -> None:
         """See `spec.Loop.log`."""
-        self._pending.append((step, {name: _detached(value) for name, value in values.items()}))
+        # copies, since a value may be part of something that changes before it is read
+        kept = {
+            name: value.detach().clone() if isinstance(value, Tensor) else value
+            for name, value in values.items()
+        }
+        self._pending.append((step, kept))
         if len(self._pending) >= 50:
             self._flush()
 
@@ -107,16 +122,18 @@ class CheckpointedLoop:
         file = self._file(name)
         if file is None or not file.exists():
             return 0
-        content = torch.load(file, weights_only=True, map_location="cpu")
-        for part, value in state.items():
-            _load_into(value, content["state"][part])
-        self.history = content["history"]
-        self._seconds_before = max(self._seconds_before, content["seconds"])
-        return int(content["step"])
-
-
-def _detached(value: Tensor | float) -> Tensor | float:
-    return value.detach() if isinstance(value, Tensor) else value
+        try:
+            content = torch.load(file, weights_only=True, map_location="cpu")
+            for part, value in state.items():
+                _load_into(value, content["state"][part])
+            self.history = content["history"]
+            self._seconds_before = max(self._seconds_before, content["seconds"])
+            return int(content["step"])
+        except Exception as error:  # whatever a damaged file, or one of other code, brings about
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UsageError(
+                f"{file}: not a checkpoint of this loop ({reason}): delete it to start it over"
+            ) from error
 
 
 def _state_of(value: Any) -> Any:
