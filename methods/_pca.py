@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def principal_components(
-    chunks: Iterable[Float[Tensor, "b q"]], num_components: int
+    chunks: Iterable[Float[Tensor, "_ q"]], num_components: int
 ) -> tuple[Float[Tensor, "u q"], Float[Tensor, " q"]]:
     """Return the leading orthonormal principal axes of all rows, and their mean.
 
