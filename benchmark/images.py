@@ -7,7 +7,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -202,7 +203,7 @@ def _write(folder: Path, records: Records, size: int, *, description: str) -> No
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     digest = hashlib.sha256()
     progress = tqdm(total=len(labels), desc=description, unit=" images", disable=None, leave=False)
-    with progress, atomic(folder / "images.npy") as file, file.open("wb") as opened:
+    with progress, _cache_file(folder / "images.npy") as file, file.open("wb") as opened:
         np.lib.format.write_array_header_1_0(opened, header)
         for batch in batches:
             pixels = batch.numpy().tobytes()
@@ -210,7 +211,7 @@ def _write(folder: Path, records: Records, size: int, *, description: str) -> No
             opened.write(pixels)
             progress.update(len(batch))
     digest.update(labels.numpy().tobytes())
-    with atomic(folder / "labels.npy") as file:
+    with _cache_file(folder / "labels.npy") as file:
         np.save(file, labels.numpy())
     facts = {
         "fingerprint": digest.hexdigest(),
@@ -218,3 +219,15 @@ def _write(folder: Path, records: Records, size: int, *, description: str) -> No
     }
     with atomic(folder / "facts.json") as file:
         file.write_text(json.dumps(facts), "utf-8")
+
+
+@contextmanager
+def _cache_file(file: Path) -> Iterator[Path]:
+    """Write `file` whole or not at all, with a time that tells of any later change.
+
+    The time is always the same, so that processes that write the same split at once do not take
+    each other's files for changed ones.
+    """
+    with atomic(file) as temporary:
+        yield temporary
+        os.utime(temporary, (0, 0))

@@ -22,7 +22,7 @@ def official(source: type[CIFAR10], num_classes: int) -> Layout:
     return Layout(
         folder=source.base_folder,
         marker=source.test_list[0][0],
-        contents=f"{source.test_list[0][0]}",
+        contents=source.test_list[0][0],
         read=partial(_open_official, source, num_classes),
     )
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from benchmark.datasets._layouts import read_image_folder
 from benchmark.datasets._records import ImageFiles
@@ -12,8 +13,9 @@ from benchmark.spec import Split
 class ImageFolder:
     """The images of ``folder/{train,test}/<class>/<image>``."""
 
+    info: ClassVar[None] = None
+
     folder: Path
-    info: None = None
 
     def open(self, split: Split, *, root: Path | None, download: bool) -> ImageFiles:
         """See `spec.Dataset.open`; neither `root` nor `download` matters here."""

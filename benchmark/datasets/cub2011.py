@@ -1,6 +1,6 @@
 """Caltech-UCSD Birds 200-2011: photographs of 200 species of birds."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import ClassVar
 
 from benchmark.datasets._layouts import Layout, image_folder, inside, labelled, open_below
@@ -53,7 +53,7 @@ def _open_official(folder: Path, split: Split) -> ImageFiles:
         raise UsageError(f"{splits_file}: expected the image ids of {names_file}")
     paths = inside(folder / "images", names.values(), listed_in=names_file)
     wanted = "1" if split == "train" else "0"
-    classes = {image: Path(name).parts[0] for image, name in names.items()}
+    classes = {image: PurePath(name).parent.name for image, name in names.items()}
     return labelled(
         [
             (path, classes[image])

@@ -19,10 +19,11 @@ __all__ = ["Digits"]
 class Digits:
     """The first 1 287 images of scikit-learn's copy to train on, the last 510 to test on.
 
-    There is no official split of these 1 797 images. They come in 14 runs that begin with the same
-    sequence of digits, as if each were one writer's; the cut falls between two runs, so that no hand
-    is on both sides, and both sides are balanced. An image folder ``digits`` below the data root
-    takes their place.
+    There is no official split of these 1 797 images. They come in runs of about 128 that begin with
+    the same sequence of digits, as if each were one writer's. The cut falls between two runs, so
+    that no hand is on both sides, and both sides are balanced.
+
+    An image folder ``digits`` below the data root takes their place.
     """
 
     info: ClassVar[DatasetInfo] = DatasetInfo(

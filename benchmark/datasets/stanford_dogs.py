@@ -53,8 +53,8 @@ def _open_official(folder: Path, split: Split) -> ImageFiles:
     paths = inside(folder / "Images", names, listed_in=file)
     train = names if split == "train" else _names(folder / "train_list.mat")
     return labelled(
-        [(path, PurePath(name).parts[0]) for path, name in zip(paths, names, strict=True)],
-        classes=[PurePath(name).parts[0] for name in train],
+        [(path, PurePath(name).parent.name) for path, name in zip(paths, names, strict=True)],
+        classes=[PurePath(name).parent.name for name in train],
         where=file,
         lists=[file],
     )

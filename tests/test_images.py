@@ -1,0 +1,312 @@
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from benchmark import images as images_module
+from benchmark.datasets import _records
+from benchmark.datasets._folder import ImageFolder
+from benchmark.datasets.digits import Digits
+from benchmark.images import find_dataset, load_split, load_splits, pixel_statistics
+from benchmark.spec import LabelledImages, UsageError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six training and three test images of random pixels in three classes."""
+    stream = np.random.default_rng(0)
+    for split, per_class in (("train", 2), ("test", 1)):
+        for name in "abc":
+            for number in range(per_class):
+                file = tmp_path / "mine" / split / name / f"{number}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(stream.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(file)
+    return tmp_path / "mine"
+
+
+def load(folder: Path, split: str = "train", **options: bool) -> LabelledImages:
+    cache = folder.parent / "cache"
+    return load_split(str(folder), split, size=8, root=None, cache=cache, **options)
+
+
+def the_only(folder: Path, pattern: str) -> Path:
+    (file,) = (folder.parent / "cache").rglob(pattern)
+    return file
+
+
+@pytest.fixture
+def decoded_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collect the name of every image file that is decoded."""
+    files: list[str] = []
+    read = _records._read
+
+    def noted(path: str, size: int) -> np.ndarray:
+        files.append(path)
+        return read(path, size)
+
+    monkeypatch.setattr(_records, "_read", noted)
+    return files
+
+
+# Decoding
+
+
+@pytest.mark.parametrize(("width", "height", "size"), [(48, 32, 16), (20, 40, 10), (8, 12, 16)])
+def test_fit_is_resizing_the_shorter_side_and_cropping_the_centre(
+    width: int, height: int, size: int
+) -> None:
+    small = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    image = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+    expected = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size)])(image)
+    difference = _records.fit(image, size).transpose(1, 2, 0).astype(int) - np.asarray(expected)
+    inner = (
+        difference if width < 16 else difference[1:-1, 1:-1]
+    )  # a crop forgets what was beside it
+    assert np.abs(inner).max() <= 1
+
+
+def test_pixels_of_the_right_size_are_kept(folder: Path) -> None:
+    loaded = load(folder)
+    files = sorted((folder / "train").rglob("*.png"))
+    expected = np.stack([np.asarray(Image.open(file)).transpose(2, 0, 1) for file in files])
+    assert torch.equal(loaded.images, torch.from_numpy(expected))
+    assert loaded.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK", "LA"])
+def test_every_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
+    file = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
+    Image.new("RGB", (5, 5), (255, 255, 255)).convert(mode).save(file)
+    pixels = _records._read(str(file), 4)
+    assert pixels.shape == (3, 4, 4) and (pixels == 255).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + b"x" * 50, None])
+def test_a_broken_image_is_named(folder: Path, content: bytes | None) -> None:
+    file = folder / "train" / "b" / "1.png"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-60] if content is None else content)
+    with pytest.raises(UsageError, match=r"train/b/1.png: not a readable image") as raised:
+        load(folder)
+    assert "\n" not in str(raised.value)
+    assert not [*(folder.parent / "cache").rglob("*.npy")]
+    file.write_bytes(whole)
+    assert len(load(folder).images) == 6
+
+
+# The cache
+
+
+def test_the_second_load_decodes_nothing(folder: Path, decoded_files: list[str]) -> None:
+    first = load(folder)
+    assert len(decoded_files) == 6
+    second = load(folder)
+    assert len(decoded_files) == 6
+    assert torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
+    assert first.fingerprint == second.fingerprint
+    content = first.images.numpy().tobytes() + first.labels.numpy().tobytes()
+    assert first.fingerprint == hashlib.sha256(content).hexdigest()
+
+
+def test_sizes_and_splits_are_kept_apart(folder: Path) -> None:
+    cache = folder.parent / "cache"
+    small = load_split(str(folder), "train", size=4, root=None, cache=cache)
+    assert small.images.shape == (6, 3, 4, 4)
+    assert load(folder).images.shape == (6, 3, 8, 8)
+    assert load(folder, "test").images.shape == (3, 3, 8, 8)
+
+
+def test_a_changed_file_or_list_of_files_is_noticed(folder: Path) -> None:
+    before = load(folder)
+    file = folder / "train" / "a" / "0.png"
+    Image.new("RGB", (8, 8)).save(file)
+    changed = load(folder)
+    assert changed.images[0].sum() == 0 and changed.fingerprint != before.fingerprint
+    file.unlink()
+    assert len(load(folder).images) == 5
+    (folder / "train" / "c").rename(folder / "train" / "aa")
+    assert load(folder).labels.tolist() == [0, 1, 1, 2, 2]
+
+
+def test_a_new_training_class_renumbers_the_test_labels(folder: Path) -> None:
+    assert load(folder, "test").labels.tolist() == [0, 1, 2]
+    (folder / "train" / "aa").mkdir()
+    assert load(folder, "test").labels.tolist() == [0, 1, 2]
+    (folder / "train" / "a" / "1.png").rename(folder / "train" / "aa" / "1.png")
+    assert load(folder, "test").labels.tolist() == [0, 2, 3]
+
+
+def test_full_hash_looks_at_contents_only(folder: Path, decoded_files: list[str]) -> None:
+    load(folder, full_hash=True)
+    file = folder / "train" / "a" / "0.png"
+    os.utime(file, ns=(1, 1))
+    load(folder, full_hash=True)
+    assert len(decoded_files) == 6
+    bmp, stamp = file.with_name("0.bmp"), (2, 2)
+    file.unlink()
+    for level in (0, 255):  # same name, size and time: only the contents differ
+        Image.new("RGB", (8, 8), (level,) * 3).save(bmp)
+        os.utime(bmp, ns=stamp)
+        assert load(folder, full_hash=True).images[0].unique().tolist() == [level]
+
+
+@pytest.mark.parametrize("file", ["images.npy", "labels.npy", "facts.json"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "garbage", "one byte"])
+def test_a_damaged_cache_is_made_again(
+    folder: Path, file: str, damage: str, decoded_files: list[str]
+) -> None:
+    before = load(folder)
+    pixels = before.images.clone()
+    cached = the_only(folder, file)
+    content = cached.read_bytes()
+    cached.unlink()
+    damaged = {
+        "empty": b"",
+        "truncated": content[:-9],
+        "garbage": b"{}" * 20,
+        "one byte": content[:-5] + bytes([content[-5] ^ 1]) + content[-4:],
+    }
+    if damage != "missing":
+        cached.write_bytes(damaged[damage])
+    after = load(folder)
+    assert torch.equal(after.images, pixels) and after.fingerprint == before.fingerprint
+    assert len(decoded_files) == 12
+
+
+def test_an_interrupted_decoding_leaves_nothing_to_be_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "save", interrupt)  # the labels come after the images
+        with pytest.raises(KeyboardInterrupt):
+            load(folder)
+    assert [*(folder.parent / "cache").rglob("images.npy")]
+    assert not [*(folder.parent / "cache").rglob("facts.json")]
+    assert len(load(folder).labels) == 6
+
+
+def test_nobody_can_write_to_the_cache_through_the_images(folder: Path) -> None:
+    loaded = load(folder)
+    loaded.images.zero_()
+    assert load(folder).images.any()
+
+
+def test_another_process_that_decodes_the_same_split_does_no_harm(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = images_module._write
+
+    def write_twice(*arguments: object, **options: object) -> None:
+        write(*arguments, **options)
+        cached = the_only(folder, "images.npy")
+        facts = (cached.parent / "facts.json").read_bytes()
+        write(*arguments, **options)  # the other one has replaced the images, not yet the facts
+        (cached.parent / "facts.json").write_bytes(facts)
+
+    monkeypatch.setattr(images_module, "_write", write_twice)
+    assert len(load(folder).images) == 6
+
+
+# Names
+
+
+def test_a_name_is_a_plugin_before_it_is_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("digits", "birds"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(find_dataset("digits"), Digits)
+    assert find_dataset("birds") == find_dataset("./birds") == ImageFolder(tmp_path / "birds")
+    assert find_dataset("./digits") == ImageFolder(tmp_path / "digits")
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [("cifar-100", "did you mean 'cifar100'"), ("no/such", "no/such: expected a folder")],
+)
+def test_an_unknown_name_is_told(name: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        find_dataset(name)
+
+
+def test_a_folder_without_splits_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"train: expected a folder of images \(No such file"):
+        load(tmp_path)
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"train: expected <class>/<image> files, found no image"):
+        load(tmp_path)
+
+
+# Both splits
+
+
+def open_both(folder: Path) -> images_module.Splits:
+    return load_splits(str(folder), size=8, root=None, cache=folder.parent / "cache")
+
+
+def test_the_test_split_is_not_read_before_it_is_opened(
+    folder: Path, decoded_files: list[str]
+) -> None:
+    splits = open_both(folder)
+    assert splits.num_classes == 3
+    assert not [file for file in decoded_files if f"{os.sep}test{os.sep}" in file]
+    assert len([*(folder.parent / "cache").rglob("images.npy")]) == 1
+    test = splits.open_test()
+    assert test.labels.tolist() == [0, 1, 2]
+    assert len([file for file in decoded_files if f"{os.sep}test{os.sep}" in file]) == 3
+    assert splits.open_test().fingerprint == test.fingerprint
+
+
+def test_a_test_split_that_cannot_do_is_told_at_once(folder: Path) -> None:
+    (folder / "test" / "a").rename(folder / "test" / "z")
+    with pytest.raises(UsageError, match=r"test: class 'z' is not among those of the training"):
+        open_both(folder)
+    for file in (folder / "test").rglob("*.png"):
+        file.unlink()
+    with pytest.raises(UsageError, match=r"test: expected <class>/<image> files, found no image"):
+        open_both(folder)
+
+
+def test_statistics_of_a_folder_are_those_of_its_training_pixels(folder: Path) -> None:
+    splits = open_both(folder)
+    pixels = splits.train.images.numpy().astype(np.float64) / 255
+    assert splits.mean == pytest.approx(pixels.mean((0, 2, 3)))
+    assert splits.std == pytest.approx(pixels.std((0, 2, 3)))
+
+
+def test_a_constant_channel_has_a_deviation_to_divide_by() -> None:
+    mean, std = pixel_statistics(torch.full((2, 3, 4, 4), 51, dtype=torch.uint8))
+    assert mean == pytest.approx((0.2, 0.2, 0.2)) and std == pytest.approx((1 / 255,) * 3)
+
+
+def test_a_partial_copy_of_a_known_dataset_is_remarked(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = folder.parent / "cache"
+    folder.rename(folder.parent / "cifar10")
+    with caplog.at_level(logging.WARNING):
+        splits = load_splits("cifar10", size=8, root=folder.parent, cache=cache)
+    assert "cifar10: 6 training images of 3 classes, expected 50000 of 10" in caplog.text
+    assert splits.num_classes == 3 and splits.mean == (0.4914, 0.4822, 0.4465)
+    caplog.clear()
+    load_splits("digits", size=8, root=None, cache=cache)
+    assert not caplog.text
+
+
+def test_a_listed_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "CUB_200_2011"
+    (root / "images").mkdir(parents=True)
+    (root / "images.txt").write_text("1 a/x.png\n")
+    (root / "train_test_split.txt").write_text("1 1\n")
+    with pytest.raises(UsageError, match=r"images/a/x.png: cannot be read \(No such file"):
+        load_split("cub2011", "train", size=8, root=tmp_path, cache=tmp_path / "cache")
