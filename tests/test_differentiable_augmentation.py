@@ -1,12 +1,17 @@
+import json
 import math
+from pathlib import Path
 
 import pytest
 import scipy.ndimage
 import torch
 import torchvision.transforms.v2.functional as vision
+from safetensors import safe_open
 
 from benchmark.differentiable_augmentation import OPERATIONS, Augmentation, draw
 from benchmark.spec import UsageError
+
+RECORDED = Path(__file__).parent / "fixtures" / "augmentation.safetensors"
 
 
 def generator(seed=0):
@@ -140,3 +145,19 @@ def test_no_operations_means_no_augmentation():
 def test_an_unknown_operation_is_named_and_the_nearest_suggested():
     with pytest.raises(UsageError, match=r"rotation.*'rotate'"):
         draw(generator(), operations=("rotation",))
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    with safe_open(RECORDED, "pt") as file:
+        assert "53f63a6" in json.loads(file.metadata()["provenance"])["repository"]
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("case", ["siamese.101", "siamese.205", "each.7"])
+def test_agrees_with_the_released_code(recorded, operation, case):
+    expected = recorded[f"{operation}.{case}.out"]
+    uniform = recorded[f"{operation}.{case}.uniform"]
+    out = Augmentation(operation=operation, uniform=uniform)(recorded["images"])
+    torch.testing.assert_close(out[: len(expected)], expected, rtol=1e-6, atol=1e-9)

@@ -1,0 +1,53 @@
+"""Matching the gradients of real and distilled images, class by class.
+
+Over the parameter tensors of rank two and more, and over the outputs i of each (a convolution's
+output channels, a linear layer's rows), with all other axes flattened::
+
+    D(g, t) = sum over tensors, i of  1 - <g_i, t_i> / (|g_i| |t_i| + 1e-6)
+
+Tensors of rank one (biases, scales and shifts of norms) do not take part, as in the released code
+of dataset condensation; their gradients are therefore never computed.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from benchmark.network import Network
+
+_EPSILON = 1e-6  # added to the product of the norms, not to each
+
+
+def class_gradient(
+    network: Network, images: Float[Tensor, "b c h w"], label: int, *, differentiable: bool = False
+) -> tuple[Tensor, ...]:
+    """Return the gradient of the mean cross-entropy of images of one class.
+
+    Args:
+        network: a classifier; only parameters of rank two and more are differentiated.
+        images: in what space the network expects.
+        label: their class.
+        differentiable: whether the gradient is to be differentiated with respect to the images.
+    """
+    matched = [p for p in network.parameters() if p.ndim >= 2]
+    labels = torch.full((len(images),), label, device=images.device)
+    loss = cross_entropy(network(images), labels)
+    return torch.autograd.grad(loss, matched, create_graph=differentiable)
+
+
+def distance(distilled: Sequence[Tensor], real: Sequence[Tensor]) -> Float[Tensor, ""]:
+    """Return D of two gradients, tensor by tensor in the same order."""
+    return torch.stack(
+        [_one_minus_cosines(g, t) for g, t in zip(distilled, real, strict=True)]
+    ).sum()
+
+
+def _one_minus_cosines(g: Tensor, t: Tensor) -> Tensor:
+    """Sum 1 - cosine over the rows of one tensor's two gradients."""
+    g, t = g.flatten(1), t.flatten(1)
+    norms: Tensor = torch.linalg.vector_norm(g, dim=1) * torch.linalg.vector_norm(t, dim=1)
+    cosines = (g * t).sum(1) / (norms + _EPSILON)
+    return (1 - cosines).sum()

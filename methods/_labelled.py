@@ -1,0 +1,134 @@
+"""What the label-supervised methods share: images per class, real images by class, and decoding.
+
+Distilled images are kept class by class, [k ipc c h w], so that the integer labels are implied by
+the order and take no storage. Between drawing and storing, images are *normalised* (mean 0,
+deviation 1 per channel, by the statistics of the source), which is where these methods are
+published.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64, Shaped, UInt8
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from benchmark.network import Network
+from benchmark.spec import Problem, TrainingSet, UsageError
+
+
+def images_per_class(method: str, problem: Problem) -> tuple[int, int]:
+    """Return the number of classes k and the images per class (IPC) of the budget N = IPC x k.
+
+    Raises:
+        UsageError: N is less than one image per class, or no multiple of k, or some class has fewer
+            images than that.
+    """
+    k, budget = problem.num_classes, problem.budget.N
+    if k is None or problem.labels is None:
+        raise UsageError(f"{method} learns from labels, and the source set has none")
+    ipc, rest = divmod(budget, k)
+    if ipc == 0:
+        raise UsageError(
+            f"{method} at N={budget}: less than one image for each of {k} classes; the smallest "
+            f"budget that holds a class-balanced set is {k}"
+        )
+    if rest:
+        raise UsageError(
+            f"{method} at N={budget}: not the same number of images for each of {k} classes; the "
+            f"nearest budgets that give it are {ipc * k} and {(ipc + 1) * k}"
+        )
+    counts = torch.bincount(problem.labels, minlength=k)
+    if int(counts.min()) < ipc:
+        raise UsageError(
+            f"{method} at N={budget}: {ipc} images per class wanted, but class "
+            f"{int(counts.argmin())} has {int(counts.min())}"
+        )
+    return k, ipc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealImages:
+    """The source images by class, drawn as normalised batches.
+
+    Attributes:
+        images, labels: of the source.
+        rows: which images each class has.
+        mean, std: per channel.
+        generator: of all draws.
+    """
+
+    images: UInt8[Tensor, "n c h w"]
+    labels: Int64[Tensor, " n"]
+    rows: tuple[Int64[Tensor, " r"], ...]
+    mean: Float[Tensor, "c 1 1"]
+    std: Float[Tensor, "c 1 1"]
+    generator: torch.Generator
+
+    @classmethod
+    def of(cls, problem: Problem, generator: torch.Generator) -> "RealImages":
+        """Sort the images of a labelled problem by class."""
+        if problem.labels is None or problem.num_classes is None:
+            raise UsageError("a method that learns from labels met a source set without them")
+        order = problem.labels.argsort(stable=True)
+        counts = torch.bincount(problem.labels, minlength=problem.num_classes).tolist()
+        mean, std = torch.tensor((problem.mean, problem.std), device=problem.device)
+        return cls(
+            images=problem.images,
+            labels=problem.labels,
+            rows=order.split(counts),
+            mean=mean.view(-1, 1, 1),
+            std=std.view(-1, 1, 1),
+            generator=generator,
+        )
+
+    def of_class(self, c: int, most: int) -> Float[Tensor, "b c h w"]:
+        """Return different random images of class `c`: `most` of them, or all there are."""
+        return self._normalised(self.draw_rows(c, most))
+
+    def draw_rows(self, c: int, most: int) -> Int64[Tensor, " b"]:
+        """Return which images `of_class` would."""
+        return self.rows[c][self._draw(len(self.rows[c]), most)]
+
+    def of_any_class(self, most: int) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, " b"]]:
+        """Return different images drawn without regard to class, and their labels."""
+        rows = self._draw(len(self.images), most)
+        return self._normalised(rows), self.labels[rows]
+
+    def pixels(self, images: Float[Tensor, "*m c h w"]) -> Float[Tensor, "*m c h w"]:
+        """Return normalised images as pixels (which may leave [0, 1])."""
+        return (images * self.std + self.mean).detach()
+
+    def _draw(self, n: int, most: int) -> Int64[Tensor, " b"]:
+        order = torch.randperm(n, generator=self.generator, device=self.generator.device)
+        return order[:most].to(self.images.device)
+
+    def _normalised(self, rows: Int64[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+        return (self.images[rows] / 255 - self.mean) / self.std
+
+
+def new_inner_model(
+    problem: Problem, model: str, generator: torch.Generator, **settings: Any
+) -> Network:
+    """Return a fresh classifier of the problem's classes that takes normalised images.
+
+    Settings that are None are left to the model.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    network = problem.new_network(model, problem.num_classes or 0, generator, **given)
+    network.mean.zero_()
+    network.std.fill_(1)
+    return network
+
+
+def hard_labelled(images: Shaped[Tensor, "k ipc c h w"]) -> TrainingSet:
+    """Return class-sorted pixels as a training set for cross-entropy with hard labels."""
+    k, ipc = images.shape[:2]
+    classes = torch.arange(k, device=images.device).repeat_interleave(ipc)
+    return TrainingSet(
+        images=images.flatten(0, 1),
+        views=("identity",),
+        targets=one_hot(classes, k).to(torch.float32).unsqueeze(0),
+        objective="cross-entropy",
+    )

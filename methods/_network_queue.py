@@ -1,0 +1,112 @@
+"""A queue of networks of different ages that train on real images, as in IDM."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from benchmark.network import Network
+
+
+class QueuedModel:
+    """A classifier, its optimizer, and a meter of how often it was right while it trained."""
+
+    def __init__(
+        self, network: Network, *, lr: float, momentum: float, weight_decay: float
+    ) -> None:
+        self.network = network.eval()
+        self.optimizer = torch.optim.SGD(
+            network.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay
+        )
+        self._correct = torch.zeros((), dtype=torch.int64, device=network.head.weight.device)
+        self._seen = 0
+
+    @property
+    def accuracy(self) -> Float[Tensor, ""]:
+        """Per cent of the training images classified correctly since the last reset, 0 if none."""
+        return 100 * self._correct / max(1, self._seen)
+
+    def reset_meter(self) -> None:
+        """Forget the images seen so far."""
+        self._correct.zero_()
+        self._seen = 0
+
+    def train(self, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, " b"]) -> None:
+        """Take one step on a labelled batch and count what was right before it."""
+        self.network.train()
+        logits = self.network(images)
+        self.optimizer.zero_grad(set_to_none=True)
+        cross_entropy(logits, labels).backward()
+        self.optimizer.step()
+        self.network.eval()
+        self._correct += (logits.detach().argmax(1) == labels).sum()
+        self._seen += len(labels)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a checkpoint must hold."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "correct": self._correct,
+            "seen": self._seen,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the model that `state` was taken from."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._correct.copy_(state["correct"])
+        self._seen = state["seen"]
+
+
+class NetworkQueue:
+    """First in, first out: at most `size` models, of which random ones are used and trained.
+
+    Args:
+        new_model: makes a newborn from a generator.
+        initial: newborns to begin with.
+        size: the most models.
+        generator: of births and choices.
+    """
+
+    def __init__(
+        self,
+        new_model: Callable[[torch.Generator], QueuedModel],
+        *,
+        initial: int,
+        size: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.size = size
+        self._new_model = new_model
+        self._generator = generator
+        self.models = [new_model(generator) for _ in range(initial)]
+
+    def push(self) -> None:
+        """Let a newborn in and, if the queue was full, the oldest out."""
+        self.models = [*self.models, self._new_model(self._generator)][-self.size :]
+
+    def choose(self, num: int) -> list[QueuedModel]:
+        """Return `num` different models drawn at random, or all if there are fewer."""
+        device = self._generator.device
+        order = torch.randperm(len(self.models), generator=self._generator, device=device)
+        return [self.models[i] for i in order[:num].tolist()]
+
+    def reset_meters(self) -> None:
+        """Reset the meter of every model."""
+        for model in self.models:
+            model.reset_meter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a checkpoint must hold."""
+        return {"models": [model.state_dict() for model in self.models]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the queue that `state` was taken from, however long it was."""
+        unused = torch.Generator(self._generator.device)
+        self.models = [self._new_model(unused) for _ in state["models"]]
+        for model, saved in zip(self.models, state["models"], strict=True):
+            model.load_state_dict(saved)

@@ -1,0 +1,56 @@
+"""Random real images, as many as the bytes of the budget hold: what storing floats costs others.
+
+A budget of N numbers takes 4 N (c h w + d) bytes as float32. A real image takes c h w bytes as it
+is and its representation 2 d as float16, whose rounding (2^-11) is far below what a student can
+tell. At 32x32 and d = 512 that is three and a half times as many pairs as `random` has.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet, UsageError
+
+from ._subset import draw_images
+
+__all__ = ["RandomBytes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomBytes:
+    """Bytes instead of numbers are what binds it, so it is not `bounded`."""
+
+    supervision: ClassVar[Supervision] = "none"
+    bounded: ClassVar[bool] = False
+
+    def distill(
+        self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
+    ) -> dict[str, Tensor]:
+        """Return the images (uint8) and their representations (float16).
+
+        Raises:
+            UsageError: a representation exceeds the range of float16.
+        """
+        representations = problem.representations("identity")
+        pair = problem.shape.numel + 2 * representations.shape[1]
+        m = min(4 * problem.num_floats // pair, len(problem.images))
+        chosen = draw_images(problem, m, generator)
+        targets = representations[chosen].to(torch.float16)
+        if not bool(targets.isfinite().all()):
+            raise UsageError(
+                "random-bytes stores representations as float16, and some of this teacher's exceed "
+                f"its {torch.finfo(torch.float16).max:.0f}: rescale the teacher's output"
+            )
+        return {"images": problem.images[chosen], "targets": targets}
+
+    def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
+        """Return the pairs, representations as float32."""
+        return TrainingSet(
+            images=stored["images"],
+            views=("identity",),
+            targets=stored["targets"].to(torch.float32).unsqueeze(0),
+            objective="mse",
+        )

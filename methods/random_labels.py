@@ -1,0 +1,35 @@
+"""Random real images with their labels, the same number of each class: the classic baseline."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet
+
+from ._labelled import RealImages, hard_labelled, images_per_class
+
+__all__ = ["RandomLabels"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomLabels:
+    """IPC random real images of each class, stored as bytes, class by class."""
+
+    supervision: ClassVar[Supervision] = "labels"
+    bounded: ClassVar[bool] = True
+
+    def distill(
+        self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
+    ) -> dict[str, Tensor]:
+        """Return the images; their order implies the labels."""
+        k, ipc = images_per_class("random-labels", problem)
+        real = RealImages.of(problem, generator)
+        rows = torch.stack([real.draw_rows(c, ipc) for c in range(k)])
+        return {"images": problem.images[rows]}
+
+    def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
+        """Return the images with the labels that their order implies."""
+        return hard_labelled(stored["images"])
