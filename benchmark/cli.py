@@ -9,8 +9,8 @@ from typing import Any, TextIO, get_args
 
 from benchmark import plugins, report, rows
 from benchmark.compute import Compute, choose_precision, find_device
-from benchmark.plan import RecipeName, Suite, cells, check, with_settings
 from benchmark.network import Precision
+from benchmark.plan import RecipeName, Suite, cells, check, with_settings
 from benchmark.run import run
 from benchmark.source import DataOptions, Source
 from benchmark.spec import UsageError
@@ -43,7 +43,7 @@ examples:
 examples:
   python -m benchmark teacher --output teacher.safetensors
   python -m benchmark teacher --suite cifar100 --data-root ~/data --output teacher.safetensors
-  python -m benchmark teacher --teacher supervised --set teacher.epochs=30 --output positive.safetensors
+  python -m benchmark teacher --teacher supervised --set teacher.epochs=9 --output t.safetensors
 """,
 }
 
@@ -138,9 +138,7 @@ def _suite(arguments: argparse.Namespace) -> Suite:
     """Return the suite that was asked for, with what flags change of it."""
     suite: Suite = plugins.load("suites", arguments.suite)
     changes = {
-        name: value
-        for name in _OVERRIDES
-        if (value := getattr(arguments, name, None)) is not None
+        name: value for name in _OVERRIDES if (value := getattr(arguments, name, None)) is not None
     }
     if (recipe := changes.get("recipe")) is not None and recipe not in suite.lengths:
         raise plugins.unknown("recipe", recipe, list(suite.lengths))
@@ -170,7 +168,7 @@ def _source(suite: Suite, arguments: argparse.Namespace) -> Source:
 
 
 def _print(text: str, *, stream: TextIO | None = None) -> None:
-    print(text, file=stream or sys.stdout)  # noqa: T201
+    print(text, file=stream or sys.stdout)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from benchmark import plugins
-from benchmark.pretrain import Length
+from benchmark._probes import Probe
+from benchmark.pretrain import RECIPES, Length, Recipe
+from benchmark.probe import PROBES
 from benchmark.settings import replace
-from benchmark.spec import Method, UsageError
+from benchmark.spec import Method, Objective, UsageError
 
 TEACHER = "teacher"  # the control that probes the teacher itself instead of a student
 
@@ -33,6 +35,7 @@ class Suite:
     student at the main budget.
 
     Attributes:
+        name: on the command line.
         title: one line for `list suites`.
         notes: what a reader of the report must know: scale, and where it departs from the paper.
         source: dataset that is distilled.
@@ -46,10 +49,12 @@ class Suite:
         seeds: of whole experiments: distillation, student and probe alike.
         recipe: how long students are pretrained, of those in `lengths`.
         probes, labels_per_class: every combination is a number (None: all labels).
-        settings: by plug-in (method, model, teacher or probe), what differs from its defaults.
+        settings: what differs from defaults, by owner: a method, model or probe, `teacher` and
+            `teacher-model`, or a recipe by its objective (`mse`, `cross-entropy`).
         precision: of all networks; None lets a measurement on the device decide.
     """
 
+    name: str
     title: str
     notes: str
     source: str
@@ -68,6 +73,13 @@ class Suite:
     labels_per_class: tuple[int | None, ...] = (None, 10)
     settings: Mapping[str, Settings] = field(default_factory=dict)
     precision: Literal["fp32", "bf16"] | None = None
+
+
+class Protocol(NamedTuple):
+    """One way to turn features into a number: a probe, and how many labels it sees (None: all)."""
+
+    probe: str
+    labels_per_class: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +148,53 @@ def method_of(suite: Suite, variant: Variant) -> Method:
     return replace(variant.method, method, changes)  # type: ignore[no-any-return]
 
 
+def recipe_of(suite: Suite, objective: Objective) -> Recipe:
+    """Return how students are pretrained: the published recipe of an objective, then the suite's.
+
+    Raises:
+        UsageError: no such field.
+    """
+    recipe: Recipe = replace(objective, RECIPES[objective], suite.settings.get(objective, {}))
+    return recipe
+
+
+def protocols(suite: Suite) -> list[Protocol]:
+    """Return every combination of probe and number of labels."""
+    return [Protocol(name, amount) for amount in suite.labels_per_class for name in suite.probes]
+
+
+def probe_of(suite: Suite, name: str) -> Probe:
+    """Return a probe: published defaults, then the suite's settings.
+
+    Raises:
+        UsageError: no such probe, or no such field.
+    """
+    if name not in PROBES:
+        raise plugins.unknown("probe", name, list(PROBES))
+    probe: Probe = replace(name, PROBES[name](), suite.settings.get(name, {}))
+    return probe
+
+
+def check(suite: Suite, wanted: Sequence[Cell]) -> None:
+    """Refuse a suite whose names or settings make no sense, before anything is loaded.
+
+    Raises:
+        UsageError: of the first that does not.
+    """
+    for cell in wanted:
+        if cell.variant.method != TEACHER:
+            method_of(suite, cell.variant)
+    for name in suite.probes:
+        probe_of(suite, name)
+    for objective in RECIPES:
+        recipe_of(suite, objective)
+    owners = {cell.variant.method for cell in wanted} | {TEACHER, f"{TEACHER}-model"}
+    owners |= {*suite.students, *PROBES, *RECIPES, *plugins.names("methods")}
+    for owner in suite.settings:
+        if owner not in owners | set(plugins.names("models")):
+            raise plugins.unknown("owner of a setting", owner, sorted(owners))
+
+
 def with_settings(suite: Suite, assignments: Sequence[str]) -> Mapping[str, Settings]:
     """Return the suite's settings with ``owner.name=value`` assignments made.
 
@@ -152,4 +211,3 @@ def with_settings(suite: Suite, assignments: Sequence[str]) -> Mapping[str, Sett
             raise UsageError(f"--set {assignment}: expected OWNER.NAME=VALUE")
         settings.setdefault(owner, {})[name] = value
     return settings
-

@@ -22,20 +22,22 @@ def tables(rows: Sequence[Row]) -> list[Table]:
 def current(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
     """Split rows into those that belong together and those that newer settings have replaced.
 
-    One report is about one context (data, teacher, recipe, probes): that of the newest row. In it,
-    each label stands for one setting of its method, and each student for one of its model: those of
-    the newest row that has it.
+    One report is about one context (data, teacher, recipe): that of the newest row. In it, a label
+    stands for one setting of its method, and so do students and probes: that of their newest row.
     """
     ordered = sorted(rows, key=lambda row: str(row.provenance["finished_at"]))
     context = ordered[-1].context if ordered else ""
     methods = {row.label: row.settings for row in ordered if row.context == context}
     students = {row.student: row.student_settings for row in ordered if row.context == context}
-    kept, left_out = [], []
+    probes = {row.probe: row.probe_settings for row in ordered if row.context == context}
+    kept: list[Row] = []
+    left_out: list[Row] = []
     for row in ordered:
         fits = (
             row.context == context
             and row.settings == methods[row.label]
             and row.student_settings == students[row.student]
+            and row.probe_settings == probes[row.probe]
         )
         (kept if fits else left_out).append(row)
     return kept, left_out

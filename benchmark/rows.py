@@ -18,21 +18,22 @@ class Row:
 
     Attributes:
         key: of all settings that can change the number.
-        context: the part of these that all rows of a table must share (data, teacher, probes).
+        context: the part of these that all rows of a report share (data, teacher, recipe).
         suite: whose grid it belongs to.
         label: of the method in tables.
-        method, settings: the plug-in and its fields; `student_settings` likewise.
-        N: the budget, None where none plays a part.
+        method, settings: the plug-in and its fields; `student_settings` and `probe_settings`
+        likewise. N: the budget, None where none plays a part.
         source, teacher, student, downstream: names.
         recipe: `paper` or `equal-steps`; `student_steps` is what that came to.
         probe, labels_per_class: which probe, on how many labels (None: all).
         seed: of the whole experiment.
         value: top-1 accuracy in per cent, the mean over `draws` of few labels.
+        strength, converged: what the probe chose, and whether it ended as it should.
         num_images, num_views: distilled images that the student saw, and views of each.
         num_numbers: numbers stored, whatever their type; `num_bytes` is the size of the file.
-        distill_seconds, pretrain_seconds, probe_seconds: wall-clock time of this number's stages
-            (features and all probes of a student on one dataset share the last).
-        distill_peak_mib, pretrain_peak_mib, probe_peak_mib: peak memory of these.
+        distill_seconds, pretrain_seconds, features_seconds, probe_seconds: wall-clock time of this
+            number's stages (all probes of a student on one dataset share its features).
+        distill_peak_mib, pretrain_peak_mib, features_peak_mib: peak memory of these.
         device, precision: where and how; `provenance` has versions, commit and time.
     """
 
@@ -51,10 +52,13 @@ class Row:
     downstream: str
     recipe: str
     probe: str
+    probe_settings: dict[str, Any]
     labels_per_class: int | None
     seed: int
     value: float
     draws: list[float]
+    strength: float | None
+    converged: bool
     num_images: int | None
     num_views: int | None
     num_numbers: int | None
@@ -62,10 +66,11 @@ class Row:
     student_steps: int
     distill_seconds: float
     pretrain_seconds: float
+    features_seconds: float
     probe_seconds: float
     distill_peak_mib: float | None
     pretrain_peak_mib: float | None
-    probe_peak_mib: float | None
+    features_peak_mib: float | None
     device: str
     precision: str
     provenance: dict[str, Any]

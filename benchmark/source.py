@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -14,8 +15,10 @@ from benchmark.compute import Compute
 from benchmark.images import Splits, load_splits
 from benchmark.loop import CheckpointedLoop
 from benchmark.network_factory import NetworkFactory
-from benchmark.plan import TEACHER, Suite
+from benchmark.plan import TEACHER, Suite, recipe_of
+from benchmark.pretrain import RECIPES
 from benchmark.pretrain_teacher import TeacherPlan, pretrain_teacher
+from benchmark.rows import PROTOCOL
 from benchmark.settings import replace
 from benchmark.spec import Budget, LabelledImages, Problem
 from benchmark.store import Store, key_of
@@ -70,6 +73,32 @@ class Source:
             "precision": self.compute.precision,
         }
 
+    @property
+    def context(self) -> dict[str, Any]:
+        """What all rows of one report have in common."""
+        return {
+            "protocol": PROTOCOL,
+            "source": self.splits(self.suite.source).train.fingerprint,
+            "size": self.suite.size,
+            "teacher": self.teacher_key,
+            "recipe": self.suite.recipe,
+            "length": asdict(self.suite.lengths[self.suite.recipe]),
+            "recipes": {name: asdict(recipe_of(self.suite, name)) for name in RECIPES},
+        }
+
+    def prepare(self) -> None:
+        """Load what every cell needs, so that whatever is missing is said before anything is run.
+
+        Raises:
+            UsageError: a dataset, the teacher, a model or one of their settings is not to be had.
+        """
+        for name in (self.suite.source, *self.suite.downstream):
+            self.splits(name)
+        for student in self.suite.students:
+            settings = self.suite.settings.get(student, {})
+            self.new_network(student, 1, rng.generator("check"), **settings)
+        self.representations("identity")
+
     @cached_property
     def new_network(self) -> NetworkFactory:
         """Makes networks for the source's images on this device."""
@@ -93,6 +122,12 @@ class Source:
         """The suite's teacher: a file, shipped or the user's, or pretrained here."""
         return load_teacher(self._teacher_file, self.new_network, self.new_network.shape)
 
+    @property
+    def teacher_exists(self) -> bool:
+        """Whether the teacher's file is there, so that asking for it pretrains nothing."""
+        kind = self.suite.teacher
+        return kind not in plugins.names("teachers") or self._teacher_plan(kind)[1].exists()
+
     @cached_property
     def teacher_key(self) -> str:
         """Hash of the teacher's weights."""
@@ -111,39 +146,43 @@ class Source:
                 return file
         raise plugins.unknown("teacher", name, [*plugins.names("teachers"), "FILE.safetensors"])
 
-    def _pretrained_teacher(self, kind: str) -> Path:
-        source = self.splits(self.suite.source)
-        changes = dict(self.suite.settings.get(TEACHER, {}))
-        recipe = replace(TEACHER, plugins.load("teachers", kind)(), changes)
+    def _teacher_plan(self, kind: str) -> tuple[TeacherPlan, Path]:
+        """Return how the teacher of a kind is pretrained, and where its file is kept."""
+        settings = self.suite.settings
         plan = TeacherPlan(
             source=self.suite.source,
             kind=kind,
-            recipe=recipe,
-            model_settings=self.suite.settings.get(f"{TEACHER}-model", {}),
+            recipe=replace(TEACHER, plugins.load("teachers", kind)(), settings.get(TEACHER, {})),
+            model_settings=settings.get(f"{TEACHER}-model", {}),
         )
         key = key_of(
             {
+                "protocol": PROTOCOL,
                 "plan": asdict(plan),
-                "source": source.train.fingerprint,
+                "source": self.splits(self.suite.source).train.fingerprint,
                 "precision": self.compute.precision,
             }
         )
-        folder = self.store.folder("teachers", key)
-        file = folder / "teacher.safetensors"
+        return plan, self.store.folder("teachers", key) / "teacher.safetensors"
+
+    def _pretrained_teacher(self, kind: str) -> Path:
+        plan, file = self._teacher_plan(kind)
         if not file.exists():
+            train, device = self.splits(self.suite.source).train, self.compute.device
+            checkpoints = file.parent / "checkpoints"
             made = pretrain_teacher(
                 plan,
                 LabelledImages(
                     images=self.images,
-                    labels=source.train.labels.to(self.compute.device),
-                    fingerprint=source.train.fingerprint,
+                    labels=train.labels.to(device),
+                    fingerprint=train.fingerprint,
                 ),
                 self.new_network,
-                generator=rng.generator(TEACHER, kind, 0, device=self.compute.device),
-                checkpoint=CheckpointedLoop(folder / "checkpoints", description=f"{kind} teacher"),
+                generator=rng.generator(TEACHER, kind, 0, device=device),
+                checkpoint=CheckpointedLoop(checkpoints, description=f"{kind} teacher"),
             )
             save_teacher(file, made)
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            shutil.rmtree(checkpoints, ignore_errors=True)
         return file
 
     def representations(self, view: str) -> Float[Tensor, "n d"]:

@@ -240,6 +240,7 @@ class Method(Protocol):
 
     supervision: ClassVar[Supervision]
     bounded: ClassVar[bool]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop

@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark import artifacts, rng
-from benchmark.cost import measure
+from benchmark import artifacts, rng, rows
+from benchmark.cost import Cost, measure
 from benchmark.loop import CheckpointedLoop
 from benchmark.network import Network
-from benchmark.plan import TEACHER, Cell, method_of
+from benchmark.plan import TEACHER, Cell, Protocol, method_of, probe_of, protocols, recipe_of
 from benchmark.pretrain import RECIPES, pretrain
-from benchmark.provenance import provenance
-from benchmark.rows import PROTOCOL
+from benchmark.probe import LabelledFeatures, ProbeScore, extract, probe
+from benchmark.provenance import device_name, provenance
+from benchmark.rows import PROTOCOL, Row
 from benchmark.source import Source
 from benchmark.store import key_of
 
@@ -91,7 +92,7 @@ def pretrained_student(cell: Cell, distilled: Distilled, source: Source) -> Stud
     network = source.new_network(
         cell.student,
         1 if data is None else data.targets.shape[2],
-        rng.generator("student", cell.student, cell.seed, device=device),
+        rng.generator("student", cell.student, cell.seed),
         **suite.settings.get(cell.student, {}),
     )
     if not file.exists():
@@ -103,7 +104,7 @@ def pretrained_student(cell: Cell, distilled: Distilled, source: Source) -> Stud
                     network,
                     data,
                     suite.lengths[suite.recipe],
-                    recipe=RECIPES[data.objective],
+                    recipe=recipe_of(suite, data.objective),
                     generator=rng.generator("pretrain", cell.seed, device=device),
                     checkpoint=loop,
                 )
@@ -128,12 +129,63 @@ def teacher_as_student(source: Source) -> Student:
     return Student(network=source.teacher.network, header={"steps": 0, "seconds": 0.0, **nothing})
 
 
+def probed(
+    cell: Cell, distilled: Distilled | None, student: Student, downstream: str, source: Source
+) -> list[Row]:
+    """Return one row for each probe and number of labels: here the test split is opened, and last.
+
+    Args:
+        cell: what is measured.
+        distilled: None if the teacher itself is probed.
+        student: its frozen features are probed.
+        downstream: name of a dataset.
+        source: what all cells share.
+    """
+    files = {
+        protocol: _row_file(cell, downstream, protocol, source)
+        for protocol in protocols(source.suite)
+    }
+    missing = [protocol for protocol, file in files.items() if not file.exists()]
+    if missing:
+        splits, device = source.splits(downstream), source.compute.device
+        with measure(device) as spent:
+            train, test = (
+                LabelledFeatures(
+                    features=extract(student.network, split.images),
+                    labels=split.labels.to(device),
+                    fingerprint=split.fingerprint,
+                )
+                for split in (splits.train, splits.open_test())
+            )
+        for protocol in missing:
+            (score,) = probe(
+                train,
+                test=test,
+                num_classes=splits.num_classes,
+                probes=[probe_of(source.suite, protocol.probe)],
+                labels_per_class=[protocol.labels_per_class],
+                seed=cell.seed,
+            )
+            costs = _costs(distilled, student, spent)
+            rows.write(files[protocol], [_row(cell, downstream, score, costs, source)])
+    return [row for file in files.values() for row in rows.read(file)]
+
+
+def is_done(cell: Cell, source: Source) -> bool:
+    """Say whether all rows of a cell are in the store."""
+    return source.teacher_exists and all(
+        _row_file(cell, downstream, protocol, source).exists()
+        for downstream in source.suite.downstream
+        for protocol in protocols(source.suite)
+    )
+
+
 def _distilled_settings(cell: Cell, source: Source) -> dict[str, Any]:
     method = method_of(source.suite, cell.variant)
     return {
         "protocol": PROTOCOL,
         "method": cell.variant.method,
-        "settings": asdict(method),  # type: ignore[call-overload]
+        "settings": asdict(method),
         "N": cell.N,
         "seed": cell.seed,
         **source.settings,
@@ -147,8 +199,84 @@ def _student_settings(cell: Cell, source: Source) -> dict[str, Any]:
         "distilled": key_of(_distilled_settings(cell, source)),
         "student": cell.student,
         "settings": dict(suite.settings.get(cell.student, {})),
-        "recipes": {objective: asdict(recipe) for objective, recipe in RECIPES.items()},
+        "recipes": {objective: asdict(recipe_of(suite, objective)) for objective in RECIPES},
         "length": asdict(suite.lengths[suite.recipe]),
         "seed": cell.seed,
         **source.settings,
     }
+
+
+def _row_file(cell: Cell, downstream: str, protocol: Protocol, source: Source) -> Path:
+    key = key_of(_row_settings(cell, downstream, protocol, source))
+    return source.store.root / "rows" / key / "row.jsonl"
+
+
+def _row_settings(
+    cell: Cell, downstream: str, protocol: Protocol, source: Source
+) -> dict[str, Any]:
+    is_teacher = cell.variant.method == TEACHER
+    return {
+        "protocol": PROTOCOL,
+        "label": cell.variant.label,
+        "student": None if is_teacher else key_of(_student_settings(cell, source)),
+        "downstream": source.splits(downstream).train.fingerprint,
+        "probe": protocol.probe,
+        "settings": asdict(probe_of(source.suite, protocol.probe)),
+        "labels_per_class": protocol.labels_per_class,
+        "seed": cell.seed,
+        **source.settings,
+    }
+
+
+def _costs(distilled: Distilled | None, student: Student, features: Cost) -> dict[str, Any]:
+    """Return what was stored for a number, and what its stages took."""
+    stored = distilled is not None and distilled.header["num_numbers"] > 0
+    return {
+        "num_numbers": distilled.header["num_numbers"] if distilled and stored else None,
+        "num_bytes": distilled.file.stat().st_size if distilled and stored else None,
+        "num_images": student.header["num_images"],
+        "num_views": student.header["num_views"],
+        "student_steps": student.header["steps"],
+        "distill_seconds": distilled.header["seconds"] if distilled else 0.0,
+        "pretrain_seconds": student.header["seconds"],
+        "features_seconds": features.seconds,
+        "distill_peak_mib": distilled.header["peak_memory_mib"] if distilled else None,
+        "pretrain_peak_mib": student.header["peak_memory_mib"],
+        "features_peak_mib": features.peak_memory_mib,
+    }
+
+
+def _row(
+    cell: Cell, downstream: str, score: ProbeScore, costs: dict[str, Any], source: Source
+) -> Row:
+    suite = source.suite
+    is_teacher = cell.variant.method == TEACHER
+    protocol = Protocol(score.probe, score.labels_per_class)
+    return Row(
+        key=key_of(_row_settings(cell, downstream, protocol, source)),
+        context=key_of(source.context),
+        suite=suite.name,
+        label=cell.variant.label,
+        method=cell.variant.method,
+        settings={} if is_teacher else asdict(method_of(suite, cell.variant)),
+        N=cell.N,
+        source=suite.source,
+        teacher=source.teacher.header.kind,
+        student=cell.student,
+        student_settings=dict(suite.settings.get(cell.student, {})),
+        downstream=downstream,
+        recipe=suite.recipe,
+        probe=score.probe,
+        probe_settings=asdict(probe_of(suite, score.probe)),
+        labels_per_class=score.labels_per_class,
+        seed=cell.seed,
+        value=score.top1,
+        draws=list(score.draws),
+        strength=score.strength,
+        converged=score.converged,
+        probe_seconds=score.seconds,
+        device=device_name(source.compute.device),
+        precision=source.compute.precision,
+        provenance=provenance(source.compute.device),
+        **costs,
+    )

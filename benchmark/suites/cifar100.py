@@ -6,10 +6,11 @@ from benchmark.pretrain import Length
 __all__ = ["cifar100"]
 
 cifar100 = Suite(
+    name="cifar100",
     title="the published protocol on CIFAR-100 (one GPU, days with all methods and budgets)",
     notes="""
-The protocol of the published tables: Barlow Twins teacher (ResNet-18, 1 000 epochs), every method with
-its published settings, students pretrained for 1 000 epochs and probed on frozen features.
+The protocol of the published tables: Barlow Twins teacher (ResNet-18, 1 000 epochs), every method
+with its published settings, students pretrained for 1 000 epochs and probed on frozen features.
 """.strip(),
     source="cifar100",
     size=32,

@@ -17,12 +17,14 @@ _LOOP = {
 _OURS = {**_STORAGE, **_LOOP, "outer_views": "one", "approximation_steps": 500}
 
 quick = Suite(
+    name="quick",
     title="Fashion-MNIST, shipped with the package: six students, minutes on two CPU cores",
     notes="""
-A demonstration at small scale, not a reproduction of the published numbers: 10 000 training images of
-Fashion-MNIST (4 000 for testing) and scikit-learn's digits as the downstream set, a small Barlow Twins
-teacher (d = 128), narrow students pretrained for equally many steps, two seeds, and short outer loops
-with one view a step. It shows what each part does, and it can tell families of methods apart.
+A demonstration at small scale, not a reproduction of the published numbers: 10 000 training images
+of Fashion-MNIST (4 000 for testing) and scikit-learn's digits as the downstream set, a small Barlow
+Twins teacher (d = 128), narrow students pretrained for equally many steps, two seeds, and short
+outer loops with one view a step. It shows what each part does, and it can tell families of methods
+apart.
 """.strip(),
     source="fashion-mnist",
     size=32,
@@ -42,6 +44,18 @@ with one view a step. It shows what each part does, and it can tell families of 
     seeds=(0, 1),
     recipe="equal-steps",
     lengths={"equal-steps": Length(steps=200), "paper": Length(epochs=1000)},
-    settings={"krr-st": _LOOP, "ours": _OURS, "pca": {**_STORAGE, "approximation_steps": 500}},
+    settings={
+        "krr-st": _LOOP,
+        "ours": _OURS,
+        "pca": {**_STORAGE, "approximation_steps": 500},
+        "mse": {"batch_size": 64},
+        "paper": {"steps": 500, "batch": 256},
+        "convnet": {"widths": (8, 16, 32)},
+        "vgg11": {"width": 0.125},
+        "resnet18": {"width": 0.125, "stem_stride": 2},
+        "alexnet": {"width": 0.0625},
+        "mobilenet": {"width": 0.25, "stem_stride": 2},
+        "vit": {"width": 0.25, "depth": 4, "patch_size": 8},
+    },
     precision="fp32",
 )

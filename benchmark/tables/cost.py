@@ -55,6 +55,7 @@ def _line(label: str, rows: Sequence[Row]) -> list[str]:
     if first.num_images is not None:
         images = f"{first.num_images} x {first.num_views}"
     one_per_dataset = {(row.seed, row.downstream): row for row in rows}.values()
+    features_seconds = sum(row.features_seconds for row in one_per_dataset)
     seeds = len({row.seed for row in rows})
     return [
         label,
@@ -66,7 +67,7 @@ def _line(label: str, rows: Sequence[Row]) -> list[str]:
         _mean(rows, lambda row: row.distill_peak_mib, "{:,.0f}"),
         f"{first.student_steps:,}",
         _mean(rows, lambda row: row.pretrain_seconds, "{:.1f}"),
-        f"{sum(row.probe_seconds for row in one_per_dataset) / seeds:.1f}",
+        f"{(features_seconds + sum(row.probe_seconds for row in rows)) / seeds:.1f}",
     ]
 
 
