@@ -11,7 +11,7 @@ from benchmark.datasets._layouts import Layout
 from benchmark.datasets._records import Arrays
 from benchmark.spec import Split, UsageError
 
-SOURCE = "use --download, which fetches it to the --data-root"
+SOURCE = "use --download, which fetches it to the data root, or give"
 
 
 def official(source: type[CIFAR10], num_classes: int) -> Layout:

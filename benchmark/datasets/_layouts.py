@@ -65,7 +65,7 @@ def open_below(
             return layout.read(root / layout.folder, split)
     where = f"not found below {root}" if root else "needs a data root"
     shown = " or ".join(f"DIR/{layout.folder}/{layout.contents}" for layout in layouts)
-    raise UsageError(f"{name}: {where}: {source}, or give --data-root DIR with {shown}")
+    raise UsageError(f"{name}: {where}: {source} --data-root DIR with {shown}")
 
 
 def read_image_folder(folder: Path, split: Split) -> ImageFiles:

@@ -37,7 +37,7 @@ class Cub2011:
             split,
             [*official, image_folder("cub2011")],
             name="cub2011",
-            source=f"unpack CUB_200_2011.tgz of {self.info.url}",
+            source=f"unpack CUB_200_2011.tgz of {self.info.url} and give",
         )
 
 

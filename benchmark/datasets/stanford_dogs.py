@@ -42,7 +42,7 @@ class StanfordDogs:
             split,
             [official, image_folder("stanford-dogs")],
             name="stanford-dogs",
-            source=f"unpack images.tar and lists.tar of {self.info.url}",
+            source=f"unpack images.tar and lists.tar of {self.info.url} and give",
         )
 
 

@@ -49,7 +49,7 @@ class TinyImagenet:
             split,
             [*official, image_folder("tiny-imagenet")],
             name="tiny-imagenet",
-            source=f"unpack {self.info.url}",
+            source=f"unpack {self.info.url} and give",
         )
 
 
