@@ -1,0 +1,227 @@
+"""Expert trajectories: how the weights of networks move while they learn the real images.
+
+Each expert starts from a fresh network and takes plain SGD steps. Their direction is GSAM's (Zhuang
+et al., ICLR 2022), adaptive as in ASAM, which trajectory matching has from FTD (Du et al., CVPR
+2023) because flat trajectories are easier to follow. With the gradient g at the weights w ::
+
+    e   = rho w^2 g / (|| |w| g || + 1e-12)         climb, each weight in proportion to its size
+    g_p = gradient at w + e
+    g_v = g - cos(g, g_p) ||g|| g_p / ||g_p||       what of g is orthogonal to g_p
+    w  <- w - lr (g_p - alpha g_v)
+
+A snapshot of the weights is kept after every epoch, each in a file of its own. The random numbers
+of an epoch depend on the expert, the epoch and all that the training depends on, and there is no
+momentum, so a snapshot follows from the one before it: a killed training goes on after its last
+whole epoch, and a file that is lost or damaged is made again, with the same numbers.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from benchmark import rng
+from benchmark.differentiable_augmentation import draw
+from benchmark.files import atomic
+from benchmark.spec import Loop, UsageError
+
+from ._trajectory import FlatNetwork
+
+Storage = Literal["fp32", "fp16"]
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertTraining:
+    """How an expert takes an epoch.
+
+    Attributes:
+        lr: constant.
+        rho: how far GSAM climbs.
+        alpha: how much it turns against the orthogonal part.
+        batch_size: of real images, augmented each for itself.
+        storage: of a snapshot. Training goes on from what was stored, so that half precision, too,
+            gives the same numbers after an interruption.
+    """
+
+    lr: float
+    rho: float
+    alpha: float
+    batch_size: int
+    storage: Storage
+
+
+def gsam_direction(
+    loss: Callable[[Tensor], Tensor],
+    weights: Float[Tensor, " weights"],
+    *,
+    rho: float,
+    alpha: float,
+) -> tuple[Float[Tensor, " weights"], Float[Tensor, ""]]:
+    """Return GSAM's descent direction at `weights`, and the loss there."""
+    gradient, value = _gradient(loss, weights)
+    climb = rho / ((weights.abs() * gradient).norm() + _TINY)
+    perturbed, _ = _gradient(loss, weights + climb * weights.square() * gradient)
+    norm, perturbed_norm = gradient.norm(), perturbed.norm()
+    cosine = gradient @ perturbed / (norm * perturbed_norm + _TINY)
+    orthogonal = gradient - cosine * norm * perturbed / (perturbed_norm + _TINY)
+    return perturbed - alpha * orthogonal, value
+
+
+def _gradient(
+    loss: Callable[[Tensor], Tensor], weights: Float[Tensor, " weights"]
+) -> tuple[Float[Tensor, " weights"], Float[Tensor, ""]]:
+    weights = weights.detach().requires_grad_()
+    value = loss(weights)
+    (gradient,) = torch.autograd.grad(value, weights)
+    return gradient, value.detach()
+
+
+class Snapshots:
+    """One file per expert and epoch, with a checksum; what is not sound counts as not there.
+
+    `folder` is named after all that the experts' training depends on, and seeds it.
+    """
+
+    def __init__(self, folder: Path, num_weights: int, storage: Storage) -> None:
+        self.folder = folder
+        self.num_weights = num_weights
+        self.dtype = _DTYPES[storage]
+
+    def gib(self, num: int, epochs: int) -> float:
+        """Return what `num` experts of `epochs` epochs, and their starts, take on disk."""
+        return num * (epochs + 1) * self.num_weights * self.dtype.itemsize / 2**30
+
+    def file(self, expert: int, epoch: int) -> Path:
+        """Where a snapshot is, or would be."""
+        return self.folder / f"expert-{expert:04}" / f"epoch-{epoch:04}.safetensors"
+
+    def read(self, expert: int, epoch: int) -> Float[Tensor, " weights"] | None:
+        """Return a snapshot, if its file is there and sound."""
+        try:
+            with safe_open(self.file(expert, epoch), framework="pt") as opened:
+                weights: Tensor = opened.get_tensor("weights")
+                checksum = (opened.metadata() or {}).get("sha256")
+        except (OSError, SafetensorError):
+            return None
+        fits = weights.shape == (self.num_weights,) and weights.dtype == self.dtype
+        return weights if fits and checksum == fingerprint(weights) else None
+
+    def write(
+        self, weights: Float[Tensor, " weights"], *, expert: int, epoch: int
+    ) -> Float[Tensor, " weights"]:
+        """Store a snapshot; return it as it was stored, where `weights` were."""
+        stored = weights.detach().to(device="cpu", dtype=self.dtype, copy=True)
+        with atomic(self.file(expert, epoch)) as file:
+            save_file({"weights": stored}, file, metadata={"sha256": fingerprint(stored)})
+        return stored.to(weights)
+
+
+class Experts:
+    """Experts on real images, whose snapshots are made when they are first asked for."""
+
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        images: Float[Tensor, "n c h w"],
+        labels: Int64[Tensor, " n"],
+        *,
+        new_network: Callable[[torch.Generator], FlatNetwork],
+        training: ExpertTraining,
+    ) -> None:
+        self.snapshots = snapshots
+        self.images = images
+        self.labels = labels
+        self.new_network = new_network
+        self.network = new_network(torch.Generator().manual_seed(0))
+        self.training = training
+
+    def train(self, num: int, epochs: int, checkpoint: Loop) -> None:
+        """Make the snapshots of the first `num` experts up to `epochs` epochs."""
+        for step in checkpoint.steps("expert epochs", num * epochs):
+            expert, epoch = divmod(step, epochs)
+            if not self.snapshots.file(expert, epoch + 1).exists():
+                checkpoint.log(step, expert_loss=self._make(expert, epoch + 1))
+
+    def weights(self, expert: int, epoch: int) -> Float[Tensor, " weights"]:
+        """Return one expert's weights after `epoch` epochs."""
+        weights = self.snapshots.read(expert, epoch)
+        if weights is None:
+            self._make(expert, epoch)
+            weights = self.snapshots.read(expert, epoch)
+        if weights is None:
+            file = self.snapshots.file(expert, epoch)
+            raise UsageError(f"{file}: damaged as soon as written: is this disk failing?")
+        return weights.to(self.images)
+
+    @torch.no_grad()
+    def logits(self, expert: int, epoch: int, rows: Int64[Tensor, " b"]) -> Float[Tensor, "b k"]:
+        """Return what one expert, after `epoch` epochs, says of some real images as they are."""
+        weights = self.weights(expert, epoch)
+        batches = rows.split(self.training.batch_size)
+        return torch.cat([self.network(weights, self.images[batch]) for batch in batches])
+
+    def _make(self, expert: int, epoch: int) -> float:
+        """Train from the latest sound snapshot to this one; return the last epoch's mean loss."""
+        loss, last, weights = 0.0, epoch, None
+        while weights is None and last > 0:
+            last -= 1
+            weights = self.snapshots.read(expert, last)
+        if weights is None:
+            weights = self.new_network(self._generator(expert, 0)).weights
+            weights = self.snapshots.write(weights, expert=expert, epoch=0)
+        weights = weights.to(self.images)
+        for current in range(last + 1, epoch + 1):
+            weights, loss = self._epoch(weights, self._generator(expert, current))
+            if not math.isfinite(loss) or not bool(weights.isfinite().all()):
+                raise UsageError(
+                    f"expert {expert} diverged in epoch {current}: choose an expert_lr below "
+                    f"{self.training.lr:g} or an expert_rho below {self.training.rho:g}"
+                )
+            weights = self.snapshots.write(weights, expert=expert, epoch=current)
+        return loss
+
+    def _generator(self, expert: int, epoch: int) -> torch.Generator:
+        return rng.generator("expert", self.snapshots.folder.name, expert, epoch)
+
+    def _epoch(
+        self, weights: Float[Tensor, " weights"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, " weights"], float]:
+        """Return the weights after one more epoch, and its mean loss."""
+        training = self.training
+        order = torch.randperm(len(self.labels), generator=generator).to(self.labels.device)
+        total = weights.new_zeros(())
+        for rows in order.split(training.batch_size):
+            images = draw(generator, num=len(rows))(self.images[rows])
+            loss = partial(self._loss, images=images, labels=self.labels[rows])
+            direction, value = gsam_direction(loss, weights, rho=training.rho, alpha=training.alpha)
+            weights = weights - training.lr * direction
+            total += value * len(rows)
+        return weights, float(total / len(order))
+
+    def _loss(self, weights: Tensor, *, images: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(self.network(weights, images), labels)
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return a hash of tensors, by their bytes, and of anything else by how it prints."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            digest.update(part.detach().cpu().contiguous().numpy().data)
+        else:
+            digest.update(repr(part).encode())
+        digest.update(b"\x1f")
+    return digest.hexdigest()

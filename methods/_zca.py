@@ -1,0 +1,121 @@
+"""ZCA whitening: decorrelate pixels while staying as close to the image as possible.
+
+With the mean ``mu`` and the covariance ``V diag(s) V'`` of flattened images (divided by n - 1), ::
+
+    whiten(x)   = V diag(s + eps)^(-1/2) V' (x - mu)
+    unwhiten(y) = mu + V diag(s + eps)^(1/2) V' y
+
+Most of the spectrum of natural images is small against the regulariser `eps`, where whitening only
+scales. So it is written as a scaling plus a correction on the leading components, which is exact
+with all of them, needs few numbers with some of them (as if the rest of the spectrum were 0), and
+has an exact inverse either way.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64, UInt8
+from torch import Tensor
+
+_CHUNK = 4096  # images at a time in double precision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zca:
+    """A fitted whitening of flattened images (x numbers each), with r components.
+
+    Attributes:
+        mean: mu.
+        components: the leading columns of V, by falling `variances`.
+        variances: s of these.
+        eps: added to every variance.
+    """
+
+    mean: Float64[Tensor, " x"]
+    components: Float64[Tensor, "x r"]
+    variances: Float64[Tensor, " r"]
+    eps: float
+
+    @classmethod
+    def fit(
+        cls, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"], *, eps: float
+    ) -> "Zca":
+        """Fit all components to images (uint8, or in [0, 1]), in double precision."""
+        n = len(images)
+        mean = torch.stack([_flat(chunk).sum(0) for chunk in _chunks(images)]).sum(0) / n
+        covariance = mean.new_zeros(len(mean), len(mean))
+        for chunk in _chunks(images):
+            centred = _flat(chunk) - mean
+            covariance.addmm_(centred.T, centred, alpha=1 / (n - 1))
+        variances, components = torch.linalg.eigh(covariance)
+        return cls(
+            mean=mean,
+            components=components.flip(1),
+            variances=variances.flip(0).clamp(min=0),
+            eps=eps,
+        )
+
+    def leading(self, rank: int) -> "Zca":
+        """Return the whitening that knows only the first `rank` components."""
+        return Zca(
+            mean=self.mean,
+            components=self.components[:, :rank],
+            variances=self.variances[:rank],
+            eps=self.eps,
+        )
+
+    @staticmethod
+    def num_stored(x: int, rank: int) -> int:
+        """Count the numbers of `stored` with `rank` components of x numbers each; 0 for none."""
+        return x + rank * (x + 1) + 1 if rank else 0
+
+    def stored(self) -> dict[str, Tensor]:
+        """Return the tensors that `restore` needs."""
+        return {
+            "zca_mean": self.mean.float(),
+            "zca_components": self.components.float().contiguous(),
+            "zca_variances": self.variances.float(),
+            "zca_eps": torch.tensor([self.eps]),
+        }
+
+    @classmethod
+    def restore(cls, stored: Mapping[str, Tensor]) -> "Zca":
+        """Return the whitening whose `stored` tensors are among these."""
+        return cls(
+            mean=stored["zca_mean"].double(),
+            components=stored["zca_components"].double(),
+            variances=stored["zca_variances"].double(),
+            eps=float(stored["zca_eps"]),
+        )
+
+    def whiten(
+        self, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n c h w"]:
+        """Return images (uint8, or in [0, 1]) whitened."""
+        return _by_chunk(images, lambda x: self._scaled(x - self.mean, -0.5))
+
+    def unwhiten(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Return pixels from whitened images; nothing keeps them within [0, 1]."""
+        return _by_chunk(images, lambda y: self._scaled(y, 0.5) + self.mean)
+
+    def _scaled(self, x: Float64[Tensor, "b x"], power: float) -> Float64[Tensor, "b x"]:
+        """Multiply by ``(V diag(s) V' + eps)^power``."""
+        floor = float(self.eps**power)
+        extra = (self.variances + self.eps) ** power - floor
+        return x * floor + (x @ self.components * extra) @ self.components.T
+
+
+def _flat(images: Tensor) -> Float64[Tensor, "b x"]:
+    scale = 1.0 if images.is_floating_point() else 255.0
+    return images.flatten(1).to(torch.float64) / scale
+
+
+def _by_chunk(images: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    dtype = images.dtype if images.is_floating_point() else torch.get_default_dtype()
+    chunks = [function(_flat(chunk)).to(dtype) for chunk in _chunks(images)]
+    return torch.cat(chunks).view(images.shape)
+
+
+def _chunks(images: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(images, _CHUNK)

@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from benchmark.methods._zca import Zca
+
+
+@pytest.fixture(name="images")
+def _images():
+    stream = torch.Generator().manual_seed(0)
+    smooth = torch.rand(200, 3, 2, 2, generator=stream).repeat_interleave(3, 2)
+    noise = torch.rand(200, 3, 6, 6, generator=stream)
+    return (255 * (0.8 * smooth.repeat_interleave(3, 3) + 0.2 * noise)).to(torch.uint8)
+
+
+def explicit(images, eps):
+    """The whitening and its inverse as matrices, from the singular values of the data."""
+    x = images.flatten(1).double() / 255
+    mean = x.mean(0)
+    _, singular, right = torch.linalg.svd(x - mean, full_matrices=True)
+    variances = singular.square() / (len(x) - 1)
+    scale = (variances + eps).sqrt()
+    return mean, right.T / scale @ right, right.T * scale @ right
+
+
+def test_whitening_is_the_symmetric_root_of_the_inverse_covariance(images):
+    mean, matrix, _ = explicit(images, 0.1)
+    expected = (images.flatten(1) / 255.0 - mean) @ matrix
+    whitened = Zca.fit(images, eps=0.1).whiten(images)
+    assert whitened.dtype == torch.float32
+    torch.testing.assert_close(whitened.flatten(1), expected.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_whitened_variances_are_those_of_the_regularised_whitening(images):
+    zca = Zca.fit(images, eps=1e-3)
+    covariance = torch.cov(zca.whiten(images.double() / 255).flatten(1).T)
+    expected = zca.variances / (zca.variances + 1e-3)
+    actual = (zca.components.T @ covariance @ zca.components).diagonal()
+    torch.testing.assert_close(actual, expected)
+    assert expected[0] > 0.9
+
+
+@pytest.mark.parametrize("rank", [3, 20, 108])
+def test_unwhitening_undoes_whitening_at_every_rank(images, rank):
+    zca = Zca.fit(images, eps=0.1).leading(rank)
+    pixels = images.double() / 255
+    torch.testing.assert_close(zca.unwhiten(zca.whiten(pixels)), pixels)
+
+
+def test_few_components_whiten_up_to_the_rest_of_the_spectrum(images):
+    zca = Zca.fit(images, eps=0.1)
+    pixels = images.double() / 255
+    rest = zca.variances[20:]
+    dropped = rest * ((rest + 0.1) ** -0.5 - 0.1**-0.5) ** 2
+    difference = zca.leading(20).whiten(pixels) - zca.whiten(pixels)
+    torch.testing.assert_close(difference.square().sum() / (len(images) - 1), dropped.sum())
+
+
+def test_what_is_stored_is_counted_and_restores_the_whitening(images):
+    zca = Zca.fit(images, eps=0.1).leading(7)
+    stored = zca.stored()
+    assert sum(tensor.numel() for tensor in stored.values()) == Zca.num_stored(108, 7)
+    assert Zca.num_stored(108, 0) == 0
+    torch.testing.assert_close(
+        Zca.restore(stored).whiten(images), zca.whiten(images), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_chunks_change_nothing(images, monkeypatch):
+    whole = Zca.fit(images, eps=0.1)
+    monkeypatch.setattr("benchmark.methods._zca._CHUNK", 7)
+    parts = Zca.fit(images, eps=0.1)
+    torch.testing.assert_close(parts.variances, whole.variances)
+    torch.testing.assert_close(parts.whiten(images), whole.whiten(images))
