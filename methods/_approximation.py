@@ -1,6 +1,5 @@
 """Approximation networks: predict a view's target codes from those of the unaugmented image."""
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -50,23 +49,20 @@ def fit_shifts(
 ) -> dict[str, Tensor]:
     """Fit one small network per augmented view to `codes[view] - codes[identity]`.
 
-    The networks see codes and shifts scaled to unit size and start as predictors of the mean shift;
-    they are trained together on mean squared error (Adam, batches of at most 1 024 images, linear
-    decay). The scales are folded into the weights afterwards, so they cost no storage. What is
-    logged is the error relative to predicting no shift at all.
+    The networks see codes and shifts scaled to unit size and start as predictors of the mean shift,
+    their second layers at zero (a random start is never quite forgotten where q is large and images
+    are few). They are trained together on mean squared error (Adam, batches of at most 1 024
+    images, linear decay). The scales are folded into the weights afterwards, so they cost no
+    storage. What is logged is the error relative to predicting no shift at all.
     """
-    size, shift_size = codes[0].std(), (codes[1:] - codes[0]).square().mean().sqrt()
+    size, shift_size = _root_mean_square(codes[0]), _root_mean_square(codes[1:] - codes[0])
     inputs, shifts = codes[0] / size, (codes[1:] - codes[0]) / shift_size
     a, m, q = shifts.shape
-
-    def uniform(*shape: int) -> Tensor:
-        noise = torch.rand(shape, generator=generator, device=codes.device, dtype=codes.dtype)
-        return (2 * noise - 1) / math.sqrt(shape[1])
-
+    noise = torch.rand((a, q, hidden), generator=generator, device=codes.device, dtype=codes.dtype)
     weights = {
-        "approximation_weight_1": uniform(a, q, hidden),
+        "approximation_weight_1": (2 * noise - 1) * q**-0.5,
         "approximation_bias_1": codes.new_zeros(a, hidden),
-        "approximation_weight_2": uniform(a, hidden, q),
+        "approximation_weight_2": codes.new_zeros(a, hidden, q),
         "approximation_bias_2": shifts.mean(1),
     }
     optimizer = torch.optim.Adam([weight.requires_grad_() for weight in weights.values()], lr=lr)
@@ -87,3 +83,8 @@ def fit_shifts(
         weights["approximation_weight_2"] *= shift_size
         weights["approximation_bias_2"] *= shift_size
     return {name: weight.detach() for name, weight in weights.items()}
+
+
+def _root_mean_square(numbers: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+    """Return a scale to divide by: never zero, as a teacher may be blind to a view."""
+    return numbers.square().mean().sqrt().clamp_min(torch.finfo(numbers.dtype).tiny)
