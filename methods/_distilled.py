@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from benchmark.spec import ImageShape, TrainingSet
 
 
+@runtime_checkable
 class Distilled(Protocol):
     """m distilled images and, for each of v views, their m target representations.
 
