@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss, pad
 
 from benchmark import views as predefined
-from benchmark.spec import Loop, Problem
+from benchmark.spec import Loop, Problem, UsageError
 
 from ._distilled import Distilled
 from ._pool import InnerModel, Pool
@@ -56,6 +56,9 @@ class OuterLoop:
     raw_distilled: bool = False
     outer_views: Literal["all", "one"] = "all"
 
+    def __post_init__(self) -> None:
+        expect_positive(self, "real_batch", "distilled_batch", "pool_size", "max_age")
+
 
 class Bilevel:
     """The loop itself, over `distilled` pairs of which every student will see all `views`.
@@ -79,12 +82,19 @@ class Bilevel:
         self.views = tuple(views)
         self.problem = problem
         self.generator = generator
+        std, mean = torch.tensor((problem.std, problem.mean), device=problem.device)
+        self.std, self.mean = std.view(-1, 1, 1), mean.view(-1, 1, 1)
 
     def run(self, checkpoint: Loop) -> None:
         """Optimise the distilled pairs in place."""
+        if self.settings.outer_steps > 0:
+            self.optimise(checkpoint)
+        if self.settings.raw_distilled:
+            self.distilled.rescale(self.std, self.mean)
+
+    def optimise(self, checkpoint: Loop) -> None:
+        """Take the outer steps."""
         settings = self.settings
-        if settings.outer_steps == 0:
-            return
         pool = Pool(
             settings.pool_size, self.new_model, max_age=settings.max_age, restart=settings.restart
         )
@@ -97,12 +107,13 @@ class Bilevel:
         )
         state: dict[str, Any] = {f"distilled {i}": p for i, p in enumerate(parameters)}
         state |= {"optimizer": optimizer, "schedule": schedule}
+        members, shown = self.draw(len(pool), settings.outer_steps), self.draw_views()
         state |= {"pool": pool, "generator": self.generator}
         for step in checkpoint.steps("outer steps", settings.outer_steps, **state):
-            member = self.draw(len(pool))
-            loss = self.outer_loss(pool[member])
+            member = members[step]
+            loss = self.outer_loss(pool[member], shown[step])
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward(inputs=parameters)  # spares the gradients of the inner model's weights
             optimizer.step()
             schedule.step()
             if not pool.renew_if_old(member):
@@ -110,27 +121,15 @@ class Bilevel:
             checkpoint.log(step, outer_loss=loss)
         for parameter in parameters:
             parameter.requires_grad_(False)
-        if settings.raw_distilled:
-            self.distilled.rescale(*self.statistics)
 
-    def outer_loss(self, model: InnerModel) -> Float[Tensor, ""]:
-        """Return the error on one real batch of ridge regression from the distilled pairs."""
-        chosen = list(range(len(self.views)))
-        if self.settings.outer_views == "one" and len(chosen) > 1:
-            chosen = [self.draw(len(chosen))]
-        views = [self.views[i] for i in chosen]
+    def outer_loss(self, model: InnerModel, shown: slice) -> Float[Tensor, ""]:
+        """Return the error on real images of ridge regression from distilled ones, in `shown` views."""
         with torch.no_grad():
-            images, targets = self.real_batch(views)
-            queries = model.network.features(images)
-        index = self.draw_distilled(len(views))
-        support = model.network.features(
-            predefined.apply_all(views, self.pixels(self.distilled.images(index)))
-        )
-        codes = self.distilled.codes[chosen]
-        support_targets = self.distilled.targets(codes if index is None else codes[:, index])
-        predicted = ridge_predict(
-            support, support_targets.flatten(0, 1), queries, ridge=self.settings.ridge
-        )
+            real, targets = self.real_batch(self.views[shown])
+            queries = model.network.features(real)
+        distilled, support_targets = self.distilled_batch(shown)
+        support = model.network.features(distilled)
+        predicted = ridge_predict(support, support_targets, queries, ridge=self.settings.ridge)
         return mse_loss(predicted, targets)
 
     def real_batch(
@@ -154,25 +153,19 @@ class Bilevel:
     @torch.no_grad()
     def inner_batch(self) -> tuple[Float[Tensor, "vb c h w"], Float[Tensor, "vb d"]]:
         """Return what an inner model regresses in one step: distilled pairs under all views."""
-        index = self.draw_distilled(len(self.views))
-        images = self.pixels(self.distilled.images(index))
-        codes = self.distilled.codes if index is None else self.distilled.codes[:, index]
-        targets = self.distilled.targets(codes).flatten(0, 1)
-        return predefined.apply_all(self.views, images), targets
+        return self.distilled_batch(slice(None))
 
-    def pixels(self, distilled: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Return the images, in [0, 1] terms, that distilled pixels stand for."""
-        if not self.settings.raw_distilled:
-            return distilled
-        std, mean = self.statistics
-        return distilled * std + mean
-
-    @property
-    def statistics(self) -> tuple[Float[Tensor, "c 1 1"], Float[Tensor, "c 1 1"]]:
-        """Standard deviation and mean of the source pixels, per channel."""
-        problem = self.problem
-        std, mean = torch.tensor((problem.std, problem.mean), device=problem.device)
-        return std.view(-1, 1, 1), mean.view(-1, 1, 1)
+    def distilled_batch(
+        self, shown: slice
+    ) -> tuple[Float[Tensor, "vb c h w"], Float[Tensor, "vb d"]]:
+        """Return distilled images and their targets under the `shown` views, drawn if too many."""
+        views, codes = self.views[shown], self.distilled.codes[shown]
+        index = self.draw_distilled(len(views))
+        images = self.distilled.images(index)
+        if self.settings.raw_distilled:
+            images = images * self.std + self.mean
+        targets = self.distilled.targets(codes if index is None else codes[:, index])
+        return predefined.apply_all(views, images), targets.flatten(0, 1)
 
     def new_model(self) -> InnerModel:
         """Return a newborn inner model."""
@@ -188,16 +181,26 @@ class Bilevel:
 
     def stagger(self, pool: Pool, checkpoint: Loop) -> None:
         """Train each newborn of the pool to an age of its own between 1 and `max_age` - 1."""
-        ages = [1 + self.draw(max(1, pool.max_age - 1)) for _ in range(len(pool))]
-        members = [member for member, age in enumerate(ages) for _ in range(age)]
+        ages = self.draw(max(1, pool.max_age - 1), len(pool))
+        members = [member for member, age in enumerate(ages) for _ in range(1 + age)]
         state = {"pool": pool, "generator": self.generator}
         for step in checkpoint.steps("pool warm-up", len(members), **state):
             pool[members[step]].step(*self.inner_batch())
 
-    def draw(self, high: int) -> int:
-        """Return a random integer in [0, high)."""
+    def draw(self, high: int, num: int) -> list[int]:
+        """Return `num` random integers in [0, high), all at once: the device is waited for once."""
         device = self.generator.device
-        return int(torch.randint(high, (), generator=self.generator, device=device))
+        drawn: list[int] = torch.randint(
+            high, (num,), generator=self.generator, device=device
+        ).tolist()
+        return drawn
+
+    def draw_views(self) -> list[slice]:
+        """Return the views under which each outer step compares."""
+        if self.settings.outer_views == "all":
+            return [slice(None)] * self.settings.outer_steps
+        drawn = self.draw(len(self.views), self.settings.outer_steps)
+        return [slice(view, view + 1) for view in drawn]
 
     def draw_distilled(self, num_views: int) -> Int64[Tensor, " b"] | None:
         """Return which distilled images take part in a step; None means all, in order."""
@@ -206,6 +209,14 @@ class Bilevel:
         if m <= wanted:
             return None
         return torch.randperm(m, generator=self.generator, device=self.generator.device)[:wanted]
+
+
+def expect_positive(settings: OuterLoop, *names: str) -> None:
+    """Raise a UsageError unless each of these settings is positive, or None."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise UsageError(f"{name}={value}: expected a positive number")
 
 
 def shift_and_flip(

@@ -36,7 +36,7 @@ from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet
 
 from ._approximation import fit_shifts, predict_shift
 from ._distilled import Bases, Distilled, Pairs, restore
-from ._outer_loop import Bilevel, OuterLoop
+from ._outer_loop import Bilevel, OuterLoop, expect_positive
 from ._pca import principal_components
 from ._storage import Storage, fit_budget
 from ._subset import draw_images
@@ -71,6 +71,12 @@ class Ours(OuterLoop):
     approximation_width: int | None = None
     approximation_steps: int = 2000
     approximation_lr: float = 1e-2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expect_positive(
+            self, "num_image_bases", "num_target_bases", "basis_size", "approximation_width"
+        )
 
     @property
     def views(self) -> tuple[str, ...]:
