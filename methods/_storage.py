@@ -42,7 +42,8 @@ def fit_budget(
     No more than `most_images` images are stored.
 
     Raises:
-        UsageError: not a single image fits; the message names the smallest budget that does.
+        UsageError: not a single image fits (the message names the smallest budget that does), or
+            there are more bases than dimensions.
     """
 
     def overhead(u: int, v: int) -> int:
@@ -61,11 +62,14 @@ def fit_budget(
         v = min(most, d) if given_v is None else given_v
         return u, v
 
-    u, v = choose(MOST_BASES)
-    for most in range(MOST_BASES, 0, -1):
-        u, v = choose(most)
-        if overhead(u, v) <= LARGEST_SHARE * num_floats:
-            break
+    choices = [choose(most) for most in range(MOST_BASES, 0, -1)]
+    affordable = (uv for uv in choices if overhead(*uv) <= LARGEST_SHARE * num_floats)
+    u, v = next(affordable, choices[-1])
+    if u > basis_shape.numel or v > d:
+        raise UsageError(
+            f"{u} image bases and {v} representation bases: expected at most {basis_shape.numel} "
+            f"and {d}, the dimensions that they span"
+        )
     stored_views = 1 if approximation_width else 1 + num_augmentations
     per_image = u + stored_views * v if bases else shape.numel + stored_views * d
     m = min((num_floats - overhead(u, v)) // per_image, most_images)
@@ -73,7 +77,7 @@ def fit_budget(
         pair = shape.numel + d
         smallest = -(-(overhead(u, v) + per_image) // pair)
         raise UsageError(
-            f"a budget of {num_floats // pair} holds no image of this method with {u} image and "
-            f"{v} representation bases: the smallest that does is {smallest}"
+            f"a budget of {num_floats // pair} holds no image of this method: expected at least "
+            f"{smallest}"
         )
     return Storage(m, u, v, basis_shape, approximation_width)
