@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from benchmark.spec import UsageError
+
 _CROP_TRIES = 10  # torchvision, RandomResizedCrop: after as many misfits, the whole image
 
 Images = Float[Tensor, "b 3 h w"]
@@ -41,8 +43,8 @@ class RandomAugmentation:
     """
 
     # solo-learn, scripts/pretrain/cifar/augmentations/asymmetric.yaml; ratio of torchvision
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_scale: tuple[float, ...] = (0.08, 1.0)
+    crop_ratio: tuple[float, ...] = (3 / 4, 4 / 3)
     flip: float = 0.5
     jitter: float = 0.8
     brightness: float = 0.4
@@ -52,6 +54,25 @@ class RandomAugmentation:
     gamma: float = 0.0
     grey: float = 0.2
     solarise: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            UsageError: a range without two ends in order, or a number outside of its own range.
+        """
+        for name, most in (("crop_scale", 1.0), ("crop_ratio", math.inf)):
+            ends = getattr(self, name)
+            if len(ends) != 2 or not 0 < ends[0] <= ends[1] <= most:
+                raise UsageError(
+                    f"{name}={ends}: expected two numbers 0 < least <= greatest <= {most}"
+                )
+        for name in ("flip", "jitter", "grey", "solarise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name}={getattr(self, name)}: expected a probability")
+        for name in ("brightness", "contrast", "saturation", "gamma", "hue"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"{name}={getattr(self, name)}: expected 0 or more")
 
     def __call__(self, images: Images, generator: torch.Generator) -> Images:
         """Return every image under its own random augmentation."""
@@ -93,8 +114,8 @@ class RandomAugmentation:
 
 def draw_boxes(
     images: Images,
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
+    scale: tuple[float, ...],
+    ratio: tuple[float, ...],
     generator: torch.Generator,
 ) -> Int64[Tensor, "b 4"]:
     """Draw top, left, height and width of one crop an image, as torchvision's RandomResizedCrop.
@@ -107,7 +128,7 @@ def draw_boxes(
     def uniform(low: float, high: float, *size: int) -> Tensor:
         return torch.empty(size, device=generator.device).uniform_(low, high, generator=generator)
 
-    area = h * w * uniform(*scale, _CROP_TRIES, b)
+    area = h * w * uniform(scale[0], scale[1], _CROP_TRIES, b)
     aspect = uniform(math.log(ratio[0]), math.log(ratio[1]), _CROP_TRIES, b).exp()
     sizes = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()]).round().long()
     whole = torch.tensor([h, w], device=generator.device)
@@ -202,8 +223,9 @@ def adjust_hue(images: Images, shifts: PerImage) -> Images:
 
 def luma(images: Images) -> Float[Tensor, "b 1 h w"]:
     """Return the ITU-R BT.601 luma, with torchvision's (and PIL's) rounded weights."""
-    weights = images.new_tensor([0.2989, 0.587, 0.114])
-    return (images * weights[:, None, None]).sum(1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    grey: Tensor = red * 0.2989 + green * 0.587 + blue * 0.114
+    return grey
 
 
 def solarise(images: Images) -> Images:

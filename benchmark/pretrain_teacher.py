@@ -105,12 +105,11 @@ def pretrain_teacher(
     num_classes = int(source.labels.max()) + 1
     network = new_network(recipe.model, num_classes, generator, **plan.model_settings)
     held_out = held_out_tenth(source)
-    unlabelled = recipe.supervision == "none"
-    seen = torch.ones_like(held_out) if unlabelled else ~held_out
+    labelled = recipe.supervision == "labels"
     pretrained = recipe.pretrain(
         network.train(),
-        images=source.images[seen],
-        labels=None if unlabelled else source.labels[seen],
+        images=source.images[~held_out] if labelled else source.images,
+        labels=source.labels[~held_out] if labelled else None,
         probe=lambda: held_out_accuracy(_features(network, source.images), source.labels, held_out),
         generator=generator,
         checkpoint=checkpoint,

@@ -164,9 +164,8 @@ def _load_backbone(
             raise UsageError(
                 f"{file}: weight {name} is {stored}, but {expected} in its model {header.model}"
             )
-    if header.d != network.num_features or not len(header.mean) == len(header.std) == len(
-        network.mean.flatten()
-    ):
+    num_channels = network.mean.numel()
+    if header.d != network.num_features or not len(header.mean) == len(header.std) == num_channels:
         raise UsageError(
             f"{file}: header says d = {header.d} and pixel mean {header.mean}, std {header.std}, "
             f"which does not fit its model {header.model}"
@@ -200,6 +199,9 @@ def _header(file: Path, content: Mapping[str, Any]) -> TeacherHeader:
             raise UsageError(
                 f"{file}: header says {name} = {values[name]!r}, expected {expected.__name__}"
             )
+    for name in ("mean", "std"):
+        if not all(isinstance(number, float) for number in values[name]):
+            raise UsageError(f"{file}: header says {name} = {values[name]!r}, expected numbers")
     for name in ("standardise", "storage"):
         if name not in values["settings"]:
             raise UsageError(f"{file}: not a teacher file, its settings lack {name}")

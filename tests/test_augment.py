@@ -9,6 +9,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from benchmark import augment
 from benchmark.augment import RandomAugmentation
+from benchmark.spec import UsageError
 
 FACTORS = (0.0, 0.6, 1.0, 1.37)
 NOTHING = RandomAugmentation(
@@ -147,6 +148,24 @@ def test_the_default_stays_in_range_and_repeats_for_the_same_seed():
     assert torch.equal(views[0], views[1]) and not torch.equal(views[0], views[2])
     assert views[0].min() >= 0 and views[0].max() <= 1
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("crop_scale", (0.3,)),
+        ("crop_scale", (0.5, 0.2)),
+        ("crop_scale", (0.5, 1.5)),
+        ("crop_ratio", (0.0, 1.0)),
+        ("flip", 1.5),
+        ("hue", -0.1),
+        ("gamma", math.nan),
+    ],
+)
+def test_senseless_settings_are_refused(field, value):
+    with pytest.raises(UsageError, match=f"^{field}=.*: expected") as error:
+        RandomAugmentation(**{field: value})
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.kernel

@@ -208,6 +208,7 @@ def stored(source, tmp_path):
         ("d", "6", "header says d = '6', expected int"),
         ("d", 7, "header says d = 7"),
         ("mean", [0.1], "does not fit its model"),
+        ("std", ["a", 1.0, 2.0], "expected numbers"),
         ("settings", {}, "its settings lack standardise"),
         ("model_settings", {"width": 5}, "weight 4.bias is 6, but 5 in its model tiny"),
         ("image_shape", [3, 4, 8], "this teacher takes 3x4x8 images, not 3x8x8"),

@@ -191,10 +191,12 @@ def test_the_head_is_no_part_of_barlow_twins(data):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 97}, "teacher: batch_size=97: expected 1 to the 96 source images"),
-        ({"batch_size": 0}, "teacher: batch_size=0: expected 1 to the 96 source images"),
+        ({"batch_size": 97}, "teacher.batch_size=97: expected 2 to the 96 source images"),
+        ({"batch_size": 1}, "teacher.batch_size=1: expected 2 to the 96 source images"),
         ({"warmup_epochs": 3}, "fewer than epochs=3"),
         ({"probe_every": 0}, "probe_every=0: expected at least 1 epoch"),
+        ({"lr": 0.0}, "expected a positive rate"),
+        ({"weight_decay": -1.0}, "a decay of 0 or more"),
     ],
 )
 def test_impossible_settings_are_refused(data, changes, message):

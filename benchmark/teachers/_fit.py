@@ -68,13 +68,13 @@ def fit(
     Logs the loss and, as `held_out`, what `probe` said last; the first is of the untrained network.
 
     Raises:
-        UsageError: there is no complete batch, or the warm-up does not end.
+        UsageError: a setting makes no sense.
     """
     per_epoch = _steps_per_epoch(recipe, num_images)
     optimizer = new_optimizer(recipe, module)
     schedule = new_schedule(recipe, optimizer, per_epoch)
     order = torch.zeros(num_images, dtype=torch.int64, device=generator.device)
-    seconds, held_out = torch.zeros(2, dtype=torch.float64).unbind()
+    seconds, held_out = (torch.zeros((), dtype=torch.float64) for _ in range(2))
     steps = checkpoint.steps(
         "pretraining",
         recipe.epochs * per_epoch,
@@ -149,15 +149,20 @@ def pixels(images: Tensor, batch: Int64[Tensor, " b"]) -> Float[Tensor, "b c h w
 
 
 def _steps_per_epoch(recipe: Recipe, num_images: int) -> int:
-    if not 0 < recipe.batch_size <= num_images:
+    if not 2 <= recipe.batch_size <= num_images:
         raise UsageError(
-            f"teacher: batch_size={recipe.batch_size}: expected 1 to the {num_images} source images"
+            f"teacher.batch_size={recipe.batch_size}: expected 2 to the {num_images} source images"
         )
     if not 0 <= recipe.warmup_epochs < recipe.epochs:
         raise UsageError(
-            f"teacher: warmup_epochs={recipe.warmup_epochs}: "
+            f"teacher.warmup_epochs={recipe.warmup_epochs}: "
             f"expected 0 or more, and fewer than epochs={recipe.epochs}"
         )
     if recipe.probe_every < 1:
-        raise UsageError(f"teacher: probe_every={recipe.probe_every}: expected at least 1 epoch")
+        raise UsageError(f"teacher.probe_every={recipe.probe_every}: expected at least 1 epoch")
+    if not recipe.lr > 0 or not recipe.weight_decay >= 0:
+        raise UsageError(
+            f"teacher.lr={recipe.lr}, weight_decay={recipe.weight_decay}: "
+            f"expected a positive rate, and a decay of 0 or more"
+        )
     return num_images // recipe.batch_size

@@ -59,7 +59,7 @@ class BarlowTwins:
     off_diagonal_weight: float = 0.0051  # solo/methods/barlow_twins.py, and the paper
     loss_scale: float = 0.1
     # scripts/pretrain/cifar/augmentations/asymmetric.yaml
-    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_scale: tuple[float, ...] = (0.08, 1.0)
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.2
