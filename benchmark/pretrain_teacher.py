@@ -4,14 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped, UInt8
-from sklearn.linear_model import RidgeClassifierCV
-from sklearn.preprocessing import StandardScaler
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from benchmark import rng
+from benchmark.held_out import held_out_accuracy, held_out_tenth
 from benchmark.network import Network
 from benchmark.provenance import provenance
 from benchmark.spec import LabelledImages, Loop, NewNetwork, Supervision
@@ -20,8 +17,6 @@ from benchmark.teacher import Teacher, TeacherHeader, represent_all
 Storage = Literal["fp32", "fp16"]
 
 _FEW = 10  # labels per class of the few-label probe
-_DRAWS = 10  # sets of labels that it is the mean over
-_RIDGES = np.logspace(-1, 4, 11)  # of which leave-one-out error chooses
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,46 +135,6 @@ def pretrain_teacher(
     return Teacher(network, header, _statistics(features) if recipe.standardise else None)
 
 
-def held_out_tenth(source: LabelledImages) -> Bool[Tensor, " n"]:
-    """Return which images are held out: always the same ones of the same dataset."""
-    n = len(source.images)
-    order = torch.randperm(n, generator=rng.generator("teacher", "held out", source.fingerprint))
-    held_out = torch.zeros(n, dtype=torch.bool)
-    held_out[order[: n // 10]] = True
-    return held_out.to(source.images.device)
-
-
-def held_out_accuracy(
-    features: Float[Tensor, "n p"],
-    labels: Int64[Tensor, " n"],
-    held_out: Bool[Tensor, " n"],
-    labels_per_class: int | None = None,
-) -> float:
-    """Return the accuracy in percent, on held-out images, of a ridge classifier fitted on the rest.
-
-    Features are standardised on the rest; leave-one-out error chooses the ridge. With
-    `labels_per_class`, the classifier sees so many labels only, and the accuracy is the mean over
-    named draws of them.
-    """
-    x, y, held = (tensor.cpu().numpy() for tensor in (features, labels, held_out))
-    x = StandardScaler().fit(x[~held]).transform(x)
-    draws = [np.flatnonzero(~held)]
-    if labels_per_class is not None:
-        draws = [_few(y, held, labels_per_class, draw) for draw in range(_DRAWS)]
-    probes = [RidgeClassifierCV(_RIDGES).fit(x[draw], y[draw]) for draw in draws]
-    return round(100 * float(np.mean([probe.score(x[held], y[held]) for probe in probes])), 2)
-
-
-def _few(
-    labels: Shaped[np.ndarray, " n"], held_out: Shaped[np.ndarray, " n"], num: int, draw: int
-) -> Shaped[np.ndarray, " few"]:
-    """Return the numbers of `num` images a class (fewer where there are not so many)."""
-    generator = rng.generator("teacher", "few labels", draw)
-    order = torch.randperm(len(labels), generator=generator).numpy()
-    order = order[~held_out[order]]
-    return np.concatenate([order[labels[order] == label][:num] for label in np.unique(labels)])
-
-
 def _features(network: Network, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n p"]:
     """Return the backbone's features of all images, and leave it in the mode that it was in."""
     training = network.training
@@ -199,6 +154,7 @@ def _round(network: Network, storage: Storage) -> None:
 def _statistics(
     features: Float[Tensor, "n d"],
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
-    """Return mean and deviation of each dimension; a constant dimension gets deviation 1."""
-    std = features.std(0, correction=0)
-    return features.mean(0), torch.where(std > 0, std, 1.0)
+    """Return mean and deviation of each dimension; one that hardly varies gets deviation 1."""
+    std, mean = torch.std_mean(features.double(), dim=0, correction=0)
+    varies = std > 1e-6 * features.abs().amax(0)
+    return mean.to(features.dtype), torch.where(varies, std, 1.0).to(features.dtype)
