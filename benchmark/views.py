@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
+from benchmark.plugins import unknown
+
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
     "rot90": lambda x: torch.rot90(x, 1, (2, 3)),
@@ -24,8 +26,10 @@ def apply(view: str, images: Shaped[Tensor, "b c h w"]) -> Shaped[Tensor, "b c h
     """Return `images` under one named view (counter-clockwise rotations of square images).
 
     Raises:
-        KeyError: no view has that name.
+        UsageError: no view has that name.
     """
+    if view not in VIEWS:
+        raise unknown("view", view, list(VIEWS))
     return VIEWS[view](images)
 
 
@@ -39,7 +43,7 @@ def apply_all(
 
 
 def permutations(views: Sequence[str], h: int, w: int) -> Int64[Tensor, "v hw"]:
-    """Return each view as a permutation of pixels: ``view(x)[i] = x[permutation[i]]``, flattened."""
+    """Return each view as a permutation of flat pixels: ``view(x)[i] = x[permutation[i]]``."""
     pixels = torch.arange(h * w).view(1, 1, h, w)
     return torch.stack([apply(view, pixels).flatten() for view in views])
 

@@ -123,7 +123,7 @@ class Bilevel:
             parameter.requires_grad_(False)
 
     def outer_loss(self, model: InnerModel, shown: slice) -> Float[Tensor, ""]:
-        """Return the error on real images of ridge regression from distilled ones, in `shown` views."""
+        """Return the error of ridge regression from distilled to real images, in `shown` views."""
         with torch.no_grad():
             real, targets = self.real_batch(self.views[shown])
             queries = model.network.features(real)
