@@ -25,14 +25,17 @@ def load(kind: Kind, name: str) -> Any:
     """Return the one public object of a plug-in.
 
     Raises:
-        UsageError: there is none; the message suggests the nearest name and lists the rest.
+        UsageError: there is none (the message suggests the nearest name and lists the rest), or it
+            does not export one name.
     """
-    if name in _own(kind):
-        module = importlib.import_module(_own(kind)[name])
-        (public,) = module.__all__
-        return getattr(module, public)
-    if name in _foreign(kind):
-        return _foreign(kind)[name].load()
+    if path := _own(kind).get(name):
+        module = importlib.import_module(path)
+        exported = getattr(module, "__all__", [])
+        if len(exported) != 1:
+            raise UsageError(f"{path}: expected one public name in __all__, not {len(exported)}")
+        return getattr(module, exported[0])
+    if entry := _foreign(kind).get(name):
+        return entry.load()
     raise unknown(kind.removesuffix("s"), name, names(kind))
 
 

@@ -1,0 +1,83 @@
+import json
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from benchmark import methods, plugins
+from benchmark.methods.krr_st import KrrSt
+from benchmark.spec import UsageError
+
+
+@pytest.mark.parametrize("kind", ["methods", "models", "datasets", "teachers", "suites", "tables"])
+def test_every_file_is_a_plug_in_and_nothing_else_is(kind):
+    folder = Path(plugins.__file__).parent / kind
+    files = {file.stem for file in folder.glob("*.py") if not file.stem.startswith("_")}
+    assert plugins.names(kind) == sorted(stem.replace("_", "-") for stem in files)
+    for name in plugins.names(kind):
+        plugins.load(kind, name)
+
+
+def test_a_plug_in_is_the_one_public_object_of_its_file():
+    assert plugins.load("methods", "krr-st") is KrrSt
+
+
+def test_a_wrong_name_gets_help_in_one_line():
+    with pytest.raises(UsageError) as caught:
+        plugins.load("methods", "krrst")
+    message = str(caught.value)
+    assert message.startswith("unknown method 'krrst': did you mean 'krr-st'? known: ")
+    assert all(name in message for name in plugins.names("methods"))
+    assert len(message.splitlines()) == 1
+
+
+def test_a_name_like_no_other_gets_the_list_alone():
+    with pytest.raises(UsageError, match=r"^unknown model 'qqqq': known: "):
+        plugins.load("models", "qqqq")
+
+
+@pytest.mark.parametrize("name", ["_ridge", "-ridge", "../conftest", ""])
+def test_shared_code_and_other_files_are_out_of_reach(name):
+    with pytest.raises(UsageError, match="unknown method"):
+        plugins.load("methods", name)
+
+
+@pytest.fixture
+def new_file(tmp_path, monkeypatch):
+    """Add a file to the folder of methods."""
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+
+    def add(name, text):
+        (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.delitem(sys.modules, f"benchmark.methods.{name}", raising=False)
+
+    return add
+
+
+def test_a_new_file_is_a_new_plug_in(new_file):
+    new_file("my_own", '__all__ = ["Mine"]\nMine = "the method"\n')
+    assert "my-own" in plugins.names("methods")
+    assert plugins.load("methods", "my-own") == "the method"
+
+
+@pytest.mark.parametrize(("text", "number"), [("", 0), ('__all__ = ["A", "B"]\nA = B = 1\n', 2)])
+def test_a_file_that_exports_none_or_two_names_is_told_so(new_file, text, number):
+    new_file("unfinished", text)
+    expected = f"^benchmark.methods.unfinished: expected one public name in __all__, not {number}$"
+    with pytest.raises(UsageError, match=expected):
+        plugins.load("methods", "unfinished")
+
+
+def test_other_packages_add_plug_ins_but_replace_none(monkeypatch):
+    groups = {
+        "benchmark.methods": [
+            EntryPoint("theirs", "json:dumps", "benchmark.methods"),
+            EntryPoint("krr-st", "json:loads", "benchmark.methods"),
+        ]
+    }
+    monkeypatch.setattr(plugins, "entry_points", lambda group: groups.get(group, []))
+    assert "theirs" in plugins.names("methods")
+    assert plugins.load("methods", "theirs") is json.dumps
+    assert plugins.load("methods", "krr-st") is KrrSt
+    assert "theirs" not in plugins.names("models")
