@@ -24,7 +24,8 @@ class Recipe:
         image_lr, logit_lr, lr_lr: rates of the images, the label logits and the learned rate.
         threshold: an outer step whose loss is larger changes nothing.
         initial_images: random real ones, or the first random ones that experts classify correctly.
-        inner_widths: of the inner model; a block more for larger images.
+        inner_widths: of the inner model, a block more for larger images; empty for a model that
+            has no such setting.
     """
 
     inner_steps: int = 80
@@ -97,25 +98,38 @@ PUBLISHED: Mapping[tuple[int, ...], Recipe] = {
 }
 
 
-def resolve(wanted: tuple[int, ...], own: Mapping[str, Any]) -> Recipe:
-    """Return the published recipe of `wanted` (classes, IPC), changed by what in `own` is not None.
+def resolve(
+    problem: tuple[int, int], own: Mapping[str, Any], *, wanted: tuple[int, ...] | None = None
+) -> Recipe:
+    """Return the published recipe of a problem, changed by what in `own` is not None.
+
+    Args:
+        problem: classes and IPC.
+        own: a value, or None, for each field of `Recipe`.
+        wanted: classes and IPC of the published recipe to use, if not the problem's.
 
     Raises:
         UsageError: none is published, and `own` does not say everything; or makes no sense.
     """
+    if wanted is not None and wanted not in PUBLISHED:
+        known = "; ".join(f"{k},{ipc}" for k, ipc in PUBLISHED)
+        raise UsageError(f"datm.recipe={','.join(map(str, wanted))}: expected one of {known}")
     given = {name: value for name, value in own.items() if value is not None}
-    missing = sorted(set(own) - set(given))
-    published = PUBLISHED.get(wanted)
+    missing = [name for name in own if name not in given]
+    published = PUBLISHED.get(wanted or problem)
     if published is not None:
         given = {name: getattr(published, name) for name in own} | given
     elif missing:
-        k, ipc = min(PUBLISHED, key=lambda known: _distance(known, wanted))
+        k, ipc = min(PUBLISHED, key=lambda known: _distance(known, problem))
         raise UsageError(
-            f"datm has no published recipe for {wanted[0]} classes at {wanted[-1]} images each; "
+            f"datm has no published recipe for {problem[0]} classes at {problem[1]} images each; "
             f"the nearest is for {k} at {ipc}: set datm.recipe={k},{ipc} to use it, or set all of "
             + ", ".join(missing)
         )
     recipe = Recipe(**given)
+    for name in ("inner_steps", "target_epochs", "expansion_steps", "inner_batch"):
+        if getattr(recipe, name) < 1:
+            raise UsageError(f"datm.{name}={getattr(recipe, name)}: expected 1 or more")
     if len(recipe.start_epochs) != 3 or not (
         0 <= recipe.start_epochs[0] < recipe.start_epochs[1] <= recipe.start_epochs[2]
     ):
@@ -126,5 +140,5 @@ def resolve(wanted: tuple[int, ...], own: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def _distance(known: tuple[int, ...], wanted: tuple[int, ...]) -> float:
-    return sum(abs(math.log(a / b)) for a, b in zip(known, wanted, strict=False))
+def _distance(known: tuple[int, ...], problem: tuple[int, ...]) -> float:
+    return sum(abs(math.log(a / b)) for a, b in zip(known, problem, strict=True))

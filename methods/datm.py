@@ -39,12 +39,12 @@ Differences from the released code (NUS-HPC-AI-Lab/DATM):
 """
 
 import dataclasses
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar, Literal
 
 import torch
@@ -78,7 +78,8 @@ class Datm:
         max_expert_gib: refuse to begin if the experts would take more of the disk.
         zca_eps: regulariser of the whitening, for pixels in [0, 1].
         zca_rank: components of the whitening to store, for a student trained in whitened space.
-        inner_model, inner_norm: a network without running statistics; None where it has no norm.
+        inner_model, inner_norm: a network without running statistics; None for a model that has
+            no such setting.
     """
 
     supervision: ClassVar[Supervision] = "labels"
@@ -97,10 +98,10 @@ class Datm:
     initial_images: InitialImages | None = None
     inner_widths: tuple[int, ...] | None = None
 
-    outer_steps: int = 10_000
-    initial_lr: float = 0.01
-    image_momentum: float = 0.5
-    logit_momentum: float = 0.9
+    outer_steps: int = 10_000  # Iteration, in every released config; likewise the next
+    initial_lr: float = 0.01  # lr_teacher
+    logit_momentum: float = 0.9  # Momentum_y
+    image_momentum: float = 0.5  # distill/DATM.py; likewise the next
     lr_momentum: float = 0.5
     keep_every: int | None = None
 
@@ -114,10 +115,10 @@ class Datm:
     expert_storage: Storage = "fp32"
     max_expert_gib: float = 20.0  # the published experts take 19.0 (CIFAR-100)
 
-    zca_eps: float = 0.1
+    zca_eps: float = 0.1  # utils/utils_baseline.py
     zca_rank: int = 0
     inner_model: str = "convnet"
-    inner_norm: Literal["instance", "none"] | None = "instance"
+    inner_norm: Literal["instance"] | None = "instance"  # with 128 channels a block: networks.py
 
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
@@ -159,7 +160,10 @@ class Datm:
 
     def _resolve(self, k: int, ipc: int) -> Recipe:
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
-        recipe = resolve(self.recipe or (k, ipc), own)
+        recipe = resolve((k, ipc), own, wanted=self.recipe)
+        for name in ("num_experts", "expert_epochs", "expert_batch"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"datm.{name}={getattr(self, name)}: expected 1 or more")
         last = recipe.start_epochs[2] - 1 + recipe.target_epochs
         if last > self.expert_epochs:
             raise UsageError(
@@ -193,7 +197,7 @@ class Datm:
     def _new_network(
         self, problem: Problem, recipe: Recipe, generator: torch.Generator
     ) -> FlatNetwork:
-        settings = {"widths": recipe.inner_widths, "norm": self.inner_norm}
+        settings = {"widths": recipe.inner_widths or None, "norm": self.inner_norm}
         return FlatNetwork(new_inner_model(problem, self.inner_model, generator, **settings))
 
     @contextmanager
@@ -209,9 +213,9 @@ class Datm:
             *(self.inner_model, recipe.inner_widths, self.inner_norm),
             *(network.shapes, network.network.precision),
         )
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = (problem.cache or Path(temporary)) / f"datm-{key[:16]}"
-            snapshots = Snapshots(folder, network.num_weights, self.expert_storage)
+        with nullcontext(problem.cache) if problem.cache else TemporaryDirectory() as folder:
+            place = Path(folder) / f"datm-{key[:16]}"
+            snapshots = Snapshots(place, network.num_weights, self.expert_storage)
             gib = snapshots.gib(self.num_experts, self.expert_epochs)
             if gib > self.max_expert_gib:
                 raise UsageError(
@@ -281,7 +285,9 @@ class Datm:
                 distilled.logits.grad = gradient.logits
                 distilled.lr.grad = gradient.lr
                 optimizer.step()
-            checkpoint.log(step, matching_loss=loss, skipped=1.0 - within, inner_lr=distilled.lr)
+            checkpoint.log(
+                step, matching_loss=loss, skipped=1.0 - within, inner_lr=distilled.lr.clone()
+            )
 
     def _optimizer(self, distilled: SoftSet, recipe: Recipe) -> torch.optim.SGD:
         return torch.optim.SGD(

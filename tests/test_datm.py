@@ -21,12 +21,12 @@ SMALL = Datm(
     inner_batch=4,
     image_lr=1.0,
     logit_lr=0.5,
-    lr_lr=1e-3,
+    lr_lr=1e-5,
     threshold=10.0,
     initial_images="correct",
     inner_widths=(8, 8),
     outer_steps=6,
-    initial_lr=0.3,
+    initial_lr=0.03,
     num_experts=2,
     expert_epochs=3,
     expert_lr=0.1,
@@ -72,7 +72,7 @@ def test_what_is_stored_fits_and_decodes_to_pixels_with_soft_labels(problem):
     decoded = SMALL.decode(stored, problem.shape)
     assert decoded.objective == "cross-entropy"
     torch.testing.assert_close(decoded.targets[0], stored["logits"].softmax(1))
-    assert decoded.learning_rate == float(stored["learning_rate"]) != 0.3
+    assert decoded.learning_rate == float(stored["learning_rate"]) != pytest.approx(0.03)
     assert decoded.whiten is None
 
 
@@ -88,10 +88,11 @@ def test_no_step_gives_real_pixels_that_the_experts_recognise(problem):
 
 def test_the_matching_loss_falls(problem):
     loop = CheckpointedLoop(None, description="datm")
-    method = replace(SMALL, outer_steps=24, start_epochs=(0, 1, 1), inner_batch=6, image_lr=3.0)
+    method = replace(SMALL, outer_steps=24, start_epochs=(0, 1, 1), inner_batch=6)
     distil(method, problem, loop=loop)
     losses = [point["matching_loss"] for point in loop.history["outer steps"]]
     assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
+    assert max(losses) < 1  # what weights that stay where they are would have
 
 
 def test_steps_are_sgd_with_momentum_on_the_matching_gradient(problem, monkeypatch):
@@ -112,13 +113,13 @@ def test_steps_are_sgd_with_momentum_on_the_matching_gradient(problem, monkeypat
     method = replace(SMALL, outer_steps=3, threshold=1.0)
     start = distil(replace(method, outer_steps=0), problem)
     end = distil(method, problem)
-    moved = {"images": 1.0 * (1 + 1.5), "logits": 0.5 * (1 + 1.9), "learning_rate": 1e-3 * 2.5}
+    moved = {"images": 1.0 * (1 + 1.5), "logits": 0.5 * (1 + 1.9), "learning_rate": 1e-5 * 2.5}
     zca = Zca.fit(problem.images, eps=0.1)
     whitened = [zca.whiten(stored["images"]) for stored in (start, end)]
     torch.testing.assert_close(whitened[0] - whitened[1], torch.full((6, 3, 8, 8), 2.5))
     for name in ("logits", "learning_rate"):
         expected = torch.full_like(start[name], moved[name])
-        torch.testing.assert_close(start[name] - end[name], expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(start[name] - end[name], expected, rtol=1e-3, atol=1e-7)
     assert not any(torch.equal(start, target) for start, target in starts)
 
 
@@ -199,6 +200,8 @@ def test_the_whitening_can_be_stored_and_counts(labelled_problem):
         ),
         (6, {"start_epochs": (0, 1, 4)}, "expert_epochs=3: experts are matched up to epoch 4"),
         (6, {"start_epochs": (1, 1, 2)}, "start_epochs=.* expected three epochs"),
+        (6, {"inner_batch": 0}, "inner_batch=0: expected 1 or more"),
+        (6, {"num_experts": 0}, "num_experts=0: expected 1 or more"),
         (6, {"inner_norm": None}, "running statistics"),
     ],
 )
@@ -221,11 +224,16 @@ NOTHING = {field.name: None for field in fields(Recipe)}
 def test_unpublished_settings_are_refused_with_the_nearest_published():
     with pytest.raises(UsageError, match=r"20 classes at 9 images each; .* set datm.recipe=10,10"):
         resolve((20, 9), NOTHING)
-    with pytest.raises(UsageError, match=r"recipe=100,50 to use it, or set all of .*threshold$"):
-        resolve((100, 40), NOTHING)
+    with pytest.raises(
+        UsageError, match=r"recipe=100,50 to use it, or set all of inner_steps, .*inner_widths$"
+    ):
+        resolve((100, 40), NOTHING | {"threshold": 1.0})
     assert resolve((100, 50), NOTHING) == PUBLISHED[100, 50]
     changed = resolve((100, 50), NOTHING | {"inner_steps": 7})
     assert changed == replace(PUBLISHED[100, 50], inner_steps=7)
+    assert resolve((20, 9), NOTHING, wanted=(100, 10)) == PUBLISHED[100, 10]
+    with pytest.raises(UsageError, match=r"datm.recipe=0,7: expected one of 10,1; 10,10; "):
+        resolve((20, 9), NOTHING, wanted=(0, 7))
 
 
 @pytest.mark.parametrize("known", sorted(PUBLISHED))
