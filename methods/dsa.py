@@ -47,7 +47,8 @@ from ._labelled import RealImages, hard_labelled, images_per_class, new_inner_mo
 __all__ = ["Dsa"]
 
 # Images per class -> outer steps of an inner model, epochs that it trains between two of them. The
-# released code has these for every dataset (utils.py, get_loops); its readme reports 1, 10 and 50.
+# released code has these for every dataset (utils.py, get_loops); its readme reports 1, 10 and, not
+# for CIFAR-100, 50.
 PUBLISHED: Mapping[int, tuple[int, int]] = {
     1: (1, 1),  # the epoch never comes: the only outer step is the last
     10: (10, 50),

@@ -179,6 +179,16 @@ def test_published_recipes_by_classes_and_images_per_class(labelled_problem):
     assert torch.equal(distil(published, problem), distil(written, problem))
 
 
+def test_inner_models_may_compute_in_float64(labelled_problem):
+    problem = labelled_problem(N=6)
+
+    def new_network(*args, **settings):
+        return problem.new_network(*args, **settings).double()
+
+    precise = distil(SMALL, replace(problem, new_network=new_network))
+    torch.testing.assert_close(distil(SMALL, problem), precise, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("changes", "N", "message"),
     [
