@@ -56,6 +56,8 @@ def distill(cell: Cell, source: Source) -> Distilled:
     if not file.exists():
         device = source.compute.device
         problem = source.problem(N=cell.N, labels=method.supervision == "labels")
+        for view in getattr(method, "views", ("identity",)):
+            source.representations(view)  # the teacher's cost, not the method's
         loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
         generator = rng.generator("distill", cell.seed, device=device)
         with measure(device) as spent:
