@@ -13,71 +13,87 @@ MOST_BASES = 200  # U = V = 200 at N = 100 (paper, CIFAR-100)
 LARGEST_SHARE = 0.75
 
 
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What is stored of each image, and what beside the images.
+
+    Attributes:
+        shape: of an image.
+        d: length of a representation.
+        basis_shape: of an image basis; None: no bases, images and representations as they are.
+        num_augmentations: views beside the unaugmented one.
+        approximation_width: of the networks; None: no networks, the targets of all views instead.
+    """
+
+    shape: ImageShape
+    d: int
+    basis_shape: ImageShape | None
+    num_augmentations: int
+    approximation_width: int | None
+
+    def shared(self, u: int, v: int) -> int:
+        """Return the numbers in u + v bases, their means, and the networks."""
+        bases, code = 0, self.d
+        if self.basis_shape is not None:
+            bases, code = (u + 1) * self.basis_shape.numel + (v + 1) * self.d, v
+        if self.approximation_width is None:
+            return bases
+        networks = _approximation.num_floats(self.num_augmentations, code, self.approximation_width)
+        return bases + networks
+
+    def per_image(self, u: int, v: int) -> int:
+        """Return the numbers that one more image takes."""
+        views = 1 + (self.num_augmentations if self.approximation_width is None else 0)
+        if self.basis_shape is None:
+            return self.shape.numel + views * self.d
+        return u + views * v
+
+
 @dataclass(frozen=True)
 class Storage:
-    """What is stored; `approximation_width` is None where no network is, bases 0 where none are."""
+    """A layout filled with m images over U image bases and V representation bases."""
 
+    layout: Layout
     m: int
     num_image_bases: int
     num_target_bases: int
-    basis_shape: ImageShape
-    approximation_width: int | None
 
 
 def fit_budget(
-    num_floats: int,
-    *,
-    shape: ImageShape,
-    basis_shape: ImageShape,
-    d: int,
-    num_augmentations: int,
-    approximation_width: int | None,
-    bases: tuple[int | None, int | None] | None,
-    most_images: int,
+    num_floats: int, layout: Layout, *, bases: tuple[int | None, int | None], most_images: int
 ) -> Storage:
     """Return the storage that `num_floats` numbers hold; less than one more image remains unspent.
 
-    U and V that are None are chosen: as many as `MOST_BASES`, fewer where bases, means and networks
-    would take more than `LARGEST_SHARE` of the budget, never more than the dimensions they span.
-    No more than `most_images` images are stored.
+    U and V that are None in `bases` are chosen: as many as `MOST_BASES`, fewer where bases, means
+    and networks would take more than `LARGEST_SHARE` of the budget, never more than the dimensions
+    they span. No more than `most_images` images are stored.
 
     Raises:
         UsageError: not a single image fits (the message names the smallest budget that does), or
             there are more bases than dimensions.
     """
-
-    def overhead(u: int, v: int) -> int:
-        code = v if bases else d
-        networks = (
-            _approximation.num_floats(num_augmentations, code, approximation_width)
-            if approximation_width
-            else 0
-        )
-        spans = (u + 1) * basis_shape.numel + (v + 1) * d if bases else 0
-        return networks + spans
+    u_limit, v_limit = (layout.basis_shape.numel, layout.d) if layout.basis_shape else (0, 0)
+    given_u, given_v = bases if layout.basis_shape else (0, 0)
 
     def choose(most: int) -> tuple[int, int]:
-        given_u, given_v = bases or (0, 0)
-        u = min(most, basis_shape.numel) if given_u is None else given_u
-        v = min(most, d) if given_v is None else given_v
+        u = min(most, u_limit) if given_u is None else given_u
+        v = min(most, v_limit) if given_v is None else given_v
         return u, v
 
     choices = [choose(most) for most in range(MOST_BASES, 0, -1)]
-    affordable = (uv for uv in choices if overhead(*uv) <= LARGEST_SHARE * num_floats)
+    affordable = (uv for uv in choices if layout.shared(*uv) <= LARGEST_SHARE * num_floats)
     u, v = next(affordable, choices[-1])
-    if u > basis_shape.numel or v > d:
+    if u > u_limit or v > v_limit:
         raise UsageError(
-            f"{u} image bases and {v} representation bases: expected at most {basis_shape.numel} "
-            f"and {d}, the dimensions that they span"
+            f"{u} image bases and {v} representation bases: expected at most {u_limit} and "
+            f"{v_limit}, the dimensions that they span"
         )
-    stored_views = 1 if approximation_width else 1 + num_augmentations
-    per_image = u + stored_views * v if bases else shape.numel + stored_views * d
-    m = min((num_floats - overhead(u, v)) // per_image, most_images)
+    shared, per_image = layout.shared(u, v), layout.per_image(u, v)
+    m = min((num_floats - shared) // per_image, most_images)
     if m < 1:
-        pair = shape.numel + d
-        smallest = -(-(overhead(u, v) + per_image) // pair)
+        pair = layout.shape.numel + layout.d
         raise UsageError(
             f"a budget of {num_floats // pair} holds no image of this method: expected at least "
-            f"{smallest}"
+            f"{-(-(shared + per_image) // pair)}"
         )
-    return Storage(m, u, v, basis_shape, approximation_width)
+    return Storage(layout, m, u, v)

@@ -38,7 +38,7 @@ from ._approximation import fit_shifts, predict_shift
 from ._distilled import Bases, Distilled, Pairs, restore
 from ._outer_loop import Bilevel, OuterLoop, expect_positive
 from ._pca import principal_components
-from ._storage import Storage, fit_budget
+from ._storage import Layout, Storage, fit_budget
 from ._subset import draw_images
 
 __all__ = ["Ours"]
@@ -114,23 +114,26 @@ class Ours(OuterLoop):
         """Return how many images and bases the budget holds."""
         side = self.basis_size or problem.shape.h // 2
         width = self.approximation_width or (4 if problem.shape.h <= 32 else 16)
-        return fit_budget(
-            problem.num_floats,
+        layout = Layout(
             shape=problem.shape,
-            basis_shape=ImageShape(problem.shape.c, side, side),
             d=problem.representations("identity").shape[1],
+            basis_shape=ImageShape(problem.shape.c, side, side) if self.bases else None,
             num_augmentations=len(self.augmentations),
             approximation_width=width if self.approximation and self.augmentations else None,
-            bases=(self.num_image_bases, self.num_target_bases) if self.bases else None,
+        )
+        return fit_budget(
+            problem.num_floats,
+            layout,
+            bases=(self.num_image_bases, self.num_target_bases),
             most_images=len(problem.images),
         )
 
     def _start(self, problem: Problem, storage: Storage, chosen: Int64[Tensor, " m"]) -> Distilled:
         seeds = problem.images[chosen] / 255
         targets = torch.stack([problem.representations(view)[chosen] for view in self.views])
-        if not self.bases:
+        small = storage.layout.basis_shape
+        if small is None:
             return Pairs(pixels=seeds, codes=targets)
-        small = storage.basis_shape
         image_bases, image_mean = principal_components(
             (reduce(chunk / 255, small).flatten(1) for chunk in problem.images.split(_CHUNK)),
             storage.num_image_bases,
@@ -159,11 +162,12 @@ class Ours(OuterLoop):
         generator: torch.Generator,
         checkpoint: Loop,
     ) -> dict[str, Tensor]:
-        if storage.approximation_width is None:
+        width = storage.layout.approximation_width
+        if width is None:
             return {"codes": distilled.codes}
         networks = fit_shifts(
             distilled.codes,
-            hidden=storage.approximation_width,
+            hidden=width,
             steps=self.approximation_steps,
             lr=self.approximation_lr,
             generator=generator,

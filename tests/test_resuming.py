@@ -24,7 +24,7 @@ METHODS = {
 }
 
 
-class Killed(Exception):
+class DeathError(Exception):
     pass
 
 
@@ -38,7 +38,7 @@ class Mortal(CheckpointedLoop):
     def steps(self, name, total, **state):
         for step in super().steps(name, total, **state):
             if (name, step) == self.dies_before:
-                raise Killed
+                raise DeathError
             self.taken.append((name, step))
             yield step
 
@@ -70,7 +70,7 @@ def test_killed_again_and_again_a_method_gives_the_same_numbers(
     taken = []
     for death in [death for death in DEATHS if death in whole_loop.taken]:
         loop = Mortal(tmp_path, death)
-        with pytest.raises(Killed):
+        with pytest.raises(DeathError):
             distil(method, problem, loop)
         taken += loop.taken
     last = Mortal(tmp_path)

@@ -1,10 +1,8 @@
-import dataclasses
-
 import pytest
 import torch
 
 from benchmark.methods import ours
-from benchmark.methods._storage import fit_budget
+from benchmark.methods._storage import Layout, fit_budget
 from benchmark.methods.ours import Ours
 from benchmark.spec import Budget, ImageShape, Problem, UsageError
 
@@ -49,7 +47,8 @@ def price_of_an_image(method, storage):
 def price(method, storage):
     """All numbers that are stored, by the definition of each setting."""
     u, v = storage.num_image_bases, storage.num_target_bases
-    spans = (u + 1) * storage.basis_shape.numel + (v + 1) * 512 if method.bases else 0
+    side = method.basis_size or 16
+    spans = (u + 1) * 3 * side * side + (v + 1) * 512 if method.bases else 0
     code = v if method.bases else 512
     networks = len(method.augmentations) * ((code + 1) * 4 + (4 + 1) * code)
     networks = networks if method.approximation else 0
@@ -92,7 +91,8 @@ class NoLoop:
 
 def test_the_published_arithmetic():
     storage = Ours().storage(cifar(100))
-    assert dataclasses.astuple(storage) == (239, 200, 200, (3, 16, 16), 4)
+    assert (storage.m, storage.num_image_bases, storage.num_target_bases) == (239, 200, 200)
+    assert storage.layout.basis_shape == ImageShape(3, 16, 16)
     spent = 153_600 + 102_400 + 768 + 512 + 3 * 1804 + 239 * 400
     assert spent <= 358_400 < spent + 400
 
@@ -115,9 +115,13 @@ def test_no_more_bases_than_dimensions():
 
 
 def test_width_of_approximation_networks_follows_the_image_size():
-    assert Ours().storage(cifar(100, side=64)).approximation_width == 16
-    assert Ours(approximation_width=9).storage(cifar(100)).approximation_width == 9
-    assert Ours(augmentations=()).storage(cifar(100)).approximation_width is None
+    def width(method, **size):
+        return method.storage(cifar(100, **size)).layout.approximation_width
+
+    assert width(Ours()) == 4
+    assert width(Ours(), side=64) == 16
+    assert width(Ours(approximation_width=9)) == 9
+    assert width(Ours(augmentations=())) is None
 
 
 @pytest.mark.parametrize("ablation", set(ABLATIONS) - {"none"})
@@ -150,17 +154,15 @@ def test_nothing_of_no_size(name):
 
 
 def test_one_image_more_for_each_time_its_price():
+    layout = Layout(
+        shape=ImageShape(3, 8, 8),
+        d=6,
+        basis_shape=ImageShape(3, 4, 4),
+        num_augmentations=3,
+        approximation_width=4,
+    )
     sizes = [
-        fit_budget(
-            numbers,
-            shape=ImageShape(3, 8, 8),
-            basis_shape=ImageShape(3, 4, 4),
-            d=6,
-            num_augmentations=3,
-            approximation_width=4,
-            bases=(5, 4),
-            most_images=10**9,
-        ).m
+        fit_budget(numbers, layout, bases=(5, 4), most_images=10**9).m
         for numbers in range(1000, 1030)
     ]
     assert sizes == sorted(sizes)
