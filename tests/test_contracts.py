@@ -1,0 +1,195 @@
+"""What every method must keep, whoever wrote it: a new file is tested on arrival."""
+
+import dataclasses
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmark import plugins, views
+from benchmark.loop import CheckpointedLoop
+from benchmark.spec import Method
+
+BILEVEL = {
+    "outer_steps": 3,
+    "real_batch": 8,
+    "pool_size": 2,
+    "max_age": 2,
+    "inner_widths": (4, 4),
+    "distilled_batch": 16,
+}
+CHEAP = {  # a method that is not here runs as it is published
+    "datm": {
+        "inner_steps": 2,
+        "target_epochs": 1,
+        "start_epochs": (0, 1, 2),
+        "expansion_steps": 2,
+        "inner_batch": 4,
+        "image_lr": 1.0,
+        "logit_lr": 0.5,
+        "lr_lr": 1e-5,
+        "threshold": 10.0,
+        "initial_images": "real",
+        "outer_steps": 3,
+        "inner_widths": (4, 4),
+        "num_experts": 1,
+        "expert_epochs": 3,
+        "expert_batch": 30,
+    },
+    "dsa": {
+        "num_inner_models": 2,
+        "outer_steps_per_model": 2,
+        "inner_epochs": 1,
+        "real_batch": 4,
+        "inner_widths": (4, 4),
+    },
+    "idm": {
+        "outer_steps": 3,
+        "cross_entropy_weight": 0.5,
+        "real_batch": 4,
+        "birth_interval": 2,
+        "inner_steps": 1,
+        "meter_reset_interval": 0,
+        "queue_size": 4,
+        "inner_batch": 8,
+        "inner_widths": (4, 4),
+    },
+    "krr-st": BILEVEL,
+    "ours": {**BILEVEL, "approximation_steps": 5},
+    "pca": {"approximation_steps": 5},
+}
+DETERMINISTIC = {"full", "untrained"}
+NAMES = plugins.names("methods")
+
+
+def method_of(name):
+    return plugins.load("methods", name)(**CHEAP.get(name, {}))
+
+
+@pytest.fixture
+def problem(toy_problem):
+    """A toy problem with labels for those who may see them."""
+    plain = toy_problem(N=6)
+
+    def make(method):
+        if method.supervision == "none":
+            return plain
+        return dataclasses.replace(plain, labels=torch.arange(60) % 3, num_classes=3)
+
+    return make
+
+
+def distil(method, problem, *, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    loop = CheckpointedLoop(None, description="toy")
+    return method.distill(problem, generator=generator, checkpoint=loop)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_plain_and_frozen(name):
+    method = method_of(name)
+    assert isinstance(method, Method)
+    assert method.supervision in ("none", "labels")
+    json.dumps(dataclasses.asdict(method), allow_nan=False)
+    assert hash(method) == hash(method_of(name))
+    for field in dataclasses.fields(method):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(method, field.name, None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_seed_decides_every_bit(problem, name):
+    method = method_of(name)
+    first, again, other = (distil(method, problem(method), seed=seed) for seed in (0, 0, 1))
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[part], again[part]) for part in first)
+    alike = first.keys() == other.keys() and all(
+        first[part].shape == other[part].shape and torch.equal(first[part], other[part])
+        for part in first
+    )
+    assert alike == (name in DETERMINISTIC)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_more_is_stored_than_the_budget_allows(problem, name):
+    method = method_of(name)
+    stored = distil(method, problem(method))
+    numbers = sum(tensor.numel() for tensor in stored.values())
+    if method.bounded:
+        assert 0 < numbers <= problem(method).num_floats
+    assert not any(tensor.requires_grad for tensor in stored.values())
+    assert all(tensor.isfinite().all() for tensor in stored.values())
+
+
+def global_states():
+    """Python's own is left out: the shape checks of the tests draw from it."""
+    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_else_is_touched(problem, name):
+    """Neither the global random states, nor the problem, nor what autograd is set to."""
+    method = method_of(name)
+    given = problem(method)
+
+    @cache
+    def representations(view):
+        return given.representations(view).clone()
+
+    seen = dataclasses.replace(given, images=given.images.clone(), representations=representations)
+    before = global_states()
+    distil(method, seen)
+    assert global_states() == before
+    assert torch.is_grad_enabled()
+    assert torch.equal(seen.images, given.images)
+    for view in ("identity", "rot90"):
+        assert torch.equal(representations(view), given.representations(view))
+    if seen.labels is not None:
+        assert torch.equal(seen.labels, torch.arange(60) % 3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_file_alone_gives_the_students_training_set(problem, tmp_path, name):
+    method = method_of(name)
+    given = problem(method)
+    stored = distil(method, given)
+    save_file({part: x.contiguous() for part, x in stored.items()}, tmp_path / "set.safetensors")
+    read = load_file(tmp_path / "set.safetensors")
+    before = {part: x.clone() for part, x in read.items()}
+    decoded = method_of(name).decode(read, given.shape)
+    assert all(torch.equal(read[part], before[part]) for part in read)
+    if decoded is None:
+        assert stored == {}
+        return
+    expected = method.decode(stored, given.shape)
+    assert torch.equal(decoded.images, expected.images)
+    assert torch.equal(decoded.targets, expected.targets)
+
+    m = len(decoded.images)
+    assert m > 0
+    assert decoded.images.shape[1:] == given.images.shape[1:]
+    assert decoded.targets.shape[:2] == (len(decoded.views), m)
+    assert set(decoded.views) <= set(views.VIEWS)
+    assert decoded.targets.dtype == torch.float32
+    assert decoded.images.dtype in (torch.uint8, torch.float32)
+    if decoded.objective == "mse":
+        assert decoded.targets.shape[2] == given.representations("identity").shape[1]
+    else:
+        assert decoded.targets.shape[2] == 3
+        torch.testing.assert_close(decoded.targets.sum(2), torch.ones(len(decoded.views), m))
+        assert (decoded.targets >= 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unlabelled_problems_hide_labels(problem, name):
+    """Only methods that say so see labels; they say in one line that they need them."""
+    method = method_of(name)
+    if method.supervision == "none":
+        assert problem(method).labels is None
+        return
+    blind = dataclasses.replace(problem(method), labels=None, num_classes=None)
+    with pytest.raises(plugins.UsageError, match="labels"):
+        distil(method, blind)
