@@ -1,0 +1,191 @@
+"""Multinomial logistic regression with a quadratic penalty, solved to convergence, many at once.
+
+The objective, over weights W [k p] and biases c [k]::
+
+    mean cross-entropy of (W x + c)  +  strength / 2 * |W|^2
+
+The biases are free. It is scikit-learn's `LogisticRegression` with C = 1 / (n * strength).
+
+The solver is L-BFGS [1], changed in two ways that the problem offers:
+
+* Features of a network are strongly correlated, which is what makes first-order methods slow. At
+  constant class probabilities the Hessian is h S + strength, with S the second moment of the
+  features and h the mean of p (1 - p). Its inverse (one Cholesky factorisation a strength) takes
+  the place of the usual multiple of the identity as the first guess of the inverse Hessian. On
+  features of convolutional networks this saved four of five steps.
+* Logits are linear along a search direction, so the slope anywhere on the line costs no matrix
+  product, and a step costs two products whatever the search does: 4 n p k operations. Slopes, not
+  values, decide: near the optimum float32 cannot tell the values apart.
+
+Everything stays class-major ([b k n], not [b n k]): with few classes this is the layout in which
+matrix products are fast on a CPU, by a factor of two to five. Weights are [b k w], w = p + 1, with
+the biases as last column.
+
+[1] Nocedal and Wright, Numerical Optimization, 2nd edition, algorithms 7.4 and 7.5.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+_MEMORY = 10  # pairs of L-BFGS; [1] recommends 3 to 20
+_DAMPING = 1e-5  # of the trace of S: keeps the factorisation of a singular S safe in float32
+_LEAST_CURVATURE = 1e-6  # h of a classifier that is sure of everything
+_SLOPE = 0.5  # a step may end where the slope has turned upwards, but to no more than half
+_LINE_STEPS = 20
+
+Scalars = Float[Tensor, "b 1 1"]
+Precondition = Callable[[Tensor], Tensor]
+
+
+class _Pair(NamedTuple):
+    """A step, the change of the gradient along it, and 1 / their product."""
+
+    step: Tensor
+    change: Tensor
+    inverse: Tensor
+
+
+class Solution(NamedTuple):
+    """Where a solve ended, and how it got there."""
+
+    weights: Float[Tensor, "b k w"]
+    steps: int
+    converged: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regression:
+    """A batch of b regressions, all of the same size and with the same strength.
+
+    Attributes:
+        features: centred, so that weights and biases do not interact.
+        targets: one-hot labels.
+        moment: S, the mean of x x' over the features (or nearly: it only guides the solver).
+        strength: factor of the penalty.
+    """
+
+    features: Float[Tensor, "b n p"]
+    targets: Float[Tensor, "b k n"]
+    moment: Float[Tensor, "b p p"]
+    strength: float
+
+    def logits(self, weights: Float[Tensor, "b k w"]) -> Float[Tensor, "b k n"]:
+        """Return W x + c."""
+        return torch.baddbmm(weights[..., -1:], weights[..., :-1], self.features.mT)
+
+    def residuals(self, logits: Float[Tensor, "b k n"]) -> Float[Tensor, "b k n"]:
+        """Return the derivative of the summed cross-entropy by the logits."""
+        return logits.softmax(1).sub_(self.targets)
+
+    def penalty_gradient(self, weights: Float[Tensor, "b k w"]) -> Float[Tensor, "b k w"]:
+        """Return the gradient of the penalty alone, which leaves the biases free."""
+        gradient = self.strength * weights
+        gradient[..., -1] = 0
+        return gradient
+
+    def gradient(
+        self, residuals: Float[Tensor, "b k n"], weights: Float[Tensor, "b k w"]
+    ) -> Float[Tensor, "b k w"]:
+        """Return the gradient of the whole objective."""
+        sums = torch.cat([residuals @ self.features, residuals.sum(2, keepdim=True)], dim=2)
+        return sums.div_(residuals.shape[2]).add_(self.penalty_gradient(weights))
+
+    def preconditioner(self, residuals: Float[Tensor, "b k n"]) -> Precondition:
+        """Return the inverse of the Hessian at constant class probabilities, as a function."""
+        k = residuals.shape[1]
+        probabilities = residuals + self.targets
+        h = (probabilities * (1 - probabilities)).sum(1, keepdim=True).mean(2, keepdim=True)
+        h = (h / max(k - 1, 1)).clamp(min=_LEAST_CURVATURE)
+        trace = self.moment.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+        identity = torch.eye(self.moment.shape[1], device=h.device)
+        hessian = h * self.moment + (self.strength + _DAMPING * h * trace) * identity
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+        return lambda g: torch.cat([g[..., :-1] @ inverse, g[..., -1:] / h], dim=2)
+
+
+def one_hot(labels: Int64[Tensor, "b n"], num_classes: int) -> Float[Tensor, "b k n"]:
+    """Return labels as the targets of a `Regression`."""
+    classes = torch.arange(num_classes, device=labels.device)[:, None]
+    return (labels[:, None] == classes).float()
+
+
+def solve(
+    regression: Regression,
+    start: Float[Tensor, "b k w"],
+    *,
+    tolerance: float,
+    max_steps: int,
+) -> Solution:
+    """Minimise until no entry of the gradient exceeds `tolerance`, or for `max_steps`.
+
+    A regression of the batch that is done stands still while the others go on.
+    """
+    weights, logits = start, regression.logits(start)
+    residuals = regression.residuals(logits)
+    gradient = regression.gradient(residuals, weights)
+    precondition = regression.preconditioner(residuals)
+    pairs: list[_Pair] = []
+    scale: Tensor = torch.ones_like(gradient[:, :1, :1])
+    for steps in range(max_steps + 1):
+        active = gradient.abs().amax((1, 2), keepdim=True) > tolerance
+        if steps == max_steps or not active.any():
+            break
+        direction = -active.float() * _inverse_hessian_times(gradient, pairs, scale, precondition)
+        step, logits, residuals = _search(regression, weights, gradient, direction, logits)
+        weights = weights + step
+        before, gradient = gradient, regression.gradient(residuals, weights)
+        change = gradient - before
+        product = _dot(step, change)
+        inverse = torch.where(product > 0, 1 / product, 0)
+        pairs = [*pairs[1 - _MEMORY :], _Pair(step, change, inverse)]
+        length = _dot(change, precondition(change))
+        scale = torch.where(product > 0, product / length, scale)
+    return Solution(weights, steps, not bool(active.any()))
+
+
+def _inverse_hessian_times(
+    gradient: Tensor, pairs: Sequence[_Pair], scale: Scalars, precondition: Precondition
+) -> Tensor:
+    """Return the approximate inverse Hessian times the gradient: [1], algorithm 7.4."""
+    result = gradient
+    factors = []
+    for pair in reversed(pairs):
+        factors.append(pair.inverse * _dot(pair.step, result))
+        result = result - factors[-1] * pair.change
+    result = scale * precondition(result)
+    for pair in pairs:
+        result = result + (factors.pop() - pair.inverse * _dot(pair.change, result)) * pair.step
+    return result
+
+
+def _search(
+    regression: Regression, weights: Tensor, gradient: Tensor, direction: Tensor, logits: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a step along `direction`, and logits and residuals there.
+
+    The full step, or shorter ones by the secant rule as long as the slope has turned upwards too
+    far. The objective is convex, so every step has the positive curvature that L-BFGS requires.
+    """
+    change = regression.logits(direction)
+    slope_before = _dot(gradient, direction)
+    penalty = regression.penalty_gradient(direction)
+    at_start, growth = _dot(weights, penalty), _dot(direction, penalty)
+    length = torch.ones_like(slope_before)
+    for _ in range(_LINE_STEPS):
+        ahead = torch.addcmul(logits, length, change)
+        residuals = regression.residuals(ahead)
+        slope = _dot(residuals, change) / change.shape[2] + at_start + length * growth
+        too_far = slope > -_SLOPE * slope_before
+        if not too_far.any():
+            break
+        length = torch.where(too_far, length * slope_before / (slope_before - slope), length)
+    return length * direction, ahead, residuals
+
+
+def _dot(left: Tensor, right: Tensor) -> Scalars:
+    return (left * right).sum((1, 2), keepdim=True)

@@ -1,0 +1,161 @@
+"""Linear probes: how good a linear classifier the frozen features of a student allow.
+
+Two probes, always both, because they answer different questions. `fair` finds the best linear
+classifier and does not care how features are scaled. `paper` takes the published number of SGD
+steps on raw features, so it partly measures how well their scale suits its learning rate: one and
+the same untrained ConvNet reads 21 % with it on CIFAR-100, and 37 % with standardised features.
+
+A probe is given the training split only. Test labels meet its predictions here, once, and nothing
+follows from them.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from benchmark import rng
+from benchmark._probes import FairProbe, PaperProbe, Probe, random_ranks
+from benchmark.loop import NonFiniteError
+from benchmark.network import Network
+from benchmark.spec import UsageError
+
+NUM_DRAWS = 10  # subsets of the training split that a few-label number is the mean of
+
+PROBES: Mapping[str, type[FairProbe] | type[PaperProbe]] = {"fair": FairProbe, "paper": PaperProbe}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledFeatures:
+    """One split of a dataset as a student sees it; `fingerprint` is that of its images."""
+
+    features: Float[Tensor, "n p"]
+    labels: Int64[Tensor, " n"]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeScore:
+    """What one probe reads.
+
+    Attributes:
+        probe: its name.
+        labels_per_class: how many labels it saw; None is all.
+        top1: accuracy in per cent, the mean of `draws`.
+        draws: accuracy for each subset of the training split (one, if that is the whole split).
+        strength: of the penalty, as the probe chose it; None if it has none.
+        converged: False if the fit ended too early, or diverged.
+        seconds: wall-clock time of fit and test.
+    """
+
+    probe: str
+    labels_per_class: int | None
+    top1: float
+    draws: tuple[float, ...]
+    strength: float | None
+    converged: bool
+    seconds: float
+
+
+def extract(
+    network: Network, images: UInt8[Tensor, "n c h w"], *, batch_size: int = 512
+) -> Float[Tensor, "n p"]:
+    """Return the frozen features of all images, on the network's device.
+
+    Images may be anywhere, also in a memory-mapped file: a batch at a time is brought over.
+    """
+    device = network.mean.device
+    features = torch.empty(len(images), network.num_features, device=device)
+    with _evaluating(network), torch.inference_mode():
+        for batch, out in zip(images.split(batch_size), features.split(batch_size), strict=True):
+            out.copy_(network.features(batch.to(device, non_blocking=True) / 255))
+    return features
+
+
+def probe(
+    train: LabelledFeatures,
+    *,
+    test: LabelledFeatures,
+    num_classes: int,
+    probes: Sequence[Probe],
+    labels_per_class: Sequence[int | None],
+    seed: int,
+) -> list[ProbeScore]:
+    """Score features by every probe with every number of labels.
+
+    Which images a few-label draw holds depends on the training split alone, so it is the same for
+    all methods, students and seeds; other randomness of a probe depends on the split and on `seed`.
+
+    Raises:
+        UsageError: a class has too few images for so many labels, or for the probe.
+        NonFiniteError: a feature is not a number.
+    """
+    for name, split in (("training", train), ("test", test)):
+        if not split.features.mean(0).isfinite().all():
+            raise NonFiniteError(f"features of {name} images are not finite")
+    scores = []
+    for amount in labels_per_class:
+        subsets = _subsets(train, amount, num_classes).to(train.labels.device)
+        for kind in probes:
+            started = time.perf_counter()
+            classifiers = kind.fit(
+                train.features,
+                train.labels,
+                subsets=subsets,
+                num_classes=num_classes,
+                generator=rng.generator("probe", kind.name, train.fingerprint, seed),
+            )
+            hits = (classifiers.predict(test.features) == test.labels).sum(1)
+            draws = tuple(100 * count / len(test.labels) for count in hits.tolist())
+            scores.append(
+                ProbeScore(
+                    probe=kind.name,
+                    labels_per_class=amount,
+                    top1=sum(draws) / len(draws),
+                    draws=draws,
+                    strength=classifiers.strength,
+                    converged=classifiers.converged,
+                    seconds=time.perf_counter() - started,
+                )
+            )
+    return scores
+
+
+def _subsets(
+    train: LabelledFeatures, labels_per_class: int | None, num_classes: int
+) -> Int64[Tensor, "b q"]:
+    """Return the rows that each draw sees: all, or so many of each class.
+
+    Raises:
+        UsageError: a class has fewer.
+    """
+    labels = train.labels.cpu()
+    if labels_per_class is None:
+        return torch.arange(len(labels))[None]
+    most = int(labels.bincount(minlength=num_classes).min())
+    if not 1 <= labels_per_class <= most:
+        raise UsageError(
+            f"labels per class: {labels_per_class}: expected 1 to {most}, the size of the smallest "
+            "class of the training split"
+        )
+    draws = []
+    for draw in range(NUM_DRAWS):
+        stream = rng.generator("labels", train.fingerprint, labels_per_class, draw)
+        draws.append((random_ranks(labels, stream) < labels_per_class).nonzero()[:, 0])
+    return torch.stack(draws)
+
+
+@contextmanager
+def _evaluating(network: Network) -> Iterator[None]:
+    """Put a network into evaluation mode, and every part of it back into its own afterwards."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
