@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO, get_args
 
+import torch
+
 from benchmark import plugins, report, rows
 from benchmark.compute import Compute, choose_precision, find_device
+from benchmark.execute import execute
 from benchmark.network import Precision
 from benchmark.plan import RecipeName, Suite, cells, check, with_settings
-from benchmark.run import run
 from benchmark.source import DataOptions, Source
 from benchmark.spec import UsageError
 from benchmark.stages import is_done
@@ -78,7 +80,7 @@ def _run(arguments: argparse.Namespace) -> int:
     def keep(new: Sequence[rows.Row]) -> None:
         rows.write(file, rows.merge(before, new))
 
-    outcome = run(wanted, source, done=keep)
+    outcome = execute(wanted, source, jobs=_jobs(arguments, source), done=keep)
     for cell, reason in {**outcome.skipped, **outcome.failed}.items():
         verb = "failed" if cell in outcome.failed else "skipped"
         _print(f"{verb}: {cell}: {reason}", stream=sys.stderr)
@@ -165,6 +167,14 @@ def _source(suite: Suite, arguments: argparse.Namespace) -> Source:
             full_hash=arguments.full_hash,
         ),
     )
+
+
+def _jobs(arguments: argparse.Namespace, source: Source) -> int:
+    """Return how many cells to run at once: two on a CPU, one on anything else, unless told."""
+    if arguments.jobs is not None:
+        return int(arguments.jobs)
+    on_cpu = source.compute.device.type == "cpu"
+    return min(2, torch.get_num_threads()) if on_cpu else 1
 
 
 def _print(text: str, *, stream: TextIO | None = None) -> None:
@@ -266,6 +276,9 @@ def _add_environment(parser: argparse.ArgumentParser) -> None:
     place.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     place.add_argument(
         "--precision", choices=get_args(Precision), help="of networks (default: measured)"
+    )
+    place.add_argument(
+        "--jobs", type=int, metavar="J", help="cells at once (default: 2 on a CPU, 1 on a GPU)"
     )
     _add_reports(place)
 

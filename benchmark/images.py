@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from benchmark import plugins
 from benchmark.datasets._folder import ImageFolder
 from benchmark.files import atomic
+from benchmark.progress import bar
 from benchmark.spec import Dataset, LabelledImages, Records, Split, UsageError
 
 _DECODING = 1  # raise it whenever decoding gives other pixels than before
@@ -202,7 +202,7 @@ def _write(folder: Path, records: Records, size: int, *, description: str) -> No
     shape = (len(labels), 3, size, size)
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     digest = hashlib.sha256()
-    progress = tqdm(total=len(labels), desc=description, unit=" images", disable=None, leave=False)
+    progress = bar(total=len(labels), description=description)
     with progress, _cache_file(folder / "images.npy") as file, file.open("wb") as opened:
         np.lib.format.write_array_header_1_0(opened, header)
         for batch in batches:

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from benchmark.files import atomic
+from benchmark.progress import bar
 from benchmark.spec import UsageError
 
 _HISTORY = 200  # points kept of a loop's logged values
@@ -56,17 +56,11 @@ class CheckpointedLoop:
         self._name, self._total = name, total
         start = self._restore(name, state)
         saved_at, pause = time.monotonic(), self.save_every_seconds
-        with tqdm(
-            total=total,
-            initial=start,
-            desc=f"{self.description}: {name}",
-            disable=None,
-            leave=False,
-            dynamic_ncols=True,
-        ) as bar:
+        description = f"{self.description}: {name}"
+        with bar(total=total, initial=start, description=description) as progress:
             for step in range(start, total):
                 yield step
-                bar.update()
+                progress.update()
                 began = time.monotonic()
                 if began - saved_at > pause:
                     self._save(name, step + 1, state)

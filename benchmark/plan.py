@@ -23,7 +23,7 @@ class Variant:
 
     label: str
     method: str
-    settings: Settings = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,37 +1,9 @@
-"""Run a suite: the whole experiment of a cell on one screen, and every cell in turn."""
+"""The whole experiment of a cell, on one screen."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-
-from tqdm import tqdm
-
-from benchmark.loop import NonFiniteError
 from benchmark.plan import TEACHER, Cell
 from benchmark.rows import Row
 from benchmark.source import Source
-from benchmark.spec import UsageError
-from benchmark.stages import (
-    OverBudgetError,
-    distill,
-    pretrained_student,
-    probed,
-    teacher_as_student,
-)
-
-
-@dataclass
-class Outcome:
-    """What became of the cells of a run.
-
-    Attributes:
-        rows: of all cells that are done.
-        skipped: cells whose method cannot do with their budget, and why.
-        failed: cells that broke, and why.
-    """
-
-    rows: list[Row] = field(default_factory=list)
-    skipped: dict[Cell, str] = field(default_factory=dict)
-    failed: dict[Cell, str] = field(default_factory=dict)
+from benchmark.stages import distill, pretrained_student, probed, teacher_as_student
 
 
 def run_cell(cell: Cell, source: Source) -> list[Row]:
@@ -46,21 +18,3 @@ def run_cell(cell: Cell, source: Source) -> list[Row]:
         for downstream in source.suite.downstream
         for row in probed(cell, distilled, student, downstream, source)
     ]
-
-
-def run(cells: Sequence[Cell], source: Source, *, done: Callable[[list[Row]], None]) -> Outcome:
-    """Run every cell; `done` gets all rows so far after each, so that nothing is lost.
-
-    A cell that cannot be run or that breaks does not stop the others.
-    """
-    outcome = Outcome()
-    for cell in tqdm(cells, desc="cells", unit="cell", disable=None, dynamic_ncols=True):
-        try:
-            outcome.rows += run_cell(cell, source)
-        except UsageError as error:
-            outcome.skipped[cell] = str(error)
-        except (OverBudgetError, NonFiniteError) as error:
-            outcome.failed[cell] = str(error)
-        else:
-            done(outcome.rows)
-    return outcome

@@ -2,7 +2,7 @@
 
 import shutil
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Source:
     """A suite's source dataset and teacher on one device, each made when first asked for."""
 
     def __init__(self, suite: Suite, *, store: Store, compute: Compute, data: DataOptions) -> None:
+        self.recreate = partial(Source, suite, store=store, compute=compute, data=data)
         self.suite = suite
         self.store = store
         self.compute = compute
@@ -167,22 +168,23 @@ class Source:
 
     def _pretrained_teacher(self, kind: str) -> Path:
         plan, file = self._teacher_plan(kind)
-        if not file.exists():
-            train, device = self.splits(self.suite.source).train, self.compute.device
-            checkpoints = file.parent / "checkpoints"
-            made = pretrain_teacher(
-                plan,
-                LabelledImages(
-                    images=self.images,
-                    labels=train.labels.to(device),
-                    fingerprint=train.fingerprint,
-                ),
-                self.new_network,
-                generator=rng.generator(TEACHER, kind, 0, device=device),
-                checkpoint=CheckpointedLoop(checkpoints, description=f"{kind} teacher"),
-            )
-            save_teacher(file, made)
-            shutil.rmtree(checkpoints, ignore_errors=True)
+        with self.store.lock(file.parent):
+            if not file.exists():
+                train, device = self.splits(self.suite.source).train, self.compute.device
+                checkpoints = file.parent / "checkpoints"
+                made = pretrain_teacher(
+                    plan,
+                    LabelledImages(
+                        images=self.images,
+                        labels=train.labels.to(device),
+                        fingerprint=train.fingerprint,
+                    ),
+                    self.new_network,
+                    generator=rng.generator(TEACHER, kind, 0, device=device),
+                    checkpoint=CheckpointedLoop(checkpoints, description=f"{kind} teacher"),
+                )
+                save_teacher(file, made)
+                shutil.rmtree(checkpoints, ignore_errors=True)
         return file
 
     def representations(self, view: str) -> Float[Tensor, "n d"]:
@@ -197,10 +199,12 @@ class Source:
                     "precision": self.compute.precision,
                 }
             )
-            file = self.store.folder("representations", key) / "representations.safetensors"
-            if not file.exists():
-                made = self.teacher.represent_all(self.images, view)
-                artifacts.write(file, {"representations": made}, {"view": view})
+            folder = self.store.folder("representations", key)
+            file = folder / "representations.safetensors"
+            with self.store.lock(folder):
+                if not file.exists():
+                    made = self.teacher.represent_all(self.images, view)
+                    artifacts.write(file, {"representations": made}, {"view": view})
             tensors, _ = artifacts.read(file, device=self.compute.device)
             self._representations[view] = tensors["representations"]
         return self._representations[view]

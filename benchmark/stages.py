@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,28 +53,31 @@ def distill(cell: Cell, source: Source) -> Distilled:
     key = key_of(settings)
     folder = source.store.folder("distilled", key)
     file = folder / "distilled.safetensors"
-    if not file.exists():
-        device = source.compute.device
-        problem = source.problem(N=cell.N, labels=method.supervision == "labels")
-        for view in getattr(method, "views", ("identity",)):
-            source.representations(view)  # the teacher's cost, not the method's
-        loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
-        generator = rng.generator("distill", cell.seed, device=device)
-        with measure(device) as spent:
-            tensors = method.distill(problem, generator=generator, checkpoint=loop)
-        numbers = artifacts.count_numbers(tensors)
-        if method.bounded and numbers > problem.num_floats:
-            raise OverBudgetError(f"stores {numbers} numbers, but {problem.num_floats} are allowed")
-        header = {
-            **settings,
-            "num_numbers": numbers,
-            "seconds": loop.seconds,
-            "peak_memory_mib": spent.peak_memory_mib,
-            "history": loop.history,
-            "provenance": provenance(device),
-        }
-        artifacts.write(file, tensors, header)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    with source.store.lock(folder):
+        if not file.exists():
+            device = source.compute.device
+            problem = source.problem(N=cell.N, labels=method.supervision == "labels")
+            for view in getattr(method, "views", ("identity",)):
+                source.representations(view)  # the teacher's cost, not the method's
+            loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
+            generator = rng.generator("distill", cell.seed, device=device)
+            with measure(device) as spent:
+                tensors = method.distill(problem, generator=generator, checkpoint=loop)
+            numbers = artifacts.count_numbers(tensors)
+            if method.bounded and numbers > problem.num_floats:
+                raise OverBudgetError(
+                    f"stores {numbers} numbers, but {problem.num_floats} are allowed"
+                )
+            header = {
+                **settings,
+                "num_numbers": numbers,
+                "seconds": loop.seconds,
+                "peak_memory_mib": spent.peak_memory_mib,
+                "history": loop.history,
+                "provenance": provenance(device),
+            }
+            artifacts.write(file, tensors, header)
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return Distilled(key=key, file=file, header=artifacts.read_header(file))
 
 
@@ -97,29 +100,30 @@ def pretrained_student(cell: Cell, distilled: Distilled, source: Source) -> Stud
         rng.generator("student", cell.student, cell.seed),
         **suite.settings.get(cell.student, {}),
     )
-    if not file.exists():
-        loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
-        steps = 0
-        with measure(device) as spent:
-            if data is not None:
-                steps = pretrain(
-                    network,
-                    data,
-                    suite.lengths[suite.recipe],
-                    recipe=recipe_of(suite, data.objective),
-                    generator=rng.generator("pretrain", cell.seed, device=device),
-                    checkpoint=loop,
-                )
-        header = {
-            **settings,
-            "steps": steps,
-            "num_images": None if data is None else len(data.images),
-            "num_views": None if data is None else len(data.views),
-            "seconds": loop.seconds,
-            "peak_memory_mib": spent.peak_memory_mib,
-        }
-        artifacts.write(file, network.backbone.state_dict(), header)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    with source.store.lock(folder):
+        if not file.exists():
+            loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
+            steps = 0
+            with measure(device) as spent:
+                if data is not None:
+                    steps = pretrain(
+                        network,
+                        data,
+                        suite.lengths[suite.recipe],
+                        recipe=recipe_of(suite, data.objective),
+                        generator=rng.generator("pretrain", cell.seed, device=device),
+                        checkpoint=loop,
+                    )
+            header = {
+                **settings,
+                "steps": steps,
+                "num_images": None if data is None else len(data.images),
+                "num_views": None if data is None else len(data.views),
+                "seconds": loop.seconds,
+                "peak_memory_mib": spent.peak_memory_mib,
+            }
+            artifacts.write(file, network.backbone.state_dict(), header)
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     weights, header = artifacts.read(file, device=device)
     network.backbone.load_state_dict(weights)
     return Student(network=network.eval(), header=header)
@@ -170,7 +174,8 @@ def probed(
             )
             costs = _costs(distilled, student, spent)
             rows.write(files[protocol], [_row(cell, downstream, score, costs, source)])
-    return [row for file in files.values() for row in rows.read(file)]
+    here = {"context": key_of(source.context), "suite": source.suite.name}
+    return [replace(row, **here) for file in files.values() for row in rows.read(file)]
 
 
 def is_done(cell: Cell, source: Source) -> bool:
@@ -180,6 +185,13 @@ def is_done(cell: Cell, source: Source) -> bool:
         for downstream in source.suite.downstream
         for protocol in protocols(source.suite)
     )
+
+
+def distilled_key(cell: Cell, source: Source) -> str:
+    """Return the key of a cell's distilled set; cells of several students share it."""
+    if cell.variant.method == TEACHER:
+        return TEACHER
+    return key_of(_distilled_settings(cell, source))
 
 
 def _distilled_settings(cell: Cell, source: Source) -> dict[str, Any]:

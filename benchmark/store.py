@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 
 def key_of(settings: Mapping[str, Any]) -> str:
     """Return a short name for `settings`: equal settings, and only they, have equal names."""
@@ -29,3 +31,7 @@ class Store:
         folder = self.root / stage / key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def lock(self, folder: Path) -> FileLock:
+        """Return a lock on a stage, so that processes that need the same one make it once."""
+        return FileLock(folder / "lock")

@@ -1,0 +1,115 @@
+"""Where cells run: in this process, or in several that share the store."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context, parent_process
+
+import torch
+
+from benchmark.loop import NonFiniteError
+from benchmark.plan import Cell
+from benchmark.progress import bar
+from benchmark.rows import Row
+from benchmark.run import run_cell
+from benchmark.source import Source
+from benchmark.spec import UsageError
+from benchmark.stages import OverBudgetError, distilled_key
+
+
+@dataclass
+class Outcome:
+    """What became of the cells of a run.
+
+    Attributes:
+        rows: of all cells that are done.
+        skipped: cells whose method cannot do with their budget, and why.
+        failed: cells that broke, and why.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    skipped: dict[Cell, str] = field(default_factory=dict)
+    failed: dict[Cell, str] = field(default_factory=dict)
+
+
+def execute(
+    cells: Sequence[Cell], source: Source, *, jobs: int, done: Callable[[list[Row]], None]
+) -> Outcome:
+    """Run every cell, `jobs` at a time; a cell that breaks does not stop the others.
+
+    Args:
+        cells: what to run.
+        source: what they share.
+        jobs: processes; each has an equal share of the processor's threads.
+        done: gets all rows so far whenever a cell is done, so that nothing is lost.
+    """
+    outcome = Outcome()
+    with bar(total=len(cells), description="cells", leave=True) as progress:
+        for cell, result in _results(spread(cells, source), source, jobs):
+            if isinstance(result, UsageError):
+                outcome.skipped[cell] = str(result)
+            elif isinstance(result, Exception):
+                outcome.failed[cell] = str(result)
+            else:
+                outcome.rows += result
+                done(outcome.rows)
+            progress.update()
+    return outcome
+
+
+def spread(cells: Sequence[Cell], source: Source) -> list[Cell]:
+    """Return the cells so that those that wait for the same distilled set are far apart."""
+    position: dict[str, int] = {}
+    rank = {}
+    for cell in cells:
+        key = distilled_key(cell, source)
+        rank[cell] = position[key] = position.get(key, -1) + 1
+    return sorted(cells, key=lambda cell: rank[cell])
+
+
+Result = list[Row] | UsageError | OverBudgetError | NonFiniteError
+
+
+def _results(cells: Sequence[Cell], source: Source, jobs: int) -> Iterator[tuple[Cell, Result]]:
+    if jobs == 1:
+        for cell in cells:
+            yield cell, _run(cell, source)
+        return
+    threads = max(1, torch.get_num_threads() // jobs)
+    start = partial(_start, source.recreate, threads)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=start) as pool:
+        futures = {pool.submit(_run_here, cell): cell for cell in cells}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _run(cell: Cell, source: Source) -> Result:
+    try:
+        return run_cell(cell, source)
+    except (UsageError, OverBudgetError, NonFiniteError) as error:
+        return error
+
+
+_source: Source
+
+
+def _start(recreate: Callable[[], Source], threads: int) -> None:
+    """Prepare a worker process, which does not outlive its parent even if that is killed."""
+    global _source
+    torch.set_num_threads(threads)
+    _source = recreate()
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _run_here(cell: Cell) -> Result:
+    return _run(cell, _source)
