@@ -174,8 +174,12 @@ def probed(
             )
             costs = _costs(distilled, student, spent)
             rows.write(files[protocol], [_row(cell, downstream, score, costs, source)])
-    here = {"context": key_of(source.context), "suite": source.suite.name}
-    return [replace(row, **here) for file in files.values() for row in rows.read(file)]
+    context, suite = key_of(source.context), source.suite.name
+    return [
+        replace(row, context=context, suite=suite)
+        for file in files.values()
+        for row in rows.read(file)
+    ]
 
 
 def is_done(cell: Cell, source: Source) -> bool:
