@@ -53,7 +53,8 @@ class Recipe:
 _DEEPER = (128, 128, 128, 128)  # for 64x64
 
 # (classes, IPC) -> the released configs/<dataset>/ConvIN/IPC<ipc>.yaml of CIFAR-10, CIFAR-100 and
-# Tiny ImageNet. CIFAR-100 at IPC 1 has the paper's start epochs there since a correction.
+# Tiny ImageNet; another dataset with as many classes gets the same. CIFAR-100 at IPC 1 has the
+# paper's start epochs there since a correction.
 PUBLISHED: Mapping[tuple[int, ...], Recipe] = {
     (10, 1): Recipe(
         start_epochs=(0, 4, 4), image_lr=100.0, logit_lr=5.0, lr_lr=1e-7, threshold=1.1

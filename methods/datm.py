@@ -161,9 +161,10 @@ class Datm:
     def _resolve(self, k: int, ipc: int) -> Recipe:
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
         recipe = resolve((k, ipc), own, wanted=self.recipe)
-        for name in ("num_experts", "expert_epochs", "expert_batch"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"datm.{name}={getattr(self, name)}: expected 1 or more")
+        for name in ("num_experts", "expert_epochs", "expert_batch", "keep_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"datm.{name}={value}: expected 1 or more")
         last = recipe.start_epochs[2] - 1 + recipe.target_epochs
         if last > self.expert_epochs:
             raise UsageError(

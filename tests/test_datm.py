@@ -202,6 +202,7 @@ def test_the_whitening_can_be_stored_and_counts(labelled_problem):
         (6, {"start_epochs": (1, 1, 2)}, "start_epochs=.* expected three epochs"),
         (6, {"inner_batch": 0}, "inner_batch=0: expected 1 or more"),
         (6, {"num_experts": 0}, "num_experts=0: expected 1 or more"),
+        (6, {"keep_every": 0}, "keep_every=0: expected 1 or more"),
         (6, {"inner_norm": None}, "running statistics"),
     ],
 )
