@@ -19,7 +19,10 @@ FORMAT = 1
 
 def write(file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and a JSON header, whole or not at all."""
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # copies, since safetensors refuses tensors that share their memory
+    content = {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
+    }
     text = json.dumps({"format": FORMAT, **header}, sort_keys=True)
     with atomic(file) as temporary:
         save_file(content, temporary, metadata={"header": text})
@@ -49,16 +52,22 @@ def read_header(file: Path) -> Any:
         raise UsageError(f"{file}: not a whole safetensors file ({error})") from error
     try:
         header = json.loads(metadata["header"])
-    except (KeyError, ValueError) as error:
+        version = header["format"]
+    except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{file}: has no header of this benchmark") from error
-    if header.get("format") != FORMAT:
-        raise UsageError(f"{file}: format {header.get('format')}, expected {FORMAT}")
+    if version != FORMAT:
+        raise UsageError(f"{file}: format {version}, expected {FORMAT}")
     return header
 
 
 def count_numbers(tensors: Mapping[str, Tensor]) -> int:
     """Return how many numbers are stored, whatever their type: what a budget is compared with."""
     return sum(tensor.numel() for tensor in tensors.values())
+
+
+def count_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Return the bytes that the stored numbers take, the file's header not counted."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def fingerprint(file: Path) -> str:

@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import nn
@@ -50,7 +51,7 @@ def choose_precision(device: torch.device, cache: Path) -> Precision:
     """
     file = cache / "precision.json"
     machine = f"{device_name(device)}, torch {torch.__version__}"
-    known: dict[str, Precision] = json.loads(file.read_text()) if file.exists() else {}
+    known = _read(file)
     if machine not in known:
         fp32, bf16 = _convolution_seconds(device, "fp32"), _convolution_seconds(device, "bf16")
         known[machine] = "bf16" if fp32 > _CLEARLY_FASTER * bf16 else "fp32"
@@ -59,11 +60,20 @@ def choose_precision(device: torch.device, cache: Path) -> Precision:
     return known[machine]
 
 
+def _read(file: Path) -> dict[str, Precision]:
+    """Return what was measured before; a file that is no such record counts for nothing."""
+    try:
+        known = dict(json.loads(file.read_text("utf-8")))
+    except (OSError, TypeError, ValueError):
+        return {}
+    return {machine: choice for machine, choice in known.items() if choice in get_args(Precision)}
+
+
 def _convolution_seconds(device: torch.device, precision: Precision) -> float:
     """Return the least time of three forward and backward passes of one middle-sized layer."""
     with torch.random.fork_rng(devices=[]):
         layer = nn.Conv2d(128, 256, 3, padding=1).to(device).to(memory_format=torch.channels_last)
-    images = torch.zeros(64, 128, 16, 16, device=device, requires_grad=True)
+    images = torch.zeros(16, 128, 16, 16, device=device, requires_grad=True)
     images = images.contiguous(memory_format=torch.channels_last)
     seconds = []
     for _ in range(4):

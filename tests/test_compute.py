@@ -1,0 +1,74 @@
+import json
+
+import pytest
+import torch
+
+from benchmark import compute
+from benchmark.compute import Compute, choose_precision, find_device
+from benchmark.spec import UsageError
+
+CPU = torch.device("cpu")
+
+
+def test_auto_is_a_gpu_if_there_is_one():
+    assert find_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert find_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:99", "cpu:x"])
+def test_a_device_that_is_not_here_is_told_in_one_line(name):
+    with pytest.raises(UsageError, match=f"^--device {name}: .*auto, cpu or cuda would do$") as e:
+        find_device(name)
+    assert "\n" not in str(e.value)
+
+
+@pytest.fixture
+def timings(monkeypatch):
+    """Pretend that a convolution takes so long, and count how often that is asked."""
+
+    def pretend(**seconds):
+        asked = []
+
+        def measure(device, precision):
+            asked.append(precision)
+            return seconds[precision]
+
+        monkeypatch.setattr(compute, "_convolution_seconds", measure)
+        return asked
+
+    return pretend
+
+
+@pytest.mark.parametrize(("bf16", "expected"), [(0.5, "bf16"), (0.9, "fp32"), (3.0, "fp32")])
+def test_bf16_only_where_it_is_clearly_faster(tmp_path, timings, bf16, expected):
+    timings(fp32=1.0, bf16=bf16)
+    assert choose_precision(CPU, tmp_path) == expected
+
+
+def test_a_machine_is_measured_once(tmp_path, timings):
+    asked = timings(fp32=1.0, bf16=0.5)
+    choose_precision(CPU, tmp_path)
+    asked_again = timings(fp32=1.0, bf16=2.0)
+    assert choose_precision(CPU, tmp_path) == "bf16"
+    assert choose_precision(CPU, tmp_path / "other") == "fp32"
+    assert asked == asked_again == ["fp32", "bf16"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "null", '{"MACHINE": "fp8"}', '"text"'])
+def test_a_record_that_makes_no_sense_is_measured_anew(tmp_path, timings, content, monkeypatch):
+    monkeypatch.setattr(compute, "device_name", lambda device: "MACHINE")
+    machine = f"MACHINE, torch {torch.__version__}"
+    (tmp_path / "precision.json").write_text(content.replace("MACHINE", machine))
+    timings(fp32=1.0, bf16=0.5)
+    assert choose_precision(CPU, tmp_path) == "bf16"
+    assert json.loads((tmp_path / "precision.json").read_text()) == {machine: "bf16"}
+
+
+def test_the_real_measurement_takes_time_and_draws_from_no_global_stream():
+    before = torch.default_generator.get_state()
+    assert compute._convolution_seconds(CPU, "fp32") > 0
+    assert torch.equal(torch.default_generator.get_state(), before)
+
+
+def test_images_are_laid_out_channels_last():
+    assert Compute(CPU, "fp32").memory_format == torch.channels_last
