@@ -3,6 +3,7 @@
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,13 +15,21 @@ _PACKAGE = Path(__file__).resolve().parent
 def provenance(device: torch.device | str) -> dict[str, str]:
     """Return the commit, the versions that numbers depend on, the device, and the time in UTC."""
     return {
+        **_code(),
+        "device": device_name(device),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@cache
+def _code() -> dict[str, str]:
+    """Return what runs: asked for once, since a process keeps the code that it began with."""
+    return {
         "commit": commit(),
         "benchmark": _version("distillation-benchmark"),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "timm": _version("timm"),
-        "device": device_name(device),
-        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
