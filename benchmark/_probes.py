@@ -1,21 +1,20 @@
-"""The two linear probes: ways to fit linear classifiers on features of a training split.
+"""What a linear probe is, the published one, and what both share.
 
-Each fits one classifier on every one of b subsets of the split at once, of q images each: all
-labels are one subset, few labels are ten small ones. A probe never sees what it is tested on.
+A probe fits one linear classifier on every one of b subsets of a training split at once, of q
+images each: all labels are one subset, few labels are ten small ones. It never sees what it is
+tested on.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from benchmark._logistic import Regression, one_hot, solve
+from benchmark._logistic import one_hot
 from benchmark.spec import UsageError
-
-_CONSTANT = 1e-6  # a deviation below this part of the mean is rounding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +37,7 @@ class Classifiers:
         return (self.weights @ features.T + self.biases[..., None]).argmax(1)
 
 
+@runtime_checkable
 class Probe(Protocol):
     """A way to fit linear classifiers: a frozen dataclass of its settings."""
 
@@ -72,7 +72,7 @@ class PaperProbe:
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
-        _require_positive(self, "lr", "steps", "batch")
+        require_positive(self, "lr", "steps", "batch")
 
     def fit(
         self,
@@ -96,7 +96,7 @@ class PaperProbe:
             rows = torch.stack([subset[part] for subset, part in zip(subsets, rows, strict=True)])
             weights, biases = self._descend(features, labels, rows, start)
         else:
-            x, basis = _in_own_span(features[subsets])
+            x, basis = in_own_span(features[subsets])
             rows += torch.arange(len(rows), device=rows.device)[:, None] * subsets.shape[1]
             inside = start[..., :-1] @ basis
             weights, biases = self._descend(
@@ -143,125 +143,6 @@ class PaperProbe:
         return weights, biases[..., 0]
 
 
-@dataclass(frozen=True, kw_only=True)
-class FairProbe:
-    """Multinomial logistic regression on standardised features, solved to convergence.
-
-    The strength of the penalty is that with the best accuracy on a held-out tenth of every subset
-    (at least one image of each class), all subsets taken together; the answer is then fitted on
-    whole subsets. Strengths are tried from the strongest on, each from the solution of the one
-    before, until accuracy is below the best by more than its standard error.
-    """
-
-    name: ClassVar[str] = "fair"
-    strengths: tuple[float, ...] = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
-    tolerance: float = 1e-4  # of the gradient's largest entry, as scikit-learn's LogisticRegression
-    max_steps: int = 1_000
-
-    def __post_init__(self) -> None:
-        """Refuse settings that mean nothing."""
-        _require_positive(self, "strengths", "tolerance", "max_steps")
-
-    def fit(
-        self,
-        features: Float[Tensor, "n p"],
-        labels: Int64[Tensor, " n"],
-        *,
-        subsets: Int64[Tensor, "b q"],
-        num_classes: int,
-        generator: torch.Generator,
-    ) -> Classifiers:
-        """See `Probe.fit`. Features may be scaled in any way, and constant ones do not matter.
-
-        Raises:
-            UsageError: no class has two images, so that none can be held out.
-        """
-        order, num_held_out = _held_out_first(labels.cpu(), subsets.cpu(), generator)
-        order = order.to(labels.device)
-        x = features[order]
-        mean, deviation = _standardise(x)
-        basis = None
-        if x.shape[2] > x.shape[1]:
-            x, basis = _in_own_span(x)
-        data = _Data(x, one_hot(labels[order], num_classes), x.mT @ x / x.shape[1], num_held_out)
-        choice = self._choose(data)
-        weights, _, converged = solve(
-            data.regression(choice.strength),
-            choice.weights,
-            tolerance=self.tolerance,
-            max_steps=self.max_steps,
-        )
-        directions = weights[..., :-1] if basis is None else weights[..., :-1] @ basis.mT
-        directions = directions / deviation
-        return Classifiers(
-            weights=directions,
-            biases=weights[..., -1] - (directions @ mean.mT)[..., 0],
-            strength=choice.strength,
-            converged=converged,
-        )
-
-    def _choose(self, data: "_Data") -> "_Choice":
-        """Return the strength with the best held-out accuracy; the stronger of equals."""
-        b, k, _ = data.targets.shape
-        weights = data.x.new_zeros(b, k, data.x.shape[2] + 1)
-        best = _Choice(-1.0, math.nan, weights)
-        for strength in sorted(self.strengths, reverse=True):
-            weights, *_ = solve(
-                data.regression(strength, fit_only=True),
-                weights,
-                tolerance=self.tolerance,
-                max_steps=self.max_steps,
-            )
-            hits = data.held_out_hits(weights)
-            accuracy = hits.float().mean().item()
-            if accuracy > best.accuracy:
-                best = _Choice(accuracy, strength, weights)
-            error = math.sqrt(best.accuracy * (1 - best.accuracy) / hits.numel())
-            if accuracy < best.accuracy - error:
-                break
-        return best
-
-
-def _require_positive(probe: PaperProbe | FairProbe, *fields: str) -> None:
-    for field in fields:
-        value = getattr(probe, field)
-        if not min(value if isinstance(value, tuple) else (value,), default=0) > 0:
-            raise UsageError(f"{probe.name}.{field}={value}: expected numbers above zero")
-
-
-class _Choice(NamedTuple):
-    """A strength, its held-out accuracy and its solution."""
-
-    accuracy: float
-    strength: float
-    weights: Tensor
-
-
-class _Data(NamedTuple):
-    """Standardised images of every subset, those that are held out first."""
-
-    x: Float[Tensor, "b q p"]
-    targets: Float[Tensor, "b k q"]
-    moment: Float[Tensor, "b p p"]
-    num_held_out: int
-
-    def regression(self, strength: float, *, fit_only: bool = False) -> Regression:
-        """Return the problem on all images, or on those that are not held out."""
-        first = self.num_held_out if fit_only else 0
-        return Regression(
-            features=self.x[:, first:],
-            targets=self.targets[..., first:],
-            moment=self.moment,
-            strength=strength,
-        )
-
-    def held_out_hits(self, weights: Float[Tensor, "b k w"]) -> Bool[Tensor, "b h"]:
-        """Return which of the held-out images are classified rightly."""
-        x = self.x[:, : self.num_held_out]
-        logits = torch.baddbmm(weights[..., -1:], weights[..., :-1], x.mT)
-        return logits.argmax(1) == self.targets[..., : self.num_held_out].argmax(1)
-
-
 def random_ranks(labels: Int64[Tensor, " n"], generator: torch.Generator) -> Int64[Tensor, " n"]:
     """Return the place of each image in a random order of its class, from 0."""
     order = torch.randperm(len(labels), generator=generator)
@@ -272,42 +153,17 @@ def random_ranks(labels: Int64[Tensor, " n"], generator: torch.Generator) -> Int
     return ranks
 
 
-def _held_out_first(
-    labels: Int64[Tensor, " n"], subsets: Int64[Tensor, "b q"], generator: torch.Generator
-) -> tuple[Int64[Tensor, "b q"], int]:
-    """Return every subset with its held-out images first, and their number.
-
-    Raises:
-        UsageError: there would be none.
-    """
-    orders = []
-    for subset in subsets:
-        ranks, sizes = random_ranks(labels[subset], generator), labels[subset].bincount()
-        quota = torch.where(sizes > 1, (sizes // 10).clamp(min=1), 0)
-        is_held_out = ranks < quota[labels[subset]]
-        orders.append(torch.cat([subset[is_held_out], subset[~is_held_out]]))
-    if not is_held_out.any():
-        raise UsageError("probe fair, 1 label per class: expected 2 or more, as one is held out")
-    return torch.stack(orders), int(is_held_out.sum())
-
-
-def _standardise(
-    x: Float[Tensor, "b q p"],
-) -> tuple[Float[Tensor, "b 1 p"], Float[Tensor, "b 1 p"]]:
-    """Standardise features in place; return means and deviations, infinite ones of constants."""
-    mean = x.mean(1, keepdim=True)
-    x.sub_(mean)
-    # In parts, as the squares of all features at once would double the memory.
-    squares = [part.square().mean(1, keepdim=True) for part in x.split(256, dim=2)]
-    deviation = torch.cat(squares, dim=2).sqrt()
-    deviation.masked_fill_(deviation <= _CONSTANT * mean.abs(), math.inf)
-    x.div_(deviation)
-    return mean, deviation
-
-
-def _in_own_span(
+def in_own_span(
     x: Float[Tensor, "b q p"],
 ) -> tuple[Float[Tensor, "b q q"], Float[Tensor, "b p q"]]:
-    """Return the coordinates of q < p images in an orthonormal basis around them, and the basis."""
+    """Return coordinates of q < p images in an orthonormal basis of their span, and the basis."""
     basis, coordinates = torch.linalg.qr(x.mT)
     return coordinates.mT.contiguous(), basis
+
+
+def require_positive(probe: Probe, *fields: str) -> None:
+    """Raise a `UsageError` unless these fields are, or hold, numbers above zero."""
+    for field in fields:
+        value = getattr(probe, field)
+        if not min(value if isinstance(value, tuple) else (value,), default=0) > 0:
+            raise UsageError(f"{probe.name}.{field}={value}: expected numbers above zero")

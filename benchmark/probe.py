@@ -19,7 +19,8 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from benchmark import rng
-from benchmark._probes import FairProbe, PaperProbe, Probe, random_ranks
+from benchmark._fair_probe import FairProbe
+from benchmark._probes import PaperProbe, Probe, random_ranks
 from benchmark.loop import NonFiniteError
 from benchmark.network import Network
 from benchmark.spec import UsageError

@@ -1,0 +1,406 @@
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from benchmark._fair_probe import FairProbe, _in_tenths
+from benchmark._logistic import Regression, one_hot, solve
+from benchmark._probes import Classifiers, PaperProbe, in_own_span
+from benchmark.loop import NonFiniteError
+from benchmark.network import Network
+from benchmark.probe import NUM_DRAWS, PROBES, LabelledFeatures, extract, probe
+from benchmark.spec import UsageError
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def blobs(n=240, p=12, k=4, seed=0, spread=1.5):
+    """Correlated features with an offset and a scale each, as those of a network."""
+    stream = generator(seed)
+    centres = torch.randn(k, p, generator=generator(99))
+    labels = torch.randperm(n, generator=stream) % k
+    mix = torch.randn(p, p, generator=generator(98)) / p**0.5
+    noise = spread * torch.randn(n, p, generator=stream) @ mix
+    scale = torch.logspace(-1, 1, p)
+    features = (centres[labels] + noise) * scale + 3 * scale
+    return LabelledFeatures(features=features, labels=labels, fingerprint=f"blobs {n} {p} {k}")
+
+
+def everything(data):
+    return torch.arange(len(data.labels))[None]
+
+
+def fit(kind, data, subsets=None, seed=0):
+    return kind.fit(
+        data.features,
+        data.labels,
+        subsets=everything(data) if subsets is None else subsets,
+        num_classes=int(data.labels.max()) + 1,
+        generator=generator(seed),
+    )
+
+
+def score(data, test, kinds, labels_per_class=(None,), seed=0):
+    return probe(
+        data,
+        test=test,
+        num_classes=int(data.labels.max()) + 1,
+        probes=kinds,
+        labels_per_class=labels_per_class,
+        seed=seed,
+    )
+
+
+def reference(features, labels, strength):
+    """Return scikit-learn's solution, in raw features, with biases that sum to zero."""
+    scaler = StandardScaler().fit(features.double().numpy())
+    model = LogisticRegression(C=1 / (len(labels) * strength), tol=1e-9, max_iter=10_000)
+    model.fit(scaler.transform(features.double().numpy()), labels.numpy())
+    weights = model.coef_ / scaler.scale_
+    biases = model.intercept_ - weights @ scaler.mean_
+    return torch.from_numpy(weights), torch.from_numpy(biases)
+
+
+def assert_same_classifier(weights, biases, expected, features):
+    """Compare logits up to a common constant: that is all of a classifier that can be seen."""
+    logits = features.double() @ weights.double().T + biases.double()
+    wanted = features.double() @ expected[0].T + expected[1]
+    logits, wanted = (x - x.mean(1, keepdim=True) for x in (logits, wanted))
+    torch.testing.assert_close(logits, wanted, rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("strength", [1.0, 1e-2, 1e-4])
+@pytest.mark.parametrize("p", [12, 300], ids=["fewer features than images", "more features"])
+def test_fair_is_scikit_learns_logistic_regression(p, strength):
+    data = blobs(p=p, spread=3.0)
+    classifiers = fit(FairProbe(strengths=(strength,), tolerance=1e-8), data)
+    assert classifiers.converged
+    expected = reference(data.features, data.labels, strength)
+    assert_same_classifier(
+        *(x[0] for x in (classifiers.weights, classifiers.biases)), expected, data.features
+    )
+    accuracy = (data.features.double() @ expected[0].T + expected[1]).argmax(1) == data.labels
+    ours = classifiers.predict(data.features)[0] == data.labels
+    assert abs(int(accuracy.sum()) - int(ours.sum())) <= 1
+
+
+@pytest.mark.parametrize("p", [12, 60])
+def test_fair_solves_every_subset_as_if_alone(p):
+    data = blobs(p=p)
+    by_class = data.labels.argsort(stable=True).view(4, 60)
+    subsets = torch.stack([by_class[:, i : i + 10].flatten() for i in (0, 10, 20)])
+    classifiers = fit(FairProbe(strengths=(0.03,), tolerance=1e-6), data, subsets)
+    for subset, weights, biases in zip(
+        subsets, classifiers.weights, classifiers.biases, strict=True
+    ):
+        features, labels = data.features[subset], data.labels[subset]
+        assert_same_classifier(weights, biases, reference(features, labels, 0.03), features)
+
+
+def test_the_gradient_is_that_of_the_objective():
+    stream = generator()
+    x = torch.randn(2, 30, 5, generator=stream, dtype=torch.float64)
+    labels = torch.randint(3, (2, 30), generator=stream)
+    weights = torch.randn(2, 3, 6, generator=stream, dtype=torch.float64, requires_grad=True)
+    logits = torch.einsum("bnp,bkp->bnk", x, weights[..., :-1]) + weights[:, None, :, -1]
+    losses = [cross_entropy(*one) for one in zip(logits, labels, strict=True)]
+    (sum(losses) + 0.35 * weights[..., :-1].square().sum()).backward()
+    regression = Regression(
+        features=x, targets=one_hot(labels, 3).double(), moment=x.mT @ x / 30, strength=0.7
+    )
+    point = weights.detach()
+    gradient = regression.gradient(regression.residuals(regression.logits(point)), point)
+    torch.testing.assert_close(gradient, weights.grad, rtol=1e-12, atol=1e-12)
+
+
+def test_correlated_features_take_far_fewer_steps_than_scikit_learn():
+    stream, n, p = generator(4), 600, 60
+    causes = torch.randn(n, p, generator=stream)
+    labels = (causes[:, 30:34] + 0.7 * torch.randn(n, 4, generator=stream)).argmax(1)
+    rotation = torch.linalg.qr(torch.randn(p, p, generator=stream)).Q
+    x = causes * torch.logspace(0, -2, p) @ rotation
+    x = StandardScaler().fit_transform(x.double().numpy())
+    model = LogisticRegression(C=1 / (n * 1e-3), max_iter=10_000).fit(x, labels.numpy())
+    features = torch.from_numpy(x).float()[None]
+    regression = Regression(
+        features=features,
+        targets=one_hot(labels[None], 4),
+        moment=features.mT @ features / n,
+        strength=1e-3,
+    )
+    solution = solve(regression, torch.zeros(1, 4, 61), tolerance=1e-4, max_steps=1000)
+    assert solution.converged
+    assert solution.steps < model.n_iter_[0] / 4
+    residuals = regression.residuals(regression.logits(solution.weights))
+    assert regression.gradient(residuals, solution.weights).abs().max() <= 1.01e-4
+
+
+def test_images_in_their_own_span_keep_all_products():
+    x = torch.randn(2, 5, 40, generator=generator())
+    coordinates, basis = in_own_span(x)
+    assert coordinates.shape == (2, 5, 5)
+    torch.testing.assert_close(coordinates @ basis.mT, x, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(basis.mT @ basis, torch.eye(5).expand(2, 5, 5), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("p", [12, 60], ids=["all features", "own span"])
+def test_paper_takes_the_steps_of_plain_sgd(p):
+    data = blobs(p=p)
+    data = replace(data, features=data.features / 10)
+    subsets = torch.stack([torch.arange(40), torch.arange(100, 140)])
+    kind = PaperProbe(steps=25, batch=16)
+    classifiers = fit(kind, data, subsets)
+    stream, bound = generator(), 1 / p**0.5
+    start = (2 * torch.rand(2, 4, p + 1, generator=stream) - 1) * bound
+    rows = kind._rows(2, 40, stream).unflatten(1, (25, 16))
+    for draw, subset in enumerate(subsets):
+        layer = nn.Linear(p, 4)
+        layer.load_state_dict({"weight": start[draw, :, :-1], "bias": start[draw, :, -1]})
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.2, momentum=0.9)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 25)
+        for batch in rows[draw]:
+            images = subset[batch]
+            loss = cross_entropy(layer(data.features[images]), data.labels[images])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        close = {"rtol": 1e-4, "atol": 1e-5}
+        torch.testing.assert_close(classifiers.weights[draw], layer.weight.detach(), **close)
+        torch.testing.assert_close(classifiers.biases[draw], layer.bias.detach(), **close)
+
+
+def test_paper_uses_every_image_equally_often():
+    rows = PaperProbe(steps=7, batch=16)._rows(3, 50, generator())
+    assert rows.shape == (3, 7 * 16)
+    for stream in rows:
+        counts = stream.bincount(minlength=50)
+        assert counts.max() - counts.min() <= 1
+    assert PaperProbe(steps=7, batch=512)._rows(1, 50, generator()).shape == (1, 7 * 50)
+
+
+def test_scale_matters_to_paper_and_not_to_fair():
+    data, test = blobs(spread=4.0), blobs(n=1000, seed=5, spread=4.0)
+    factors = torch.logspace(-3, 0, 12)
+    small = replace(data, features=data.features * factors)
+    small_test = replace(test, features=test.features * factors)
+    kinds = [FairProbe(), PaperProbe(steps=200)]
+    fair, paper = score(data, test, kinds)
+    small_fair, small_paper = score(small, small_test, kinds)
+    assert small_fair.strength == fair.strength
+    assert small_fair.top1 == pytest.approx(fair.top1, abs=0.2)
+    assert abs(small_paper.top1 - paper.top1) > 5
+
+
+def test_constant_features_do_not_matter_to_fair():
+    data, test = blobs(), blobs(n=500, seed=5)
+    constants = torch.tensor([0.0, 1e3, -1e-3])
+    wide, wide_test = (
+        replace(x, features=torch.cat([x.features, constants.expand(len(x.labels), 3)], dim=1))
+        for x in (data, test)
+    )
+    assert score(wide, wide_test, [FairProbe()])[0].top1 == pytest.approx(
+        score(data, test, [FairProbe()])[0].top1, abs=0.3
+    )
+    classifiers = fit(FairProbe(), wide)
+    assert not classifiers.weights[..., -3:].any()
+
+
+@pytest.mark.parametrize("kind", [FairProbe(), PaperProbe(steps=100)], ids=["fair", "paper"])
+@pytest.mark.parametrize("labels_per_class", [None, 5])
+def test_labels_that_mean_nothing_give_chance(kind, labels_per_class):
+    data, test = blobs(), blobs(n=2000, seed=5)
+    lottery = torch.randint(4, (2000,), generator=generator(3))
+    (result,) = score(data, replace(test, labels=lottery), [kind], [labels_per_class])
+    assert result.top1 == pytest.approx(25, abs=4)  # four standard errors of one draw
+    (result,) = score(data, test, [kind], [labels_per_class])
+    assert result.top1 > 60
+
+
+@pytest.mark.parametrize("kind", [FairProbe(), PaperProbe(steps=20)], ids=["fair", "paper"])
+def test_same_seed_same_numbers_and_nobody_elses(kind):
+    data, test = blobs(), blobs(n=100, seed=5)
+    before, features = torch.get_rng_state(), data.features.clone()
+    results = [score(data, test, [kind], [None, 5]) for _ in range(2)]
+    same = [[replace(x, seconds=0.0) for x in result] for result in results]
+    assert same[0] == same[1]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(data.features, features)
+    one, again, other = (fit(kind, data, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(one.weights, again.weights)
+    if kind.name == "paper":
+        assert not torch.equal(one.weights, other.weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spy:
+    name: ClassVar[str] = "spy"
+    seen: list = field(default_factory=list)
+
+    def fit(self, features, labels, *, subsets, num_classes, generator):
+        self.seen.append((subsets, generator.initial_seed()))
+        b, p = len(subsets), features.shape[1]
+        return Classifiers(
+            weights=torch.zeros(b, num_classes, p),
+            biases=torch.eye(num_classes).repeat(b, 1)[:b],
+            strength=None,
+            converged=True,
+        )
+
+
+def test_few_labels_are_stratified_named_draws():
+    data, test = blobs(), blobs(n=100, seed=5)
+    spy = Spy()
+    score(data, test, [spy], [5, None])
+    score(data, test, [spy], [5], seed=1)
+    score(replace(data, fingerprint="another"), test, [spy], [5])
+    (few, seed), (whole, _), (same, other_seed), (other, _) = spy.seen
+    assert few.shape == (NUM_DRAWS, 20)
+    for draw in few:
+        assert data.labels[draw].bincount().tolist() == [5, 5, 5, 5]
+    assert len({tuple(draw.tolist()) for draw in few}) == NUM_DRAWS
+    assert torch.equal(whole, everything(data))
+    assert torch.equal(few, same)
+    assert seed != other_seed
+    assert not torch.equal(few, other)
+
+
+def test_a_score_is_the_mean_of_its_draws():
+    data, test = blobs(), blobs(n=100, seed=5)
+    (result,) = score(data, test, [Spy()], [5])
+    shares = test.labels.bincount().double()
+    expected = [float(shares[draw % 4]) for draw in range(NUM_DRAWS)]
+    assert result.draws == pytest.approx(expected)
+    assert result.top1 == pytest.approx(np.mean(expected))
+    assert (result.probe, result.labels_per_class) == ("spy", 5)
+
+
+def test_test_labels_decide_nothing():
+    data, test = blobs(), blobs(n=200, seed=5)
+    wrong = replace(test, labels=(test.labels + 1) % 4)
+    right, left = (score(data, x, [FairProbe()])[0] for x in (test, wrong))
+    assert right.strength == left.strength
+    assert right.top1 > 60 and left.top1 < 40
+
+
+def noisy(n, stream):
+    """One feature tells the class, dimly; 99 say nothing: only a strong penalty helps."""
+    labels = torch.arange(n) % 2
+    features = torch.randn(n, 100, generator=stream)
+    features[:, 0] += 2.0 * labels
+    return LabelledFeatures(features=features, labels=labels, fingerprint="noisy")
+
+
+def hidden(n, stream):
+    """The class is a small difference of two large features: only large weights find it."""
+    labels = torch.arange(n) % 2
+    common = torch.randn(n, generator=stream)
+    sign = 0.01 * (2 * labels - 1 + 0.3 * torch.randn(n, generator=stream))
+    features = torch.stack([common + sign, common - sign], dim=1)
+    return LabelledFeatures(features=features, labels=labels, fingerprint="hidden")
+
+
+@pytest.mark.parametrize(("make", "right"), [(noisy, 1.0), (hidden, 1e-5)])
+@pytest.mark.parametrize("labels_per_class", [None, 50])
+def test_held_out_images_choose_the_strength(make, right, labels_per_class):
+    data, test = make(240, generator(1)), make(1000, generator(2))
+    kinds = [FairProbe(strengths=x) for x in ((1.0, 1e-5), (1.0,), (1e-5,))]
+    chosen, strong, weak = score(data, test, kinds, [labels_per_class])
+    assert chosen.strength == right
+    best, worst = sorted((strong, weak), key=lambda x: x.top1, reverse=True)
+    assert best.strength == right and best.top1 > worst.top1 + 2
+    assert chosen.top1 == pytest.approx(best.top1, abs=0.5)
+
+
+def test_tenths_are_stratified():
+    labels = torch.tensor([0] * 43 + [1] * 25 + [2])[torch.randperm(69, generator=generator())]
+    order, tenth, turns = _in_tenths(labels, torch.arange(69)[None], generator())
+    assert (tenth, turns) == (4 + 2, 10)
+    assert torch.equal(order[0].sort().values, torch.arange(69))
+    for turn in range(turns):
+        block = labels[order[0, turn * tenth : (turn + 1) * tenth]]
+        assert block.bincount().tolist() == [4, 2]
+    small = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    assert _in_tenths(small, torch.arange(7)[None], generator())[1:] == (2, 3)
+
+
+def test_an_early_end_is_recorded():
+    data, test = blobs(), blobs(n=100, seed=5)
+    kinds = [FairProbe(max_steps=1), FairProbe(), PaperProbe(steps=5)]
+    assert [x.converged for x in score(data, test, kinds)] == [False, True, True]
+    huge = replace(data, features=data.features * 1e36)
+    assert not fit(PaperProbe(steps=5), huge).converged
+
+
+def test_settings_are_part_of_a_key():
+    for name, kind in PROBES.items():
+        assert kind.name == name
+        assert json.loads(json.dumps(asdict(kind()))).keys() == asdict(kind()).keys()
+    assert asdict(PaperProbe()) == {"lr": 0.2, "momentum": 0.9, "steps": 5000, "batch": 512}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PaperProbe(steps=0), r"paper\.steps=0: expected"),
+        (lambda: PaperProbe(lr=float("nan")), r"paper\.lr=nan: expected"),
+        (lambda: FairProbe(strengths=()), r"fair\.strengths=\(\): expected"),
+        (lambda: FairProbe(strengths=(1.0, -1.0)), r"fair\.strengths=.*: expected"),
+        (lambda: score(blobs(), blobs(), [Spy()], [61]), "61: expected 1 to 60"),
+        (lambda: score(blobs(), blobs(), [Spy()], [0]), "0: expected 1 to 60"),
+        (lambda: score(blobs(), blobs(), [FairProbe()], [1]), "expected 2 or more"),
+    ],
+)
+def test_mistakes_get_one_line(make, message):
+    with pytest.raises(UsageError, match=message) as raised:
+        make()
+    assert "\n" not in str(raised.value)
+
+
+def test_features_that_are_no_numbers_stop_the_probe():
+    data = blobs()
+    broken = replace(data, features=data.features.clone().index_fill_(0, torch.tensor([3]), np.nan))
+    with pytest.raises(NonFiniteError, match="training"):
+        score(broken, data, [PaperProbe()])
+    with pytest.raises(NonFiniteError, match="test"):
+        score(data, broken, [PaperProbe()])
+
+
+@pytest.fixture
+def network():
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten()]
+    return Network(nn.Sequential(*layers), 4 * 36, 5, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+
+
+def test_extraction_is_one_forward_in_evaluation_mode(network, tmp_path):
+    pixels = torch.randint(256, (50, 3, 8, 8), generator=generator(), dtype=torch.uint8)
+    np.save(tmp_path / "images.npy", pixels.numpy())
+    images = torch.from_numpy(np.load(tmp_path / "images.npy", mmap_mode="c"))
+    network.train()
+    network.backbone[1].eval()
+    modes = [module.training for module in network.modules()]
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    features = extract(network, images, batch_size=16)
+    assert [module.training for module in network.modules()] == modes
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, state[name])
+    normalised = (pixels / 255 - network.mean) / network.std
+    expected = network.backbone.eval()(normalised).detach()
+    torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-5)
+    assert features.dtype == torch.float32 and not features.is_inference()
+
+
+def test_extraction_restores_modes_when_it_fails(network):
+    network.train()
+    with pytest.raises(RuntimeError):
+        extract(network, torch.zeros(2, 3, 9, 9, dtype=torch.uint8))
+    assert all(module.training for module in network.modules())
