@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from benchmark import views
 from benchmark.differentiable_augmentation import draw
 from benchmark.network import Network
-from benchmark.spec import Loop, Objective, TrainingSet
+from benchmark.spec import Loop, Objective, TrainingSet, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,17 @@ class Recipe:
     decay_at: float | None = None
     augment: bool = False
 
+    def __post_init__(self) -> None:
+        if not (self.lr > 0 and 0 <= self.momentum < 1 and self.weight_decay >= 0):
+            raise UsageError(
+                f"lr={self.lr}, momentum={self.momentum}, weight_decay={self.weight_decay}: "
+                "expected a positive rate, a momentum from 0 to below 1, and a decay of 0 or more"
+            )
+        if self.batch_size < 1:
+            raise UsageError(f"batch_size={self.batch_size}: expected at least 1 pair")
+        if self.decay_at is not None and not 0 <= self.decay_at <= 1:
+            raise UsageError(f"decay_at={self.decay_at}: expected a fraction of the steps, or none")
+
 
 RECIPES: Mapping[Objective, Recipe] = {
     # KRR-ST, released pretraining of its own sets; the paper's as well
@@ -47,6 +58,10 @@ class Length:
 
     epochs: int | None = None
     steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise UsageError(f"{self}: expected either epochs or steps")
 
     def num_steps(self, batches: int) -> int:
         """Return the number of steps, `batches` being those of an epoch."""
@@ -68,11 +83,14 @@ def pretrain(
 
     Epochs are shuffled; each is cut into equal batches of at most `recipe.batch_size` (image, view)
     pairs, so that no batch is too small for batch normalisation.
+
+    Raises:
+        ValueError: `data` has no pairs, or not one target for each.
     """
     device = student.mean.device
-    order = torch.empty(data.targets.shape[0] * data.targets.shape[1], dtype=torch.int64)
-    order = order.to(device)
-    batches = math.ceil(len(order) / recipe.batch_size)
+    pairs = _Pairs(data, device)
+    order = torch.zeros(len(pairs), dtype=torch.int64, device=device)
+    batches = math.ceil(len(pairs) / recipe.batch_size)
     steps = length.num_steps(batches)
     optimizer = torch.optim.SGD(
         student.parameters(),
@@ -81,7 +99,6 @@ def pretrain(
         weight_decay=recipe.weight_decay,
     )
     decay_step = None if recipe.decay_at is None else math.ceil(recipe.decay_at * steps)
-    pairs = _Pairs(data, device)
     student.train()
     state = {"student": student, "optimizer": optimizer, "order": order, "generator": generator}
     for step in checkpoint.steps("pretraining", steps, **state):
@@ -93,9 +110,7 @@ def pretrain(
             optimizer.state.clear()
         images, targets = pairs[order.tensor_split(batches)[position]]
         if recipe.augment:
-            operation = draw(generator, num=len(images))
-            normalised = (images - student.mean) / student.std
-            images = operation(normalised) * student.std + student.mean
+            images = _augmented(images, student, generator)
         loss = _LOSSES[data.objective](student(images), targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -111,14 +126,31 @@ _LOSSES: Mapping[Objective, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def _augmented(
+    images: Float[Tensor, "b c h w"], student: Network, generator: torch.Generator
+) -> Float[Tensor, "b c h w"]:
+    """Return images in [0, 1] under an operation that works on normalised ones."""
+    operation = draw(generator, num=len(images))
+    return operation((images - student.mean) / student.std) * student.std + student.mean
+
+
 class _Pairs:
     """The (image, view) pairs of a training set, gathered a batch at a time on the device."""
 
     def __init__(self, data: TrainingSet, device: torch.device) -> None:
+        v, m, _ = data.targets.shape
+        if not v * m or (v, m) != (len(data.views), len(data.images)):
+            raise ValueError(
+                f"targets of {v} views of {m} images, "
+                f"but {len(data.views)} views of {len(data.images)} images"
+            )
         self.images = data.images.to(device)
         self.targets = data.targets.to(device).flatten(0, 1)
         self.permutations = views.permutations(data.views, *data.images.shape[2:]).to(device)
         self.plain = data.views == ("identity",)
+
+    def __len__(self) -> int:
+        return len(self.targets)
 
     def __getitem__(
         self, pairs: Int64[Tensor, " b"]

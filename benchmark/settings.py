@@ -22,7 +22,11 @@ def replace(owner: str, record: Any, changes: Mapping[str, Any]) -> Any:
     """
     types = typing.get_type_hints(type(record))
     fields = {field.name: types[field.name] for field in dataclasses.fields(record)}
-    return dataclasses.replace(record, **_parsed(owner, fields, changes))
+    parsed = _parsed(owner, fields, changes)
+    try:
+        return dataclasses.replace(record, **parsed)
+    except UsageError as error:  # of the record itself, which does not know what it is called
+        raise UsageError(f"{owner}: {error}") from error
 
 
 def arguments(owner: str, factory: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
