@@ -63,7 +63,7 @@ class ProbeScore:
 
 
 def extract(
-    network: Network, images: UInt8[Tensor, "n c h w"], *, batch_size: int = 512
+    network: Network, images: UInt8[Tensor, "n c h w"], *, batch_size: int = 256
 ) -> Float[Tensor, "n p"]:
     """Return the frozen features of all images, on the network's device.
 
