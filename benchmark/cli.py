@@ -10,10 +10,11 @@ from typing import Any, TextIO, get_args
 import torch
 
 from benchmark import plugins, report, rows
+from benchmark.check import check
 from benchmark.compute import Compute, choose_precision, find_device
 from benchmark.execute import execute
 from benchmark.network import Precision
-from benchmark.plan import RecipeName, Suite, cells, check, with_settings
+from benchmark.plan import RecipeName, Suite, cells, with_settings
 from benchmark.source import DataOptions, Source
 from benchmark.spec import UsageError
 from benchmark.stages import is_done

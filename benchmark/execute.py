@@ -1,12 +1,14 @@
 """Where cells run: in this process, or in several that share the store."""
 
+import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 
 import torch
 
@@ -17,7 +19,7 @@ from benchmark.rows import Row
 from benchmark.run import run_cell
 from benchmark.source import Source
 from benchmark.spec import UsageError
-from benchmark.stages import OverBudgetError, distilled_key
+from benchmark.stages import OverBudgetError, RefusedError, distilled_key
 
 
 @dataclass
@@ -25,7 +27,7 @@ class Outcome:
     """What became of the cells of a run.
 
     Attributes:
-        rows: of all cells that are done.
+        rows: of all cells that are done, in the order of the cells.
         skipped: cells whose method cannot do with their budget, and why.
         failed: cells that broke, and why.
     """
@@ -46,15 +48,16 @@ def execute(
         jobs: processes; each has an equal share of the processor's threads.
         done: gets all rows so far whenever a cell is done, so that nothing is lost.
     """
-    outcome = Outcome()
+    outcome, found = Outcome(), dict[Cell, list[Row]]()
     with bar(total=len(cells), description="cells", leave=True) as progress:
         for cell, result in _results(spread(cells, source), source, jobs):
-            if isinstance(result, UsageError):
-                outcome.skipped[cell] = str(result)
+            if isinstance(result, RefusedError):
+                outcome.skipped[cell] = _one_line(result)
             elif isinstance(result, Exception):
-                outcome.failed[cell] = str(result)
+                outcome.failed[cell] = _one_line(result)
             else:
-                outcome.rows += result
+                found[cell] = result
+                outcome.rows = [row for cell in cells for row in found.get(cell, ())]
                 done(outcome.rows)
             progress.update()
     return outcome
@@ -70,7 +73,7 @@ def spread(cells: Sequence[Cell], source: Source) -> list[Cell]:
     return sorted(cells, key=lambda cell: rank[cell])
 
 
-Result = list[Row] | UsageError | OverBudgetError | NonFiniteError
+Result = list[Row] | Exception
 
 
 def _results(cells: Sequence[Cell], source: Source, jobs: int) -> Iterator[tuple[Cell, Result]]:
@@ -81,9 +84,16 @@ def _results(cells: Sequence[Cell], source: Source, jobs: int) -> Iterator[tuple
     threads = max(1, torch.get_num_threads() // jobs)
     start = partial(_start, source.recreate, threads)
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=start) as pool:
-        futures = {pool.submit(_run_here, cell): cell for cell in cells}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        try:
+            futures = {pool.submit(_run_here, cell): cell for cell in cells}
+            for future in as_completed(futures):
+                error = future.exception()  # of the pool itself, if a process of it has died
+                yield futures[future], error if isinstance(error, Exception) else future.result()
+        except BaseException:  # an interrupt does not wait for the cells that are under way
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():
+                process.terminate()
+            raise
 
 
 def _run(cell: Cell, source: Source) -> Result:
@@ -91,14 +101,22 @@ def _run(cell: Cell, source: Source) -> Result:
         return run_cell(cell, source)
     except (UsageError, OverBudgetError, NonFiniteError) as error:
         return error
+    except Exception as error:  # a fault in code, whose place is worth knowing
+        logging.getLogger(__name__).exception("%s", cell)
+        return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 _source: Source
 
 
 def _start(recreate: Callable[[], Source], threads: int) -> None:
-    """Prepare a worker process, which does not outlive its parent even if that is killed."""
+    """Prepare a worker process, which ends when its parent does, and not before."""
     global _source
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     _source = recreate()
     threading.Thread(target=_follow_parent, daemon=True).start()

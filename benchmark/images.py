@@ -34,12 +34,14 @@ class Splits:
     Attributes:
         train: the training split.
         open_test: reads the test split; only the final probe may call it.
+        test_state: names the test split's files as they are now, without a look into them.
         num_classes: classes of the training split.
         mean, std: per-channel statistics of the training pixels in [0, 1].
     """
 
     train: LabelledImages
     open_test: Callable[[], LabelledImages]
+    test_state: str
     num_classes: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -88,6 +90,7 @@ def load_splits(
     return Splits(
         train=images,
         open_test=partial(load, "test", test),
+        test_state=_key(dataset, "test", test, size=size, full_hash=full_hash),
         num_classes=len(train.classes),
         mean=mean,
         std=std,

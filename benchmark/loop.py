@@ -21,6 +21,10 @@ class NonFiniteError(RuntimeError):
     """A logged value stopped being a number."""
 
 
+class CheckpointError(UsageError):
+    """There is a checkpoint, but not one of this loop, or it is damaged."""
+
+
 class CheckpointedLoop:
     """The harness's `spec.Loop`: one checkpoint file per named loop below `folder`.
 
@@ -50,7 +54,7 @@ class CheckpointedLoop:
         """See `spec.Loop.steps`.
 
         Raises:
-            UsageError: there is a checkpoint, but not one of this loop, or it is damaged.
+            CheckpointError: there is a checkpoint that cannot be gone on from.
             NonFiniteError: a logged value is not finite (found out some steps later).
         """
         self._name, self._total = name, total
@@ -125,7 +129,7 @@ class CheckpointedLoop:
             return int(content["step"])
         except Exception as error:  # whatever a damaged file, or one of other code, brings about
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UsageError(
+            raise CheckpointError(
                 f"{file}: not a checkpoint of this loop ({reason}): delete it to start it over"
             ) from error
 

@@ -73,26 +73,42 @@ class NetworkFactory:
 
     def _backbone(self, model: str, settings: Mapping[str, Any]) -> tuple[nn.Module, int]:
         """Return a backbone and how many features it gives."""
+        values = model_settings(model, settings)
         if model in plugins.names("models"):
-            factory = plugins.load("models", model)
-            backbone = factory(self.shape, **arguments(model, factory, settings))
+            backbone = plugins.load("models", model)(self.shape, **values)
             num_features = backbone.num_features
-        elif timm.is_model(model):
-            backbone = _from_timm(model, self.shape, settings)
-            num_features = _count_features(model, backbone, self.shape)
         else:
-            raise _unknown(model)
+            backbone = _from_timm(model, self.shape, values)
+            num_features = _count_features(model, backbone, self.shape)
         for module in backbone.modules():
             if hasattr(module, "fused_attn"):  # timm's fused attention has no second derivative
                 module.fused_attn = False
         return backbone, num_features
 
 
+def is_model(name: str) -> bool:
+    """Say whether there is a model of this name, a plug-in or timm's."""
+    return name in plugins.names("models") or bool(timm.is_model(name))
+
+
+def model_settings(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a model as values; text is parsed.
+
+    Raises:
+        UsageError: no such model, or no such setting.
+    """
+    if model in plugins.names("models"):
+        return arguments(model, plugins.load("models", model), given)
+    if not timm.is_model(model):
+        raise _unknown(model)
+    for name in _NOT_SETTINGS.intersection(given):
+        raise UsageError(f"{model}.{name}: expected a setting of the architecture, not this one")
+    return {name: _literal(value) for name, value in given.items()}
+
+
 def _from_timm(model: str, shape: ImageShape, settings: Mapping[str, Any]) -> nn.Module:
     """Build a timm model for images of `shape`, without its classifier and without weights."""
-    for name in _NOT_SETTINGS.intersection(settings):
-        raise UsageError(f"{model}.{name}: expected a setting of the architecture, not this one")
-    values = {name: _literal(value) for name, value in settings.items()}
+    values = dict(settings)
     cfg = timm.get_pretrained_cfg(model)
     if cfg is not None and cfg.fixed_input_size:
         values.setdefault("img_size", (shape.h, shape.w))

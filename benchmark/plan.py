@@ -12,6 +12,7 @@ from benchmark.settings import replace
 from benchmark.spec import Method, Objective, UsageError
 
 TEACHER = "teacher"  # the control that probes the teacher itself instead of a student
+TEACHER_MODEL = "teacher-model"  # owns the settings of the backbone of a teacher pretrained here
 
 RecipeName = Literal["paper", "equal-steps"]
 Settings = Mapping[str, Any]
@@ -49,8 +50,9 @@ class Suite:
         seeds: of whole experiments: distillation, student and probe alike.
         recipe: how long students are pretrained, of those in `lengths`.
         probes, labels_per_class: every combination is a number (None: all labels).
-        settings: what differs from defaults, by owner: a method, model or probe, `teacher` and
-            `teacher-model`, or a recipe by its objective (`mse`, `cross-entropy`).
+        settings: what differs from defaults, by owner: a method, model, probe, kind of teacher, or
+            a recipe by its objective (`mse`, `cross-entropy`); `teacher` is the kind of teacher
+            that is pretrained, whichever it is, and `teacher-model` its backbone.
         precision: of all networks; None lets a measurement on the device decide.
     """
 
@@ -121,11 +123,7 @@ def cells(suite: Suite) -> list[Cell]:
         for variant in suite.ablation
         if variant.method in suite.methods
     ]
-    unique: dict[str, Cell] = {}
-    for cell in wanted:
-        plain = _without_budget(cell)
-        unique.setdefault(str(plain), plain)
-    return list(unique.values())
+    return list(dict.fromkeys(map(_without_budget, wanted)))
 
 
 def _without_budget(cell: Cell) -> Cell:
@@ -137,6 +135,16 @@ def _without_budget(cell: Cell) -> Cell:
     return Cell(variant=cell.variant, N=None, student=cell.student, seed=cell.seed)
 
 
+def default_of(owner: str) -> Any:
+    """Return the published defaults of a recipe, probe, method or kind of teacher, or None."""
+    if owner in PROBES:
+        return PROBES[owner]()
+    for kind in ("methods", "teachers"):
+        if owner in plugins.names(kind):
+            return plugins.load(kind, owner)()
+    return next((recipe for name, recipe in RECIPES.items() if name == owner), None)
+
+
 def method_of(suite: Suite, variant: Variant) -> Method:
     """Return the method of a variant: published defaults, then the suite's, then the variant's.
 
@@ -146,6 +154,17 @@ def method_of(suite: Suite, variant: Variant) -> Method:
     method: Method = plugins.load("methods", variant.method)()
     changes = {**suite.settings.get(variant.method, {}), **variant.settings}
     return replace(variant.method, method, changes)  # type: ignore[no-any-return]
+
+
+def teacher_of(suite: Suite) -> Any:
+    """Return the suite's kind of teacher: published defaults, then the suite's settings of it.
+
+    Raises:
+        UsageError: no such kind, or no such field.
+    """
+    kind = plugins.load("teachers", suite.teacher)()
+    changes = {**suite.settings.get(suite.teacher, {}), **suite.settings.get(TEACHER, {})}
+    return replace(suite.teacher, kind, changes)
 
 
 def recipe_of(suite: Suite, objective: Objective) -> Recipe:
@@ -173,26 +192,6 @@ def probe_of(suite: Suite, name: str) -> Probe:
         raise plugins.unknown("probe", name, list(PROBES))
     probe: Probe = replace(name, PROBES[name](), suite.settings.get(name, {}))
     return probe
-
-
-def check(suite: Suite, wanted: Sequence[Cell]) -> None:
-    """Refuse a suite whose names or settings make no sense, before anything is loaded.
-
-    Raises:
-        UsageError: of the first that does not.
-    """
-    for cell in wanted:
-        if cell.variant.method != TEACHER:
-            method_of(suite, cell.variant)
-    for name in suite.probes:
-        probe_of(suite, name)
-    for objective in RECIPES:
-        recipe_of(suite, objective)
-    owners = {cell.variant.method for cell in wanted} | {TEACHER, f"{TEACHER}-model"}
-    owners |= {*suite.students, *PROBES, *RECIPES, *plugins.names("methods")}
-    for owner in suite.settings:
-        if owner not in owners | set(plugins.names("models")):
-            raise plugins.unknown("owner of a setting", owner, sorted(owners))
 
 
 def with_settings(suite: Suite, assignments: Sequence[str]) -> Mapping[str, Settings]:

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_origin, get_type_hints
 
 from benchmark.files import atomic
 from benchmark.spec import UsageError
@@ -30,7 +31,9 @@ class Row:
         value: top-1 accuracy in per cent, the mean over `draws` of few labels.
         strength, converged: what the probe chose, and whether it ended as it should.
         num_images, num_views: distilled images that the student saw, and views of each.
-        num_numbers: numbers stored, whatever their type; `num_bytes` is the size of the file.
+        changes: by owner, the settings of all that takes part in the number that are not the
+            published defaults.
+        num_numbers: numbers stored, whatever their type, and `num_bytes` what these take.
         distill_seconds, pretrain_seconds, features_seconds, probe_seconds: wall-clock time of this
             number's stages (all probes of a student on one dataset share its features).
         distill_peak_mib, pretrain_peak_mib, features_peak_mib: peak memory of these.
@@ -63,6 +66,7 @@ class Row:
     num_views: int | None
     num_numbers: int | None
     num_bytes: int | None
+    changes: dict[str, Any]
     student_steps: int
     distill_seconds: float
     pretrain_seconds: float
@@ -89,27 +93,57 @@ def read(file: Path) -> list[Row]:
     Raises:
         UsageError: a line is not a row, or of another protocol; the message names the line.
     """
-    names = {field.name for field in fields(Row)}
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: cannot be read ({error})") from error
     rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         try:
-            content = json.loads(line)
+            rows.append(_row(line))
         except ValueError as error:
-            raise UsageError(f"{file}, line {number}: not JSON ({error})") from error
-        if content.get("protocol") != PROTOCOL:
-            raise UsageError(
-                f"{file}, line {number}: protocol {content.get('protocol')}, expected {PROTOCOL}; "
-                f"move the file away or report it with the version that wrote it"
-            )
-        if set(content) != names:
-            odd = ", ".join(sorted(names.symmetric_difference(content)))
-            raise UsageError(f"{file}, line {number}: missing or unknown fields: {odd}")
-        rows.append(Row(**content))
+            raise UsageError(f"{file}, line {number}: {error}") from error
     return rows
 
 
+def _row(line: str) -> Row:
+    """Read one row.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        content = json.loads(line)
+        version = content["protocol"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError("not a row of this benchmark") from error
+    if version != PROTOCOL:
+        raise ValueError(
+            f"protocol {version}, expected {PROTOCOL}; "
+            "move the file away or report it with the version that wrote it"
+        )
+    if odd := _TYPES.keys() ^ content.keys():
+        raise ValueError(f"missing or unknown fields: {', '.join(sorted(odd))}")
+    for name, expected in _TYPES.items():
+        if not isinstance(content[name], expected):
+            raise ValueError(f"{name} is {json.dumps(content[name])}")
+    if lacking := {"commit", "torch", "timm", "finished_at"} - content["provenance"].keys():
+        raise ValueError(f"provenance lacks {', '.join(sorted(lacking))}")
+    return Row(**content)
+
+
+def _checkable(hint: Any) -> Any:
+    """Return what `isinstance` can check of a type: dict for dict[str, Any]."""
+    return hint if isinstance(hint, UnionType) else get_origin(hint) or hint
+
+
+_TYPES = {name: _checkable(hint) for name, hint in get_type_hints(Row).items()}
+
+
 def merge(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
-    """Return old and new rows, a new one in place of an old one of the same key and label."""
+    """Return old rows and, after them, new ones, which replace those of the same key and label."""
     merged = {(row.key, row.label): row for row in old}
-    merged.update({(row.key, row.label): row for row in new})
+    for row in new:
+        merged.pop((row.key, row.label), None)
+        merged[row.key, row.label] = row
     return list(merged.values())

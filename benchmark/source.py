@@ -14,13 +14,12 @@ from benchmark import artifacts, plugins, rng
 from benchmark.compute import Compute
 from benchmark.images import Splits, load_splits
 from benchmark.loop import CheckpointedLoop
-from benchmark.network_factory import NetworkFactory
-from benchmark.plan import TEACHER, Suite, recipe_of
+from benchmark.network_factory import NetworkFactory, model_settings
+from benchmark.plan import TEACHER, TEACHER_MODEL, Suite, recipe_of, teacher_of
 from benchmark.pretrain import RECIPES
 from benchmark.pretrain_teacher import TeacherPlan, pretrain_teacher
 from benchmark.rows import PROTOCOL
-from benchmark.settings import replace
-from benchmark.spec import Budget, LabelledImages, Problem
+from benchmark.spec import Budget, LabelledImages, Problem, UsageError
 from benchmark.store import Store, key_of
 from benchmark.teacher import Teacher, load_teacher, save_teacher
 
@@ -66,10 +65,15 @@ class Source:
         return self._splits[name]
 
     @property
-    def settings(self) -> dict[str, str]:
+    def _data_settings(self) -> dict[str, Any]:
+        source = self.splits(self.suite.source)
+        return {"source": source.train.fingerprint, "mean": source.mean, "std": source.std}
+
+    @property
+    def settings(self) -> dict[str, Any]:
         """What the keys of all later stages must cover."""
         return {
-            "source": self.splits(self.suite.source).train.fingerprint,
+            **self._data_settings,
             "teacher": self.teacher_key,
             "precision": self.compute.precision,
         }
@@ -95,10 +99,27 @@ class Source:
         """
         for name in (self.suite.source, *self.suite.downstream):
             self.splits(name)
+        for name in self.suite.downstream:
+            self._check_labels(name)
         for student in self.suite.students:
-            settings = self.suite.settings.get(student, {})
+            settings = self.student_settings(student)
             self.new_network(student, 1, rng.generator("check"), **settings)
         self.representations("identity")
+
+    def _check_labels(self, downstream: str) -> None:
+        """Refuse more labels than a dataset has: every student would be made in vain."""
+        splits = self.splits(downstream)
+        most = int(splits.train.labels.bincount(minlength=splits.num_classes).min())
+        for amount in self.suite.labels_per_class:
+            if amount is not None and amount > most:
+                raise UsageError(
+                    f"{amount} labels a class: the smallest class of {downstream} has {most} "
+                    "training images"
+                )
+
+    def student_settings(self, student: str) -> dict[str, Any]:
+        """Return what the suite sets of a student, as values."""
+        return model_settings(student, self.suite.settings.get(student, {}))
 
     @cached_property
     def new_network(self) -> NetworkFactory:
@@ -149,18 +170,18 @@ class Source:
 
     def _teacher_plan(self, kind: str) -> tuple[TeacherPlan, Path]:
         """Return how the teacher of a kind is pretrained, and where its file is kept."""
-        settings = self.suite.settings
+        recipe, given = teacher_of(self.suite), self.suite.settings.get(TEACHER_MODEL, {})
         plan = TeacherPlan(
             source=self.suite.source,
             kind=kind,
-            recipe=replace(TEACHER, plugins.load("teachers", kind)(), settings.get(TEACHER, {})),
-            model_settings=settings.get(f"{TEACHER}-model", {}),
+            recipe=recipe,
+            model_settings=model_settings(recipe.model, given),
         )
         key = key_of(
             {
                 "protocol": PROTOCOL,
                 "plan": asdict(plan),
-                "source": self.splits(self.suite.source).train.fingerprint,
+                **self._data_settings,
                 "precision": self.compute.precision,
             }
         )

@@ -6,9 +6,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from benchmark import artifacts, rng, rows
+from benchmark.changes import changes
 from benchmark.cost import Cost, measure
-from benchmark.loop import CheckpointedLoop
+from benchmark.loop import CheckpointedLoop, CheckpointError
 from benchmark.network import Network
 from benchmark.plan import TEACHER, Cell, Protocol, method_of, probe_of, protocols, recipe_of
 from benchmark.pretrain import RECIPES, pretrain
@@ -16,11 +19,16 @@ from benchmark.probe import LabelledFeatures, ProbeScore, extract, probe
 from benchmark.provenance import device_name, provenance
 from benchmark.rows import PROTOCOL, Row
 from benchmark.source import Source
+from benchmark.spec import Method, Problem, UsageError
 from benchmark.store import key_of
 
 
 class OverBudgetError(RuntimeError):
     """A method stored more numbers than its budget allows."""
+
+
+class RefusedError(UsageError):
+    """A method cannot do what it is asked for, such as with so small a budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +52,7 @@ def distill(cell: Cell, source: Source) -> Distilled:
     """Return the distilled set of a cell.
 
     Raises:
-        UsageError: the method cannot do with this budget.
+        RefusedError: the method cannot do with this budget.
         OverBudgetError: it stored more than it may.
         NonFiniteError: its loss stopped being a number.
     """
@@ -55,30 +63,41 @@ def distill(cell: Cell, source: Source) -> Distilled:
     file = folder / "distilled.safetensors"
     with source.store.lock(folder):
         if not file.exists():
-            device = source.compute.device
             problem = source.problem(N=cell.N, labels=method.supervision == "labels")
             for view in getattr(method, "views", ("identity",)):
                 source.representations(view)  # the teacher's cost, not the method's
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
-            generator = rng.generator("distill", cell.seed, device=device)
-            with measure(device) as spent:
-                tensors = method.distill(problem, generator=generator, checkpoint=loop)
-            numbers = artifacts.count_numbers(tensors)
-            if method.bounded and numbers > problem.num_floats:
-                raise OverBudgetError(
-                    f"stores {numbers} numbers, but {problem.num_floats} are allowed"
-                )
+            with measure(source.compute.device) as spent:
+                tensors = _distilled_tensors(method, problem, cell.seed, loop)
             header = {
                 **settings,
-                "num_numbers": numbers,
+                "num_numbers": artifacts.count_numbers(tensors),
+                "num_bytes": artifacts.count_bytes(tensors),
                 "seconds": loop.seconds,
                 "peak_memory_mib": spent.peak_memory_mib,
                 "history": loop.history,
-                "provenance": provenance(device),
+                "provenance": provenance(source.compute.device),
             }
             artifacts.write(file, tensors, header)
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return Distilled(key=key, file=file, header=artifacts.read_header(file))
+
+
+def _distilled_tensors(
+    method: Method, problem: Problem, seed: int, loop: CheckpointedLoop
+) -> dict[str, Tensor]:
+    """Return what a method stores, within its budget."""
+    generator = rng.generator("distill", seed, device=problem.device)
+    try:
+        tensors = method.distill(problem, generator=generator, checkpoint=loop)
+    except CheckpointError:
+        raise
+    except UsageError as error:
+        raise RefusedError(str(error)) from error
+    numbers = artifacts.count_numbers(tensors)
+    if method.bounded and numbers > problem.num_floats:
+        raise OverBudgetError(f"stores {numbers} numbers, but {problem.num_floats} are allowed")
+    return tensors
 
 
 def pretrained_student(cell: Cell, distilled: Distilled, source: Source) -> Student:
@@ -98,7 +117,7 @@ def pretrained_student(cell: Cell, distilled: Distilled, source: Source) -> Stud
         cell.student,
         1 if data is None else data.targets.shape[2],
         rng.generator("student", cell.student, cell.seed),
-        **suite.settings.get(cell.student, {}),
+        **source.student_settings(cell.student),
     )
     with source.store.lock(folder):
         if not file.exists():
@@ -117,13 +136,14 @@ def pretrained_student(cell: Cell, distilled: Distilled, source: Source) -> Stud
             header = {
                 **settings,
                 "steps": steps,
+                "objective": None if data is None else data.objective,
                 "num_images": None if data is None else len(data.images),
                 "num_views": None if data is None else len(data.views),
                 "seconds": loop.seconds,
                 "peak_memory_mib": spent.peak_memory_mib,
             }
             artifacts.write(file, network.backbone.state_dict(), header)
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     weights, header = artifacts.read(file, device=device)
     network.backbone.load_state_dict(weights)
     return Student(network=network.eval(), header=header)
@@ -131,14 +151,14 @@ def pretrained_student(cell: Cell, distilled: Distilled, source: Source) -> Stud
 
 def teacher_as_student(source: Source) -> Student:
     """Return the teacher in a student's place: what pretraining could reach at best."""
-    nothing = {"num_images": None, "num_views": None, "peak_memory_mib": None}
+    nothing = dict.fromkeys(("objective", "num_images", "num_views", "peak_memory_mib"))
     return Student(network=source.teacher.network, header={"steps": 0, "seconds": 0.0, **nothing})
 
 
-def probed(
+def probe_student(
     cell: Cell, distilled: Distilled | None, student: Student, downstream: str, source: Source
-) -> list[Row]:
-    """Return one row for each probe and number of labels: here the test split is opened, and last.
+) -> None:
+    """Store a row for each probe and number of labels: here the test split is opened, and last.
 
     Args:
         cell: what is measured.
@@ -172,14 +192,10 @@ def probed(
                 labels_per_class=[protocol.labels_per_class],
                 seed=cell.seed,
             )
-            costs = _costs(distilled, student, spent)
-            rows.write(files[protocol], [_row(cell, downstream, score, costs, source)])
-    context, suite = key_of(source.context), source.suite.name
-    return [
-        replace(row, context=context, suite=suite)
-        for file in files.values()
-        for row in rows.read(file)
-    ]
+            objective = student.header["objective"]
+            facts = _costs(distilled, student, spent)
+            facts["changes"] = changes(cell, source, probe=score.probe, objective=objective)
+            rows.write(files[protocol], [_row(cell, downstream, score, facts, source)])
 
 
 def is_done(cell: Cell, source: Source) -> bool:
@@ -189,6 +205,24 @@ def is_done(cell: Cell, source: Source) -> bool:
         for downstream in source.suite.downstream
         for protocol in protocols(source.suite)
     )
+
+
+def stored_rows(cell: Cell, source: Source) -> list[Row]:
+    """Return the rows of a cell that is done, under the names that this suite gives things."""
+    suite = source.suite
+    names: dict[str, Any] = {
+        "context": key_of(source.context),
+        "suite": suite.name,
+        "label": cell.variant.label,
+        "source": suite.source,
+        "recipe": suite.recipe,
+    }
+    return [
+        replace(row, **names, downstream=downstream)
+        for downstream in suite.downstream
+        for protocol in protocols(suite)
+        for row in rows.read(_row_file(cell, downstream, protocol, source))
+    ]
 
 
 def distilled_key(cell: Cell, source: Source) -> str:
@@ -216,7 +250,7 @@ def _student_settings(cell: Cell, source: Source) -> dict[str, Any]:
         "protocol": PROTOCOL,
         "distilled": key_of(_distilled_settings(cell, source)),
         "student": cell.student,
-        "settings": dict(suite.settings.get(cell.student, {})),
+        "settings": source.student_settings(cell.student),
         "recipes": {objective: asdict(recipe_of(suite, objective)) for objective in RECIPES},
         "length": asdict(suite.lengths[suite.recipe]),
         "seed": cell.seed,
@@ -225,8 +259,9 @@ def _student_settings(cell: Cell, source: Source) -> dict[str, Any]:
 
 
 def _row_file(cell: Cell, downstream: str, protocol: Protocol, source: Source) -> Path:
-    key = key_of(_row_settings(cell, downstream, protocol, source))
-    return source.store.root / "rows" / key / "row.jsonl"
+    settings = _row_settings(cell, downstream, protocol, source)
+    key = key_of({**settings, "test": source.splits(downstream).test_state})
+    return source.store.folder("rows", key) / "row.jsonl"
 
 
 def _row_settings(
@@ -235,7 +270,6 @@ def _row_settings(
     is_teacher = cell.variant.method == TEACHER
     return {
         "protocol": PROTOCOL,
-        "label": cell.variant.label,
         "student": None if is_teacher else key_of(_student_settings(cell, source)),
         "downstream": source.splits(downstream).train.fingerprint,
         "probe": protocol.probe,
@@ -248,10 +282,10 @@ def _row_settings(
 
 def _costs(distilled: Distilled | None, student: Student, features: Cost) -> dict[str, Any]:
     """Return what was stored for a number, and what its stages took."""
-    stored = distilled is not None and distilled.header["num_numbers"] > 0
+    stored = distilled.header if distilled and distilled.header["num_numbers"] else {}
     return {
-        "num_numbers": distilled.header["num_numbers"] if distilled and stored else None,
-        "num_bytes": distilled.file.stat().st_size if distilled and stored else None,
+        "num_numbers": stored.get("num_numbers"),
+        "num_bytes": stored.get("num_bytes"),
         "num_images": student.header["num_images"],
         "num_views": student.header["num_views"],
         "student_steps": student.header["steps"],
@@ -265,7 +299,7 @@ def _costs(distilled: Distilled | None, student: Student, features: Cost) -> dic
 
 
 def _row(
-    cell: Cell, downstream: str, score: ProbeScore, costs: dict[str, Any], source: Source
+    cell: Cell, downstream: str, score: ProbeScore, facts: dict[str, Any], source: Source
 ) -> Row:
     suite = source.suite
     is_teacher = cell.variant.method == TEACHER
@@ -281,7 +315,7 @@ def _row(
         source=suite.source,
         teacher=source.teacher.header.kind,
         student=cell.student,
-        student_settings=dict(suite.settings.get(cell.student, {})),
+        student_settings={} if is_teacher else source.student_settings(cell.student),
         downstream=downstream,
         recipe=suite.recipe,
         probe=score.probe,
@@ -296,5 +330,5 @@ def _row(
         device=device_name(source.compute.device),
         precision=source.compute.precision,
         provenance=provenance(source.compute.device),
-        **costs,
+        **facts,
     )

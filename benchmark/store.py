@@ -27,11 +27,10 @@ class Store:
     root: Path
 
     def folder(self, stage: str, key: str) -> Path:
-        """Return (and make) the folder of one stage."""
-        folder = self.root / stage / key
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        """Return the folder of one stage; `lock` makes it."""
+        return self.root / stage / key
 
     def lock(self, folder: Path) -> FileLock:
         """Return a lock on a stage, so that processes that need the same one make it once."""
+        folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / "lock")

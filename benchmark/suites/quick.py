@@ -49,7 +49,7 @@ apart.
         "ours": _OURS,
         "pca": {**_STORAGE, "approximation_steps": 500},
         # how the shipped teacher was made; prototypes chose these on the training split
-        "teacher": {
+        "barlow-twins": {
             "model": "resnet-small",
             "epochs": 60,
             "optimizer": "adamw",

@@ -40,21 +40,32 @@ def describe(probe: str, labels_per_class: int | None) -> str:
     return f"{probe} probe, {amount}"
 
 
+def conditions(rows: Iterable[Row]) -> str:
+    """Return in words what the numbers of a table rest on."""
+    bases = sorted({(row.source, row.teacher, row.recipe) for row in rows})
+    return "; ".join(
+        f"Distilled from {source}, teacher {teacher}, recipe {recipe}"
+        for source, teacher, recipe in bases
+    )
+
+
+def at(budget: int | None) -> str:
+    """Return a budget as part of a title."""
+    return "" if budget is None else f", N = {budget}"
+
+
+def main_downstream(rows: Sequence[Row]) -> str | None:
+    """Return the dataset that tables of one dataset are about: the source, if it was probed on."""
+    probed = dict.fromkeys(row.downstream for row in rows)
+    return next((row.source for row in rows if row.source in probed), next(iter(probed), None))
+
+
 def cell(rows: Sequence[Row]) -> str:
     """Return mean and interval over seeds, and the published number where there is one."""
     if not rows:
         return MISSING
-    first = rows[0]
     text = str(summarise([row.value for row in rows]))
-    reference = None
-    if first.labels_per_class is None:
-        reference = published(
-            first.label,
-            source=first.source,
-            N=first.N,
-            student=first.student,
-            downstream=first.downstream,
-        )
+    reference = published(rows[0])
     return text if reference is None else f"{text} (paper {reference:.2f})"
 
 
@@ -64,7 +75,7 @@ def grid(
     column_of: Callable[[Row], str | None],
     *,
     title: str,
-    notes: str,
+    notes: str = "",
 ) -> Table:
     """Return a table with one row per label; a row whose column is None stands in every column."""
     cells: dict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -73,6 +84,7 @@ def grid(
         for column in columns if own is None else (own,):
             cells[row.label, column].append(row)
     body = [[label, *(cell(cells[label, column]) for column in columns)] for label in labels(rows)]
+    notes = f"{conditions(rows)}. {notes}".strip()
     return Table(title=title, notes=notes, columns=["", *columns], body=body)
 
 

@@ -1,5 +1,11 @@
 """The published tables (Yu, Yao, Chiu, ICLR 2025): source CIFAR-100, linear probe, per cent."""
 
+from collections.abc import Mapping
+from math import ceil
+from typing import Any
+
+from benchmark.rows import Row
+
 _STUDENTS = ("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit")
 _BY_STUDENT = {
     "random": (43.66, 23.76, 19.26, 28.82, 11.99, 20.70),
@@ -28,20 +34,29 @@ _BY_BUDGET = {
     "ours": (51.41, 52.08, 52.41, 53.54, 55.53),
 }
 _ABLATION = {"ours: bases only": 48.57}
+_CHANGES: Mapping[str, Any] = {
+    "ours: bases only": {"ours": {"augmentations": [], "approximation": False}}
+}
 
 
-def published(
-    label: str,
-    *,
-    source: str,
-    N: int | None,
-    student: str,
-    downstream: str,
-) -> float | None:
-    """Return the published accuracy of exactly this setting, or None."""
-    if source != "cifar100":
-        return None
-    return _FOUND.get((label, N, student, downstream))
+_EPOCHS, _BATCH = 1_000, 256  # of pretraining a student
+
+
+def published(row: Row) -> float | None:
+    """Return the published accuracy of exactly the setting of `row`, or None."""
+    is_published = (
+        row.source == "cifar100"
+        and row.teacher == "barlow-twins"
+        and row.recipe == row.probe == "paper"
+        and row.labels_per_class is None
+        and row.changes == _CHANGES.get(row.label, {})
+        and row.student_steps == _EPOCHS * ceil(_num_pairs(row) / _BATCH)
+    )
+    return _FOUND.get((row.label, row.N, row.student, row.downstream)) if is_published else None
+
+
+def _num_pairs(row: Row) -> int:
+    return (row.num_images or 0) * (row.num_views or 0)
 
 
 _FOUND: dict[tuple[str, int | None, str, str], float | None] = {

@@ -1,0 +1,46 @@
+"""What of a number's settings differs from the published defaults."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from benchmark.plan import TEACHER, TEACHER_MODEL, Cell, default_of, method_of, probe_of, recipe_of
+from benchmark.source import Source
+from benchmark.spec import Objective
+
+
+def changes(
+    cell: Cell, source: Source, *, probe: str, objective: Objective | None
+) -> dict[str, dict[str, Any]]:
+    """Return by owner the changed settings of all that takes part in a number.
+
+    Args:
+        cell: what is measured.
+        source: what all cells share.
+        probe: name of the probe.
+        objective: that the student was pretrained by; None: it was not.
+    """
+    suite, teacher = source.suite, source.teacher.header
+    found = {
+        probe: _differences(asdict(probe_of(suite, probe)), probe),
+        TEACHER: _differences(teacher.settings, teacher.kind),
+        TEACHER_MODEL: teacher.model_settings,
+    }
+    if cell.variant.method != TEACHER:
+        method = asdict(method_of(suite, cell.variant))
+        found[cell.variant.method] = _differences(method, cell.variant.method)
+        found[cell.student] = source.student_settings(cell.student)
+    if objective is not None:
+        found[objective] = _differences(asdict(recipe_of(suite, objective)), objective)
+    return {owner: fields for owner, fields in found.items() if fields}
+
+
+def _differences(settings: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Return the settings that are not the defaults of their owner (all, if it is not known)."""
+    default = default_of(owner)
+    defaults = {} if default is None else asdict(default)
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in defaults or value != defaults[name]
+    }

@@ -1,0 +1,54 @@
+"""Whether the names and settings of a suite make sense, before anything is loaded."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmark import plugins
+from benchmark.network_factory import is_model, model_settings
+from benchmark.plan import (
+    TEACHER,
+    TEACHER_MODEL,
+    Cell,
+    Suite,
+    default_of,
+    method_of,
+    probe_of,
+    teacher_of,
+)
+from benchmark.pretrain import RECIPES
+from benchmark.probe import PROBES
+from benchmark.settings import replace
+
+
+def check(suite: Suite, cells: Sequence[Cell]) -> None:
+    """Refuse names and settings that nothing answers to, also those that no cell needs.
+
+    Raises:
+        UsageError: of the first that does not.
+    """
+    for name in suite.probes:
+        probe_of(suite, name)
+    for student in suite.students:
+        model_settings(student, {})
+    for cell in cells:
+        if cell.variant.method != TEACHER:
+            method_of(suite, cell.variant)
+    for owner, given in suite.settings.items():
+        if owner not in (TEACHER, TEACHER_MODEL):
+            _check(owner, given)
+    if suite.teacher in plugins.names("teachers"):
+        model_settings(teacher_of(suite).model, suite.settings.get(TEACHER_MODEL, {}))
+
+
+def _check(owner: str, given: Mapping[str, Any]) -> None:
+    """Refuse settings that their owner does not have."""
+    if (record := default_of(owner)) is not None:
+        replace(owner, record, given)
+    elif is_model(owner):
+        model_settings(owner, given)
+    else:
+        known = [TEACHER, TEACHER_MODEL, *RECIPES, *PROBES]
+        known += [
+            name for kind in ("methods", "models", "teachers") for name in plugins.names(kind)
+        ]
+        raise plugins.unknown("owner of a setting", owner, known)
