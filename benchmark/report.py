@@ -1,7 +1,9 @@
 """A report: tables and what their reader must know, from rows alone."""
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmark import plugins
 from benchmark.files import atomic
@@ -19,28 +21,35 @@ def tables(rows: Sequence[Row]) -> list[Table]:
     return [table for name in ordered for table in plugins.load("tables", name)(rows)]
 
 
-def current(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
-    """Split rows into those that belong together and those that newer settings have replaced.
+def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Split rows into those that belong together and those that later ones have replaced.
 
-    One report is about one context (data, teacher, recipe): that of the newest row. In it, a label
-    stands for one setting of its method, and so do students and probes: that of their newest row.
+    One report is about one context (data, teacher, recipe): that of the last row. In it, a label
+    stands for one setting of its method, and so do students and probes: that of their last row. A
+    seed counts once.
     """
-    ordered = sorted(rows, key=lambda row: str(row.provenance["finished_at"]))
-    context = ordered[-1].context if ordered else ""
-    methods = {row.label: row.settings for row in ordered if row.context == context}
-    students = {row.student: row.student_settings for row in ordered if row.context == context}
-    probes = {row.probe: row.probe_settings for row in ordered if row.context == context}
-    kept: list[Row] = []
-    left_out: list[Row] = []
-    for row in ordered:
-        fits = (
-            row.context == context
-            and row.settings == methods[row.label]
-            and row.student_settings == students[row.student]
-            and row.probe_settings == probes[row.probe]
-        )
-        (kept if fits else left_out).append(row)
-    return kept, left_out
+    context = rows[-1].context if rows else ""
+    here = [row for row in rows if row.context == context]
+    methods = {row.label: row.settings for row in here}
+    students = {row.student: row.student_settings for row in here}
+    probes = {row.probe: row.probe_settings for row in here}
+    fitting = [
+        row
+        for row in here
+        if row.settings == methods[row.label]
+        and row.student_settings == students[row.student]
+        and row.probe_settings == probes[row.probe]
+    ]
+    last = {_place(row): row for row in fitting}
+    kept = [row for row in fitting if last[_place(row)] is row]
+    chosen = set(map(id, kept))
+    return kept, [row for row in rows if id(row) not in chosen]
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    """Return what no two numbers of a table have in common."""
+    protocol = row.probe, row.labels_per_class
+    return row.label, row.N, row.student, row.seed, row.downstream, *protocol
 
 
 def write(file: Path, rows: Sequence[Row], *, title: str, notes: str) -> None:
@@ -49,8 +58,8 @@ def write(file: Path, rows: Sequence[Row], *, title: str, notes: str) -> None:
     parts = [f"# {title}", notes, _conditions(kept)]
     if left_out:
         parts.append(
-            f"{len(left_out)} rows of other settings (an older teacher, other students, or other "
-            "fields of a method) are in the file but not in these tables."
+            f"{len(left_out)} rows are in the file but not in these tables: later rows are of "
+            "another teacher, recipe or setting, or of the same seed."
         )
     parts += [table.markdown() for table in tables(kept)]
     with atomic(file) as temporary:
@@ -64,25 +73,43 @@ def headline(rows: Sequence[Row]) -> str:
 
 
 def _conditions(rows: Sequence[Row]) -> str:
-    """Say what all numbers have in common."""
-
-    def every(values: Iterable[object]) -> str:
-        return ", ".join(sorted({str(value) for value in values}))
-
+    """Say what all numbers have in common, and where they depart from what was published."""
     if not rows:
         return "No rows."
-    commits = every(str(row.provenance["commit"])[:12] for row in rows)
+    versions = [
+        f"{name} {_every(row.provenance[name] for row in rows)}" for name in ("torch", "timm")
+    ]
     return "\n".join(
         [
             "Top-1 accuracy in per cent, mean ± 95 % interval (Student's t) over "
-            f"seeds {every(row.seed for row in rows)}; published numbers in brackets.",
+            f"seeds {_every(row.seed for row in rows)}; published numbers in brackets, where "
+            "everything is as published.",
             "",
-            f"- source: {every(row.source for row in rows)}",
-            f"- teacher: {every(row.teacher for row in rows)}",
-            f"- recipe: {every(row.recipe for row in rows)}",
-            f"- device: {every(row.device for row in rows)}; precision "
-            f"{every(row.precision for row in rows)}",
-            f"- commit: {commits}; torch {every(row.provenance['torch'] for row in rows)}; timm "
-            f"{every(row.provenance['timm'] for row in rows)}",
+            f"- source: {_every(row.source for row in rows)}",
+            f"- teacher: {_every(row.teacher for row in rows)}",
+            f"- recipe: {_every(row.recipe for row in rows)}",
+            f"- device: {_every(row.device for row in rows)}; precision "
+            f"{_every(row.precision for row in rows)}",
+            f"- commit: {_every(str(row.provenance['commit'])[:12] for row in rows)}; "
+            + "; ".join(versions),
+            *_changes(rows),
         ]
     )
+
+
+def _every(values: Iterable[Any]) -> str:
+    return ", ".join(map(str, sorted(set(values))))
+
+
+def _changes(rows: Sequence[Row]) -> list[str]:
+    """List by owner all settings that are not the published defaults."""
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for owner, fields in row.changes.items():
+            name = row.label if owner == row.method else owner
+            values = (f"{field} = {json.dumps(value)}" for field, value in fields.items())
+            found.setdefault(name, {}).update(dict.fromkeys(values))
+    if not found:
+        return ["- settings: the published defaults"]
+    lines = [f"  - {name}: {', '.join(found[name])}" for name in sorted(found)]
+    return ["- settings that are not the published defaults:", *lines]

@@ -4,7 +4,17 @@ from collections.abc import Sequence
 
 from benchmark.rows import Row
 
-from ._grid import cell, describe, first_student, is_variant, main_budget, protocols
+from ._grid import (
+    at,
+    cell,
+    conditions,
+    describe,
+    first_student,
+    is_variant,
+    main_budget,
+    main_downstream,
+    protocols,
+)
 from ._table import Table
 
 __all__ = ["ablation"]
@@ -12,11 +22,11 @@ __all__ = ["ablation"]
 
 def ablation(rows: Sequence[Row]) -> list[Table]:
     """Return one table, a column per probe; none if no variant was run."""
-    student, budget = first_student(rows), main_budget(rows)
+    student, budget, dataset = first_student(rows), main_budget(rows), main_downstream(rows)
     chosen = [
         row
         for row in rows
-        if row.student == student and row.downstream == row.source and budget == row.N
+        if row.student == student and row.downstream == dataset and budget == row.N
     ]
     variants = dict.fromkeys(row.label for row in chosen if is_variant(row))
     if not variants:
@@ -34,8 +44,11 @@ def ablation(rows: Sequence[Row]) -> list[Table]:
     ]
     return [
         Table(
-            title=f"Ablation, N = {budget}, {student}",
-            notes="`pca` is the storage of `ours` without a single outer step.",
+            title=f"Ablation{at(budget)}, {student}",
+            notes=(
+                f"{conditions(chosen)}. Probed on {dataset}. "
+                "`pca` is the storage of `ours` without a single outer step."
+            ),
             columns=["", *(describe(*protocol) for protocol in columns)],
             body=body,
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmark.rows import Row
 
-from ._grid import describe, first_student, grid, is_variant, protocols
+from ._grid import describe, first_student, grid, is_variant, main_downstream, protocols
 from ._table import Table
 
 __all__ = ["budgets"]
@@ -12,13 +12,11 @@ __all__ = ["budgets"]
 
 def budgets(rows: Sequence[Row]) -> list[Table]:
     """Return one table per probe, none if there is but one budget."""
-    student = first_student(rows)
+    student, dataset = first_student(rows), main_downstream(rows)
     chosen = [
         row
         for row in rows
-        if row.student in (student, "teacher")
-        and row.downstream == row.source
-        and not is_variant(row)
+        if row.student in (student, "teacher") and row.downstream == dataset and not is_variant(row)
     ]
     sizes = sorted({row.N for row in chosen if row.N is not None})
     if len(sizes) < 2:
@@ -29,7 +27,7 @@ def budgets(rows: Sequence[Row]) -> list[Table]:
             [f"N = {size}" for size in sizes],
             lambda row: None if row.N is None else f"N = {row.N}",
             title=f"Storage budgets, {student}: {describe(*protocol)}",
-            notes="What has no budget stands in every column.",
+            notes=f"Probed on {dataset}. What has no budget stands in every column.",
         )
         for protocol in protocols(chosen)
     ]

@@ -5,7 +5,7 @@ from statistics import fmean
 
 from benchmark.rows import Row
 
-from ._grid import MISSING, first_student, labels
+from ._grid import MISSING, conditions, first_student, labels
 from ._table import Table
 
 __all__ = ["cost"]
@@ -20,33 +20,20 @@ def cost(rows: Sequence[Row]) -> list[Table]:
         mine = [row for row in chosen if row.label == label]
         for budget in sorted({row.N for row in mine}, key=lambda N: N or 0):
             body.append(_line(label, [row for row in mine if budget == row.N]))
-    return (
-        [
-            Table(
-                title="Storage and cost",
-                notes=(
-                    f"Means over seeds. Pretraining and probing are those of one {student} "
-                    "(features and all probes on all datasets). Peak memory is allocated memory "
-                    "on a GPU, and what the whole process holds on a CPU."
-                ),
-                columns=[
-                    "",
-                    "N",
-                    "images x views",
-                    "numbers",
-                    "bytes",
-                    "distil, s",
-                    "peak, MiB",
-                    "student steps",
-                    "pretrain, s",
-                    "probe, s",
-                ],
-                body=body,
-            )
-        ]
-        if body
-        else []
+    if not body:
+        return []
+    notes = (
+        f"{conditions(chosen)}. Means over seeds. Pretraining and probing are those of one "
+        f"{student} (features and all probes on all datasets). Peak memory is allocated memory on "
+        "a GPU, and what the whole process holds on a CPU."
     )
+    return [Table(title="Storage and cost", notes=notes, columns=_COLUMNS, body=body)]
+
+
+_COLUMNS = (
+    *("", "N", "images x views", "numbers", "bytes", "distil, s", "peak, MiB"),
+    *("student steps", "pretrain, s", "probe, s"),
+)
 
 
 def _line(label: str, rows: Sequence[Row]) -> list[str]:

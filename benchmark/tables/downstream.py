@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmark.rows import Row
 
-from ._grid import describe, first_student, grid, is_variant, main_budget, protocols
+from ._grid import at, describe, first_student, grid, is_variant, main_budget, protocols
 from ._table import Table
 
 __all__ = ["downstream"]
@@ -12,7 +12,7 @@ __all__ = ["downstream"]
 
 def downstream(rows: Sequence[Row]) -> list[Table]:
     """Return one table per probe, none if there is but one dataset."""
-    budget, student = main_budget(rows), first_student(rows)
+    budget, student = main_budget(rows), first_student(rows) or "teacher"
     chosen = [
         row
         for row in rows
@@ -26,8 +26,7 @@ def downstream(rows: Sequence[Row]) -> list[Table]:
             [row for row in chosen if (row.probe, row.labels_per_class) == protocol],
             datasets,
             lambda row: row.downstream,
-            title=f"Downstream transfer, N = {budget}, {student}: {describe(*protocol)}",
-            notes="",
+            title=f"Downstream transfer{at(budget)}, {student}: {describe(*protocol)}",
         )
         for protocol in protocols(chosen)
     ]
