@@ -1,5 +1,6 @@
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -187,10 +188,6 @@ def damage_other_parts(file):
     torch.save(content, file)
 
 
-def damage_executable(file):
-    torch.save({"step": 1, "state": {"position": print}}, file)
-
-
 @pytest.mark.parametrize(
     "damage",
     [
@@ -199,7 +196,6 @@ def damage_executable(file):
         damage_other_bytes,
         damage_other_content,
         damage_other_parts,
-        damage_executable,
     ],
 )
 def test_a_damaged_checkpoint_is_named_in_one_line(tmp_path, damage):
@@ -214,6 +210,23 @@ def test_a_damaged_checkpoint_is_named_in_one_line(tmp_path, damage):
     assert len(message.splitlines()) == 1
     file.unlink()
     assert Walk().go(new_loop(tmp_path), "long walk", 3) == [0, 1, 2]
+
+
+class Trap:
+    """Makes a folder when it is unpickled as code."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_checkpoint_is_data_and_never_runs(tmp_path):
+    torch.save({"step": 1, "state": Trap(tmp_path / "sprung")}, tmp_path / "walk.pt")
+    with pytest.raises(UsageError, match="not a checkpoint of this loop"):
+        Walk().go(new_loop(tmp_path), "walk", 3)
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_failed_save_leaves_the_checkpoint_before_it(tmp_path, saved_at_every_step, monkeypatch):
