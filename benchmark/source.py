@@ -180,7 +180,9 @@ class Source:
         key = key_of(
             {
                 "protocol": PROTOCOL,
-                "plan": asdict(plan),
+                "kind": kind,
+                "recipe": asdict(recipe),
+                "model_settings": plan.model_settings,
                 **self._data_settings,
                 "precision": self.compute.precision,
             }
@@ -233,9 +235,13 @@ class Source:
     def problem(self, *, N: int | None, labels: bool) -> Problem:
         """Return all that a method may see, its labels only if it is to see them."""
         source = self.splits(self.suite.source)
+
+        def representations(view: str) -> Float[Tensor, "n d"]:
+            return self.representations(view)  # a bound method would hand over this source
+
         return Problem(
             images=self.images,
-            representations=self.representations,
+            representations=representations,
             teacher=self.teacher,
             labels=source.train.labels.to(self.compute.device) if labels else None,
             num_classes=source.num_classes if labels else None,

@@ -1,11 +1,18 @@
+import json
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torchvision.transforms.functional import to_pil_image
 
 from benchmark import views
 from benchmark.network_factory import NetworkFactory
+from benchmark.plan import Suite, Variant
+from benchmark.pretrain import Length
+from benchmark.rows import PROTOCOL, Row
 from benchmark.spec import Budget, ImageShape, Problem
 
 
@@ -67,5 +74,132 @@ def toy_problem() -> Callable[..., Problem]:
             budget=Budget(N),
             new_network=NetworkFactory(shape=ImageShape(3, side, side), mean=mean, std=std),
         )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a dataset of three classes, each a pattern of its own under noise, as 16x16 files."""
+    root = tmp_path_factory.mktemp("data") / "patterns"
+    stream = torch.Generator().manual_seed(0)
+    for label in range(3):
+        pattern = torch.rand(3, 4, 4, generator=stream).repeat_interleave(4, 1)
+        pattern = pattern.repeat_interleave(4, 2)
+        for split, number in (("train", 20), ("test", 8)):
+            folder = root / split / f"class {label}"
+            folder.mkdir(parents=True)
+            for image in range(number):
+                noise = torch.rand(3, 16, 16, generator=stream)
+                to_pil_image(0.4 * pattern + 0.6 * noise).save(folder / f"{image}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def toy_suite(image_folder: Path) -> Suite:
+    """Make a suite of the shape of the real ones that runs in seconds."""
+    loop = {
+        "outer_steps": 3,
+        "real_batch": 16,
+        "pool_size": 2,
+        "max_age": 3,
+        "inner_widths": (4, 4),
+    }
+    bases = {"num_image_bases": 3, "num_target_bases": 3, "approximation_steps": 5}
+    return Suite(
+        name="toy",
+        title="patterns",
+        notes="Nothing to be learnt from it.",
+        source=str(image_folder),
+        size=16,
+        teacher="supervised",
+        methods=("random", "krr-st", "ours"),
+        controls=("untrained", "pca", "full", "teacher"),
+        ablation=(
+            Variant(
+                label="ours: bases only",
+                method="ours",
+                settings={"augmentations": (), "approximation": False},
+            ),
+        ),
+        students=("convnet", "resnet-small"),
+        downstream=(str(image_folder),),
+        budgets=(4, 6),
+        seeds=(0,),
+        recipe="equal-steps",
+        lengths={"paper": Length(epochs=3), "equal-steps": Length(steps=4)},
+        labels_per_class=(None, 2),
+        settings={
+            "krr-st": loop,
+            "ours": {**loop, **bases},
+            "pca": bases,
+            "supervised": {
+                "model": "resnet-small",
+                "epochs": 1,
+                "batch_size": 16,
+                "standardise": True,
+            },
+            "teacher-model": {"widths": (4, 8)},
+            "mse": {"batch_size": 8},
+            "paper": {"steps": 10, "batch": 16},
+            "convnet": {"widths": (4, 4)},
+            "resnet-small": {"widths": (4, 4)},
+        },
+        precision="fp32",
+    )
+
+
+@pytest.fixture
+def new_row() -> Callable[..., Row]:
+    """Make a row of the published main table, with changes."""
+
+    def make(**changes: Any) -> Row:
+        label = changes.get("label", "krr-st")
+        row = {
+            "key": json.dumps(changes, sort_keys=True),
+            "context": "context",
+            "protocol": PROTOCOL,
+            "suite": "toy",
+            "label": label,
+            "method": label,
+            "settings": {"outer_steps": 100},
+            "N": 100,
+            "source": "cifar100",
+            "teacher": "barlow-twins",
+            "student": "convnet",
+            "student_settings": {},
+            "downstream": "cifar100",
+            "recipe": "paper",
+            "probe": "paper",
+            "probe_settings": {"steps": 5000},
+            "labels_per_class": None,
+            "seed": 0,
+            "value": 50.0,
+            "draws": [50.0],
+            "strength": None,
+            "converged": True,
+            "num_images": 100,
+            "num_views": 1,
+            "changes": {},
+            "num_numbers": 358_400,
+            "num_bytes": 1_433_600,
+            "student_steps": 1000,
+            "distill_seconds": 60.0,
+            "pretrain_seconds": 10.0,
+            "features_seconds": 2.0,
+            "probe_seconds": 3.0,
+            "distill_peak_mib": 1000.0,
+            "pretrain_peak_mib": None,
+            "features_peak_mib": None,
+            "device": "a GPU",
+            "precision": "bf16",
+            "provenance": {
+                "commit": "c0ffee",
+                "torch": "2.14",
+                "timm": "1.0",
+                "finished_at": "2026-01-01T00:00:00+00:00",
+            },
+        }
+        return Row(**{**row, **changes})
 
     return make

@@ -1,0 +1,614 @@
+"""Every stage of a cell: what it makes, in which order, once, and the same after any death."""
+
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import ClassVar
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from benchmark import execute as execute_module
+from benchmark import loop as loop_module
+from benchmark import plugins, stages
+from benchmark import source as source_module
+from benchmark.compute import Compute
+from benchmark.execute import execute
+from benchmark.images import Splits
+from benchmark.loop import CheckpointedLoop
+from benchmark.methods.random import Random
+from benchmark.plan import Variant, cells
+from benchmark.pretrain import Length
+from benchmark.source import DataOptions, Source
+from benchmark.spec import Problem, UsageError
+from benchmark.store import Store
+
+CPU = Compute(torch.device("cpu"), "fp32")
+PAIR = 3 * 16 * 16 + 8  # numbers in one image and one representation
+
+
+def new_source(suite, root):
+    return Source(suite, store=Store(root), compute=CPU, data=DataOptions())
+
+
+def run(source, *, done=lambda rows: None):
+    source.prepare()
+    return execute(cells(source.suite), source, jobs=1, done=done)
+
+
+def small(suite, **changes):
+    """Keep one method and one student of a suite."""
+    fewer = {
+        "methods": ("krr-st",),
+        "controls": (),
+        "ablation": (),
+        "students": ("convnet",),
+        "budgets": (4,),
+        "probes": ("paper",),
+    }
+    return replace(suite, **{**fewer, **changes})
+
+
+def numbers(rows):
+    return [
+        (
+            *(row.label, row.N, row.student, row.downstream, row.seed),
+            *(row.probe, row.labels_per_class, row.value, row.draws, row.strength),
+        )
+        for row in rows
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(toy_suite, tmp_path_factory):
+    """Run the whole toy suite once."""
+    root = tmp_path_factory.mktemp("whole")
+    progress = []
+    outcome = run(new_source(toy_suite, root), done=lambda rows: progress.append(len(rows)))
+    return root, outcome, progress
+
+
+@pytest.fixture
+def methods(monkeypatch):
+    """Add methods to the plug-ins."""
+    load, names, added = plugins.load, plugins.names, {}
+    monkeypatch.setattr(
+        plugins,
+        "load",
+        lambda kind, name: added[name] if kind == "methods" and name in added else load(kind, name),
+    )
+    monkeypatch.setattr(
+        plugins, "names", lambda kind: names(kind) + (list(added) if kind == "methods" else [])
+    )
+    return added
+
+
+# ---- a whole suite
+
+
+def test_every_cell_gives_all_its_numbers(toy_suite, whole):
+    _, outcome, progress = whole
+    assert outcome.failed == outcome.skipped == {}
+    protocols = {("fair", None), ("paper", None), ("fair", 2), ("paper", 2)}
+    found = Counter((row.label, row.N, row.student) for row in outcome.rows)
+    students = ("convnet", "resnet-small")
+    expected = {
+        **{(label, None, student): 4 for label in ("untrained", "full") for student in students},
+        **{
+            (label, 4, student): 4
+            for label in ("pca", "random", "krr-st", "ours")
+            for student in students
+        },
+        **{(label, 6, "convnet"): 4 for label in ("pca", "random", "krr-st", "ours")},
+        ("ours: bases only", 4, "convnet"): 4,
+        ("teacher", None, "teacher"): 4,
+    }
+    assert found == expected
+    assert progress == list(range(4, 4 * len(expected) + 1, 4))
+    for row in outcome.rows:
+        assert (row.probe, row.labels_per_class) in protocols
+        assert len(row.draws) == (1 if row.labels_per_class is None else 10)
+        assert row.value == pytest.approx(sum(row.draws) / len(row.draws))
+        hits = [draw * 24 / 100 for draw in row.draws]  # of the 24 test images
+        assert hits == pytest.approx([round(hit) for hit in hits])
+        assert row.teacher == "supervised"
+        assert row.source == row.downstream == toy_suite.source
+        assert row.probe_seconds > 0 and row.features_seconds > 0
+
+
+def test_a_student_learns_what_the_data_holds(whole):
+    """Chance is a third; the patterns are easy, and a ConvNet's features show them."""
+    _, outcome, _ = whole
+    best = {
+        row.label: row.value
+        for row in outcome.rows
+        if (row.student, row.probe, row.labels_per_class) == ("convnet", "fair", None)
+    }
+    assert min(best.values()) > 60
+
+
+def test_files_hold_no_more_than_the_budget_allows(whole):
+    root, outcome, _ = whole
+    stored = set()
+    for file in root.glob("distilled/*/distilled.safetensors"):
+        tensors = load_file(file).values()
+        stored.add((sum(t.numel() for t in tensors), sum(t.nbytes for t in tensors)))
+    for row in outcome.rows:
+        assert row.N is None or row.num_numbers <= row.N * PAIR
+        assert row.num_numbers is None or (row.num_numbers, row.num_bytes) in stored
+    (random,) = {row.num_numbers for row in outcome.rows if (row.label, row.N) == ("random", 6)}
+    assert random == 6 * PAIR
+    nothing = {row.num_numbers for row in outcome.rows if row.label in ("untrained", "teacher")}
+    assert nothing == {None}
+
+
+def test_rows_say_what_the_student_saw(whole):
+    _, outcome, _ = whole
+    seen = {(row.label, row.N): row for row in outcome.rows}
+    assert seen["untrained", None].student_steps == seen["teacher", None].student_steps == 0
+    assert seen["random", 6].student_steps == seen["full", None].student_steps == 4
+    assert (seen["random", 6].num_images, seen["random", 6].num_views) == (6, 1)
+    assert seen["full", None].num_images == 60
+    assert seen["ours", 4].num_views == 4
+    assert seen["ours: bases only", 4].num_views == 1
+    assert seen["untrained", None].num_images is None
+
+
+def test_rows_say_what_is_not_as_published(whole):
+    _, outcome, _ = whole
+    seen = {(row.label, row.student, row.probe): row.changes for row in outcome.rows}
+    common = {
+        "teacher": {"model": "resnet-small", "epochs": 1, "batch_size": 16, "standardise": True},
+        "teacher-model": {"widths": [4, 8]},
+    }
+    assert seen["teacher", "teacher", "fair"] == common
+    assert seen["untrained", "convnet", "paper"] == {
+        **common,
+        "convnet": {"widths": [4, 4]},
+        "paper": {"steps": 10, "batch": 16},
+    }
+    assert seen["random", "convnet", "fair"] == {
+        **common,
+        "convnet": {"widths": [4, 4]},
+        "mse": {"batch_size": 8},
+    }
+    changed = seen["ours: bases only", "convnet", "fair"]["ours"]
+    assert changed["augmentations"] == []
+    assert changed["approximation"] is False
+    assert changed["inner_widths"] == [4, 4]
+    assert "ridge" not in changed
+
+
+def test_a_second_run_makes_nothing_and_reads_the_same_rows(toy_suite, whole, monkeypatch):
+    root, outcome, _ = whole
+
+    def forbidden(*arguments, **settings):
+        raise AssertionError("made again")
+
+    for name in ("distill", "pretrained_student", "pretrain", "extract", "probe"):
+        monkeypatch.setattr(stages, name, forbidden)
+    monkeypatch.setattr(source_module, "pretrain_teacher", forbidden)
+    monkeypatch.setattr(source_module, "load_teacher", forbidden)
+    before = {file: file.stat().st_mtime_ns for file in root.rglob("*") if file.is_file()}
+    again = run(new_source(toy_suite, root))
+    assert again.rows == outcome.rows
+    after = {file: file.stat().st_mtime_ns for file in root.rglob("*") if file.is_file()}
+    assert {file for file in after if file.name != "lock"} == {
+        file for file in before if file.name != "lock"
+    }
+    assert all(before[file] == after[file] for file in before if file.name != "lock")
+    assert not list(root.rglob("checkpoints"))
+
+
+# ---- seeds and deaths
+
+
+def test_a_seed_decides_every_bit_and_another_gives_other_numbers(toy_suite, tmp_path):
+    suite = small(toy_suite, seeds=(0, 1))
+    one, two = (run(new_source(suite, tmp_path / name)).rows for name in ("one", "two"))
+    assert numbers(one) == numbers(two)
+    assert [row.key for row in one] == [row.key for row in two]
+    seeds = [[row.draws for row in one if row.seed == seed] for seed in (0, 1)]
+    assert seeds[0] != seeds[1]
+    students = [
+        {file.parent.name: load_file(file) for file in (tmp_path / name).rglob("student.*")}
+        for name in ("one", "two")
+    ]
+    assert students[0].keys() == students[1].keys() and len(students[0]) == 2
+    for key, weights in students[0].items():
+        assert all(torch.equal(weights[name], students[1][key][name]) for name in weights)
+
+
+@pytest.fixture
+def mortal(monkeypatch):
+    """Let loops save after every step, and be interrupted before a step of one of them."""
+    monkeypatch.setattr(loop_module, "_SAVING_SHARE", float("inf"))
+    steps, taken, death = CheckpointedLoop.steps, [], []
+
+    def dying(self, name, total, **state):
+        self.save_every_seconds = 0.0
+        for step in steps(self, name, total, **state):
+            if death == [(self.description, name, step)]:
+                raise KeyboardInterrupt
+            taken.append((self.description, name, step))
+            yield step
+
+    monkeypatch.setattr(CheckpointedLoop, "steps", dying)
+    return taken, death
+
+
+def test_interrupted_again_and_again_a_run_gives_the_same_rows(toy_suite, tmp_path, mortal):
+    suite = small(toy_suite, methods=("ours",))
+    taken, death = mortal
+    expected = run(new_source(suite, tmp_path / "whole")).rows
+    all_steps = list(taken)
+    taken.clear()
+    deaths = [
+        *(("supervised teacher", "pretraining", step) for step in (0, 2)),
+        *(("ours, N = 4, convnet, seed 0", "pool warm-up", step) for step in (0, 1)),
+        *(("ours, N = 4, convnet, seed 0", "outer steps", step) for step in (1, 2)),
+        *(("ours, N = 4, convnet, seed 0", "approximation networks", step) for step in (0, 3)),
+        *(("ours, N = 4, convnet, seed 0", "pretraining", step) for step in (1, 3)),
+    ]
+    assert set(deaths) <= set(all_steps)
+    for last in deaths:
+        death[:] = [last]
+        with pytest.raises(KeyboardInterrupt):
+            run(new_source(suite, tmp_path / "killed"))
+    death.clear()
+    resumed = run(new_source(suite, tmp_path / "killed")).rows
+    assert numbers(resumed) == numbers(expected)
+    assert [row.key for row in resumed] == [row.key for row in expected]
+    assert taken == all_steps  # no step was taken twice
+    assert not list((tmp_path / "killed").rglob("checkpoints"))
+
+
+SCRIPT = """
+import os, pickle, signal, sys
+from benchmark import loop
+from benchmark.compute import Compute
+from benchmark.execute import execute
+from benchmark.plan import cells
+from benchmark.source import DataOptions, Source
+from benchmark.store import Store
+
+suite, root, compute = pickle.load(sys.stdin.buffer)
+loop._SAVING_SHARE = float("inf")
+save = loop.CheckpointedLoop._save
+
+def save_and_die(self, name, step, state):
+    save(self, name, step, state)
+    if (name, step) == ("outer steps", 2):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+loop.CheckpointedLoop._save = save_and_die
+loop.CheckpointedLoop.__init__.__kwdefaults__["save_every_seconds"] = 0.0
+source = Source(suite, store=Store(root), compute=compute, data=DataOptions())
+source.prepare()
+execute(cells(suite), source, jobs=1, done=lambda rows: None)
+"""
+
+
+def test_a_process_that_is_killed_loses_nothing_that_was_saved(toy_suite, tmp_path, mortal):
+    suite = small(toy_suite)
+    taken, _ = mortal
+    expected = run(new_source(suite, tmp_path / "whole")).rows
+    killed = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        input=pickle.dumps((suite, tmp_path / "killed", CPU)),
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert killed.stdout == killed.stderr == b""  # no bars where there is no terminal
+    taken.clear()
+    assert numbers(run(new_source(suite, tmp_path / "killed")).rows) == numbers(expected)
+    cell = "krr-st, N = 4, convnet, seed 0"
+    assert taken == [(cell, "outer steps", 2), *((cell, "pretraining", step) for step in range(4))]
+
+
+def test_a_stage_that_was_cut_short_in_its_last_moment_is_cleaned_up(toy_suite, tmp_path):
+    suite = small(toy_suite, methods=("random",))
+    expected = run(new_source(suite, tmp_path)).rows
+    (file,) = tmp_path.glob("distilled/*/distilled.safetensors")
+    (file.parent / "checkpoints").mkdir()
+    (file.parent / ".0123.distilled.safetensors").write_bytes(b"half a file")
+    shutil.rmtree(tmp_path / "rows")
+    assert numbers(run(new_source(suite, tmp_path)).rows) == numbers(expected)
+    assert not (file.parent / "checkpoints").exists()
+
+
+# ---- what a method sees, and when the test split is opened
+
+
+def test_the_test_split_is_opened_after_everything_else(toy_suite, tmp_path, monkeypatch):
+    events = []
+
+    def note(event, call):
+        def noted(*arguments, **settings):
+            events.append(event)
+            return call(*arguments, **settings)
+
+        return noted
+
+    load = source_module.load_splits
+
+    def load_splits(name, **settings):
+        splits = load(name, **settings)
+        return replace(splits, open_test=note("test", splits.open_test))
+
+    monkeypatch.setattr(source_module, "load_splits", load_splits)
+    teacher = source_module.pretrain_teacher
+    monkeypatch.setattr(source_module, "pretrain_teacher", note("teacher", teacher))
+    monkeypatch.setattr(Random, "distill", note("distil", Random.distill))
+    monkeypatch.setattr(stages, "pretrain", note("pretrain", stages.pretrain))
+    monkeypatch.setattr(stages, "probe", note("probe", stages.probe))
+    suite = small(toy_suite, methods=("random",))
+    run(new_source(suite, tmp_path))
+    assert events == ["teacher", "distil", "pretrain", "test", "probe", "probe"]
+
+
+def reachable(value, seen=None):
+    """Yield everything that public attributes lead to."""
+    seen = {} if seen is None else seen
+    if id(value) in seen or isinstance(value, (str, int, float, torch.Tensor, type(None))):
+        return
+    seen[id(value)] = value
+    yield value
+    parts = vars(value).values() if hasattr(value, "__dict__") else ()
+    if is_dataclass(value):
+        parts = [getattr(value, field.name) for field in fields(value)]
+    if isinstance(value, (list, tuple)):
+        parts = value
+    if isinstance(value, dict):
+        parts = value.values()
+    for part in [*parts, getattr(value, "__self__", None)]:
+        yield from reachable(part, seen)
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_method_sees_its_problem_and_nothing_else(toy_suite, tmp_path, labels):
+    source = new_source(small(toy_suite), tmp_path)
+    problem = source.problem(N=4, labels=labels)
+    assert {field.name for field in fields(Problem)} == {
+        *("images", "representations", "teacher", "labels", "num_classes"),
+        *("mean", "std", "budget", "new_network", "cache"),
+    }
+    assert (problem.labels is not None) == (problem.num_classes is not None) == labels
+    assert problem.images.shape == (60, 3, 16, 16)
+    assert problem.num_floats == 4 * PAIR
+    assert not [x for x in reachable(problem) if isinstance(x, (Source, Splits, Store))]
+    assert problem.representations("rot90").shape == (60, 8)
+
+
+# ---- cells that do not work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greedy(Random):
+    """Stores one number more than it may."""
+
+    def distill(self, problem, *, generator, checkpoint):
+        stored = super().distill(problem, generator=generator, checkpoint=checkpoint)
+        return {**stored, "more": torch.zeros(1)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diverging(Random):
+    """Logs a loss that is not a number."""
+
+    def distill(self, problem, *, generator, checkpoint):
+        for step in checkpoint.steps("outer steps", 3):
+            checkpoint.log(step, outer_loss=torch.tensor(float("nan")))
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faulty(Random):
+    """Has a fault."""
+
+    def distill(self, problem, *, generator, checkpoint):
+        raise ZeroDivisionError("in line\n7")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled(Random):
+    """Is given labels if it says that it needs them."""
+
+    supervision: ClassVar = "labels"
+
+    def distill(self, problem, *, generator, checkpoint):
+        assert problem.labels is not None
+        return super().distill(problem, generator=generator, checkpoint=checkpoint)
+
+
+def test_a_cell_that_breaks_is_named_and_the_others_go_on(toy_suite, tmp_path, methods, caplog):
+    methods |= {"greedy": Greedy, "diverging": Diverging, "faulty": Faulty, "labelled": Labelled}
+    suite = small(toy_suite, methods=("greedy", "diverging", "faulty", "labelled", "random"))
+    outcome = run(new_source(suite, tmp_path))
+    assert {str(cell): reason for cell, reason in outcome.failed.items()} == {
+        "greedy, N = 4, convnet, seed 0": "stores 3105 numbers, but 3104 are allowed",
+        "diverging, N = 4, convnet, seed 0": (
+            "diverging, N = 4, convnet, seed 0: outer_loss is nan at step 0 of outer steps"
+        ),
+        "faulty, N = 4, convnet, seed 0": "ZeroDivisionError: in line 7",
+    }
+    assert outcome.skipped == {}
+    assert {row.label for row in outcome.rows} == {"labelled", "random"}
+    assert len(list(tmp_path.glob("distilled/*/distilled.safetensors"))) == 2
+    (record,) = [record for record in caplog.records if record.exc_info]  # of the fault alone
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+def test_a_budget_that_a_method_cannot_do_with_skips_its_cell(toy_suite, tmp_path):
+    suite = small(toy_suite, methods=("random", "krr-st"), budgets=(4, 100))
+    suite = replace(suite, settings={**suite.settings, "krr-st": {"outer_steps": 0}})
+    outcome = run(new_source(suite, tmp_path))
+    assert outcome.failed == {}
+    assert {str(cell) for cell in outcome.skipped} == {
+        "random, N = 100, convnet, seed 0",
+        "krr-st, N = 100, convnet, seed 0",
+    }
+    assert set(outcome.skipped.values()) == {
+        "100 images wanted, but the source has only 60: choose a smaller budget"
+    }
+    assert {row.N for row in outcome.rows} == {4}
+
+
+def test_a_damaged_checkpoint_is_no_refusal(toy_suite, tmp_path, mortal):
+    suite = small(toy_suite)
+    _, death = mortal
+    death[:] = [("krr-st, N = 4, convnet, seed 0", "outer steps", 2)]
+    with pytest.raises(KeyboardInterrupt):
+        run(new_source(suite, tmp_path))
+    death.clear()
+    (file,) = tmp_path.glob("distilled/*/checkpoints/outer-steps.pt")
+    file.write_bytes(b"damaged")
+    outcome = run(new_source(suite, tmp_path))
+    assert outcome.skipped == {}
+    (reason,) = outcome.failed.values()
+    assert reason.startswith(f"{file}: not a checkpoint of this loop")
+
+
+def test_more_labels_than_there_are_is_told_before_anything_is_made(toy_suite, tmp_path):
+    suite = small(toy_suite, labels_per_class=(20, 21))
+    with pytest.raises(UsageError, match=r"^21 labels a class: the smallest .* has 20 training"):
+        new_source(suite, tmp_path).prepare()
+    assert not (tmp_path / "teachers").exists()
+
+
+# ---- keys
+
+
+def done(suite, root, N=4, label="random"):
+    """Say which cells are found in a store; a teacher that has to be made makes all of them new."""
+    source = new_source(suite, root)
+    (cell,) = [
+        cell
+        for cell in cells(suite)
+        if (cell.variant.label, cell.N, cell.student) == (label, N, "convnet")
+    ]
+    return stages.is_done(cell, source)
+
+
+def with_settings(suite, owner, **changes):
+    settings = {**suite.settings, owner: {**suite.settings.get(owner, {}), **changes}}
+    return replace(suite, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("owner", "changes"),
+    [
+        ("krr-st", {"outer_steps": 4}),
+        ("krr-st", {"ridge": 1e-5}),
+        ("convnet", {"widths": (4, 5)}),
+        ("convnet", {"norm": "instance"}),
+        ("mse", {"lr": 0.2}),
+        ("paper", {"steps": 11}),
+        ("supervised", {"lr": 0.2}),
+        ("teacher", {"epochs": 2}),
+        ("teacher-model", {"blocks": 2}),
+    ],
+)
+def test_any_changed_setting_is_another_key(toy_suite, whole, owner, changes):
+    root, _, _ = whole
+    assert done(toy_suite, root, label="krr-st")
+    assert not done(with_settings(toy_suite, owner, **changes), root, label="krr-st")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 8},
+        {"seeds": (1,)},
+        {"lengths": {"equal-steps": Length(steps=5)}},
+        {"recipe": "paper"},
+        {"labels_per_class": (None, 3)},
+    ],
+)
+def test_any_other_change_of_a_suite_is_another_key(toy_suite, whole, change):
+    root, _, _ = whole
+    assert not done(replace(toy_suite, **change), root)
+
+
+def test_precision_is_part_of_the_key(toy_suite, whole):
+    root, _, _ = whole
+    compute = Compute(torch.device("cpu"), "bf16")
+    source = Source(toy_suite, store=Store(root), compute=compute, data=DataOptions())
+    assert not any(stages.is_done(cell, source) for cell in cells(toy_suite))
+
+
+@pytest.mark.parametrize(
+    ("owner", "changes"),
+    [
+        ("convnet", {"widths": "4,4"}),
+        ("krr-st", {"outer_steps": "3", "inner_widths": "(4, 4)"}),
+        ("paper", {"batch": "16", "steps": "10"}),
+        ("mse", {"batch_size": "8"}),
+        ("supervised", {"standardise": "true", "epochs": "1"}),
+        ("teacher-model", {"widths": "4, 8"}),
+        ("dsa", {"ipc": 3}),
+    ],
+)
+def test_text_order_and_idle_settings_do_not_matter(toy_suite, whole, owner, changes):
+    root, _, _ = whole
+    suite = with_settings(toy_suite, owner, **changes)
+    backwards = {name: dict(reversed(values.items())) for name, values in suite.settings.items()}
+    suite = replace(suite, settings=dict(reversed(backwards.items())), methods=("krr-st", "random"))
+    assert done(suite, root, label="krr-st")
+
+
+def test_other_pixels_are_other_keys(toy_suite, whole, tmp_path, image_folder):
+    root, _, _ = whole
+    folder = tmp_path / "moved"
+    shutil.copytree(image_folder, folder)
+    suite = replace(toy_suite, source=str(folder), downstream=(str(image_folder),))
+    assert done(suite, root)  # the same pixels in another place
+    suite = replace(toy_suite, source=str(image_folder), downstream=(str(folder),))
+    assert not done(suite, root)  # a test split that nobody has seen
+    one, two = sorted((folder / "train" / "class 0").iterdir())[:2]
+    one.write_bytes(two.read_bytes())
+    assert not done(replace(toy_suite, source=str(folder)), root)
+
+
+def test_stored_rows_go_by_the_names_of_the_suite_that_asks(toy_suite, whole, monkeypatch):
+    root, outcome, _ = whole
+    renamed = replace(
+        small(toy_suite, methods=("random",), controls=("teacher",)),
+        name="other",
+        methods=(),
+        ablation=(),
+    )
+    renamed = replace(renamed, lengths={"paper": Length(steps=4)}, recipe="paper")
+    source = new_source(renamed, root)
+    (cell,) = cells(renamed)
+    rows = stages.stored_rows(cell, source)
+    before = [row for row in outcome.rows if row.label == "teacher" and row.probe == "paper"]
+    assert {(row.suite, row.recipe) for row in rows} == {("other", "paper")}
+    assert {row.context for row in rows}.isdisjoint(row.context for row in before)
+    assert [row.value for row in rows] == [row.value for row in before]
+    named = Variant(label="mine", method="random")
+    (cell,) = [cell for cell in cells(toy_suite) if str(cell) == "random, N = 4, convnet, seed 0"]
+    rows = stages.stored_rows(replace(cell, variant=named), new_source(toy_suite, root))
+    assert {row.label for row in rows} == {"mine"}
+
+
+# ---- several processes
+
+
+def test_processes_share_a_store_and_give_the_same_rows(toy_suite, whole, tmp_path, monkeypatch):
+    _, outcome, _ = whole
+    suite = small(toy_suite, methods=("random",), students=("convnet", "resnet-small"))
+    monkeypatch.setattr(execute_module.torch, "get_num_threads", lambda: 2)
+    source = new_source(suite, tmp_path)
+    source.prepare()
+    rows = execute(cells(suite), source, jobs=2, done=lambda rows: None).rows
+    expected = [
+        row for row in outcome.rows if row.label == "random" and row.N == 4 and row.probe == "paper"
+    ]
+    assert numbers(rows) == numbers(expected)
