@@ -40,6 +40,21 @@ def check(suite: Suite, cells: Sequence[Cell]) -> None:
         model_settings(teacher_of(suite).model, suite.settings.get(TEACHER_MODEL, {}))
 
 
+def owners(suite: Suite, cells: Sequence[Cell]) -> set[str]:
+    """Return all whose settings have an effect on these cells."""
+    return {
+        *(cell.variant.method for cell in cells if cell.variant.method != TEACHER),
+        *(*suite.students, *suite.probes, *RECIPES),
+        *teacher_owners(suite),
+    }
+
+
+def teacher_owners(suite: Suite) -> set[str]:
+    """Return all whose settings have an effect on the teacher: none, if it is a file."""
+    pretrained = suite.teacher in plugins.names("teachers")
+    return {suite.teacher, TEACHER, TEACHER_MODEL} if pretrained else set()
+
+
 def _check(owner: str, given: Mapping[str, Any]) -> None:
     """Refuse settings that their owner does not have."""
     if (record := default_of(owner)) is not None:

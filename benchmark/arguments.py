@@ -1,0 +1,223 @@
+"""What the command line understands: commands, flags, and the values that these take."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, get_args
+
+from benchmark import plugins
+from benchmark.network import Precision
+from benchmark.plan import RecipeName
+from benchmark.spec import UsageError
+
+_KINDS = ("methods", "models", "datasets", "teachers", "suites")
+
+_EXAMPLES = {
+    "run": """
+examples:
+  python -m benchmark run --methods ours,krr-st
+  python -m benchmark run --suite cifar100 --methods random,krr-st,ours --data-root ~/data --dry-run
+  python -m benchmark run --methods krr-st --students convnet --set krr-st.outer_steps=1000
+""",
+    "list": """
+examples:
+  python -m benchmark list methods
+  python -m benchmark list suites
+  python -m benchmark list datasets
+""",
+    "report": """
+examples:
+  python -m benchmark report
+  python -m benchmark report --suite cifar100
+  python -m benchmark report --rows a/rows.jsonl b/rows.jsonl --output merged
+""",
+    "teacher": """
+examples:
+  python -m benchmark teacher --teacher barlow-twins --output teacher.safetensors
+  python -m benchmark teacher --suite cifar100 --data-root ~/data --output teacher.safetensors
+  python -m benchmark teacher --teacher supervised --set teacher.epochs=9 --output t.safetensors
+""",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that tells a mistake in one line, and takes flags by their whole name only."""
+
+    def __init__(self, **options: Any) -> None:
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(**options, allow_abbrev=False, formatter_class=formatter)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the mistake as a UsageError."""
+        raise UsageError(f"{message}; {self.prog} --help shows examples")
+
+
+def new_parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(
+        prog="python -m benchmark",
+        description="One harness for dataset distillation: same data, same teacher, same bytes.",
+        epilog="examples:" + "".join(text.partition("examples:")[2] for text in _EXAMPLES.values()),
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> Parser:
+        return commands.add_parser(name, help=text, description=text, epilog=_EXAMPLES[name])
+
+    run = command("run", "Run a suite and write its report.")
+    _add_grid(run)
+    _add_environment(run)
+    _add_reports(run)
+    run.add_argument(
+        "--dry-run", action="store_true", help="print the cells and which are done, run nothing"
+    )
+    run.add_argument(
+        "--jobs", type=_positive, metavar="J", help="cells at once (default: 2 on a CPU, else 1)"
+    )
+    report = command("report", "Build a report from rows, without running anything.")
+    report.add_argument("--suite", metavar="NAME", help="whose rows (default: quick)")
+    report.add_argument(
+        "--rows", nargs="+", type=Path, metavar="FILE", help="rows to merge instead, later ones win"
+    )
+    report.add_argument(
+        "--output", type=Path, metavar="DIR", help="where merged rows and their report go"
+    )
+    _add_reports(report)
+    listing = command("list", "List what can be named on the command line.")
+    listing.add_argument("kind", type=_kind, metavar="KIND", help=", ".join(_KINDS))
+    teacher = command("teacher", "Pretrain a suite's teacher and keep it in a file.")
+    teacher.add_argument("--suite", default="quick", metavar="NAME", help="whose (default: quick)")
+    teacher.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="safetensors file to write"
+    )
+    _add_teacher(teacher)
+    _add_environment(teacher)
+    return parser
+
+
+def _add_grid(parser: argparse.ArgumentParser) -> None:
+    grid = parser.add_argument_group("what to run (each replaces the suite's own)")
+    grid.add_argument("--suite", default="quick", metavar="NAME", help="grid (default: quick)")
+    grid.add_argument("--methods", type=_names_or_none, metavar="A,B", help="systems to compare")
+    grid.add_argument(
+        "--controls", type=_names_or_none, metavar="A,B", help="controls beside them, or none"
+    )
+    grid.add_argument("--students", type=_names, metavar="A,B", help="models, or any of timm's")
+    grid.add_argument("--downstream", type=_names, metavar="A,B", help="datasets to probe on")
+    grid.add_argument("--budgets", type=_budgets, metavar="N,N", help="the main one first")
+    grid.add_argument("--seeds", type=_seeds, metavar="S,S", help="of whole experiments")
+    grid.add_argument("--recipe", choices=get_args(RecipeName), help="length of pretraining")
+    grid.add_argument("--probes", type=_names, metavar="A,B", help="fair, paper")
+    grid.add_argument(
+        "--labels-per-class", type=_label_counts, metavar="all,10", help="what probes see"
+    )
+    _add_teacher(grid)
+
+
+def _add_teacher(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--teacher", metavar="KIND|FILE", help="barlow-twins, supervised, or a teacher file"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OWNER.NAME=VALUE",
+        help="a setting of a method, model, probe, of `teacher` or `teacher-model`; repeatable",
+    )
+
+
+def _add_environment(parser: argparse.ArgumentParser) -> None:
+    place = parser.add_argument_group("where")
+    place.add_argument("--data-root", type=Path, metavar="DIR", help="local copies of datasets")
+    place.add_argument("--download", action="store_true", help="fetch data that is missing")
+    place.add_argument(
+        "--full-hash", action="store_true", help="check cached images against the files' content"
+    )
+    place.add_argument(
+        "--store",
+        type=Path,
+        default=Path(".benchmark"),
+        metavar="DIR",
+        help="finished stages and checkpoints (default: .benchmark)",
+    )
+    place.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    place.add_argument(
+        "--precision", choices=get_args(Precision), help="of networks (default: measured)"
+    )
+
+
+def _add_reports(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reports",
+        type=Path,
+        default=Path("reports"),
+        metavar="DIR",
+        help="reports go to DIR/<suite>/ (default: reports)",
+    )
+
+
+_T = TypeVar("_T")
+
+
+def _listed(text: str, value: Callable[[str], _T], expected: str) -> tuple[_T, ...]:
+    """Read a comma list of different values; `value` raises a ValueError for what is none."""
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        values = tuple(value(part) for part in parts)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: expected {expected}") from None
+    if len(set(values)) < len(values):
+        twice = next(part for part in parts if parts.count(part) > 1)
+        raise argparse.ArgumentTypeError(f"{text}: {twice} is there twice")
+    return values
+
+
+def _name(part: str) -> str:
+    if not part:
+        raise ValueError
+    return part
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def value(part: str) -> int:
+        number = int(part)
+        if number < least:
+            raise ValueError
+        return number
+
+    return value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return _listed(text, _name, "names, such as a,b")
+
+
+def _names_or_none(text: str) -> tuple[str, ...]:
+    return () if text == "none" else _listed(text, _name, "names, such as a,b, or none")
+
+
+def _budgets(text: str) -> tuple[int, ...]:
+    return _listed(text, _whole(1), "whole numbers from 1, such as 100,50")
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    return _listed(text, _whole(0), "whole numbers from 0, such as 0,1,2")
+
+
+def _label_counts(text: str) -> tuple[int | None, ...]:
+    def value(part: str) -> int | None:
+        return None if part == "all" else _whole(1)(part)
+
+    return _listed(text, value, "all or whole numbers from 1, such as all,10")
+
+
+def _positive(text: str) -> int:
+    (number,) = _listed(text, _whole(1), "a whole number from 1")
+    return number
+
+
+def _kind(text: str) -> str:
+    if text not in _KINDS:
+        raise argparse.ArgumentTypeError(str(plugins.unknown("kind", text, list(_KINDS))))
+    return text

@@ -1,0 +1,56 @@
+"""From arguments to the suite that is meant, and to its data, teacher and device."""
+
+import argparse
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from benchmark import plugins
+from benchmark.compute import Compute, choose_precision, find_device
+from benchmark.plan import Suite, with_settings
+from benchmark.source import DataOptions, Source
+from benchmark.spec import UsageError
+from benchmark.store import Store
+
+_OVERRIDES = (
+    *("teacher", "methods", "controls", "students", "downstream", "budgets", "seeds"),
+    *("recipe", "probes", "labels_per_class", "precision"),
+)
+
+
+def suite_of(arguments: argparse.Namespace) -> Suite:
+    """Return the suite that was asked for, with what flags change of it."""
+    suite: Suite = plugins.load("suites", arguments.suite)
+    changes: dict[str, Any] = {
+        name: value for name in _OVERRIDES if (value := getattr(arguments, name, None)) is not None
+    }
+    if (recipe := changes.get("recipe")) is not None and recipe not in suite.lengths:
+        raise plugins.unknown("recipe", recipe, list(suite.lengths))
+    settings = with_settings(suite, arguments.set)
+    return dataclasses.replace(suite, **changes, settings=settings)
+
+
+def expect_owners(arguments: argparse.Namespace, owners: Iterable[str]) -> None:
+    """Refuse a setting of what takes no part, which would have no effect."""
+    taking_part = set(owners)
+    for assignment in arguments.set:
+        owner, *_ = assignment.split(".")
+        if owner not in taking_part:
+            others = ", ".join(sorted(taking_part)) or "nothing"
+            raise UsageError(f"--set {assignment}: {owner} takes no part here, but {others} does")
+
+
+def source_of(suite: Suite, arguments: argparse.Namespace) -> Source:
+    """Return the source of a suite, on the device that was asked for."""
+    device = find_device(arguments.device)
+    precision = suite.precision or choose_precision(device, arguments.store)
+    return Source(
+        suite,
+        store=Store(arguments.store),
+        compute=Compute(device, precision),
+        data=DataOptions(
+            root=arguments.data_root,
+            download=arguments.download,
+            full_hash=arguments.full_hash,
+        ),
+    )

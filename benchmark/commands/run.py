@@ -1,0 +1,64 @@
+"""Run a suite and write its report."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from benchmark import rows
+from benchmark.check import check, owners
+from benchmark.commands._suite import expect_owners, source_of, suite_of
+from benchmark.commands.report import write_report
+from benchmark.execute import Outcome, execute
+from benchmark.plan import Cell, cells
+from benchmark.source import Source
+from benchmark.spec import UsageError
+from benchmark.stages import is_done
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run every cell that is not done; return 1 if some cell failed."""
+    suite = suite_of(arguments)
+    wanted = cells(suite)
+    check(suite, wanted)
+    expect_owners(arguments, owners(suite, wanted))
+    if not wanted:
+        raise UsageError("--methods, --controls: expected at least one of either")
+    folder = arguments.reports / arguments.suite
+    file = folder / "rows.jsonl"
+    before = rows.read(file) if file.exists() else []
+    source = source_of(suite, arguments)
+    if arguments.dry_run:
+        _print_plan(wanted, source)
+        return 0
+    source.prepare()
+
+    def keep(new: Sequence[rows.Row]) -> None:
+        rows.write(file, rows.merge(before, new))
+
+    outcome = execute(wanted, source, jobs=_jobs(arguments, source), done=keep)
+    _print_reasons(outcome)
+    if not outcome.rows and not outcome.failed:
+        raise UsageError("nothing could be run, for the reasons above")
+    write_report(folder, rows.merge(before, outcome.rows), suite)
+    return 1 if outcome.failed else 0
+
+
+def _print_plan(wanted: Sequence[Cell], source: Source) -> None:
+    for cell in wanted:
+        sys.stdout.write(f"{'done ' if is_done(cell, source) else 'to do'}  {cell}\n")
+
+
+def _print_reasons(outcome: Outcome) -> None:
+    for verb, reasons in (("skipped", outcome.skipped), ("failed", outcome.failed)):
+        for cell, reason in reasons.items():
+            sys.stderr.write(f"{verb}: {cell}: {reason}\n")
+
+
+def _jobs(arguments: argparse.Namespace, source: Source) -> int:
+    """Return how many cells to run at once: two on a CPU, one on anything else, unless told."""
+    if arguments.jobs is not None:
+        return int(arguments.jobs)
+    on_cpu = source.compute.device.type == "cpu"
+    return min(2, torch.get_num_threads()) if on_cpu else 1
