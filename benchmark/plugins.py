@@ -43,7 +43,7 @@ def unknown(noun: str, name: str, known: list[str]) -> UsageError:
     """Return the error for a name that is none of `known`."""
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return UsageError(f"unknown {noun} {name!r}: {hint}known: {', '.join(known)}")
+    return UsageError(f"unknown {noun} {name!r}: {hint}known: {', '.join(known) or 'none'}")
 
 
 def _own(kind: Kind) -> dict[str, str]:

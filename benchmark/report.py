@@ -58,8 +58,8 @@ def write(file: Path, rows: Sequence[Row], *, title: str, notes: str) -> None:
     parts = [f"# {title}", notes, _conditions(kept)]
     if left_out:
         parts.append(
-            f"{len(left_out)} rows are in the file but not in these tables: later rows are of "
-            "another teacher, recipe or setting, or of the same seed."
+            f"Rows that are in the file but not in these tables: {len(left_out)}. Later ones are "
+            "of another teacher, recipe or setting, or of the same seed."
         )
     parts += [table.markdown() for table in tables(kept)]
     with atomic(file) as temporary:

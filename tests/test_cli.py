@@ -1,0 +1,370 @@
+"""The command line: what goes where, exit codes, and one line for every mistake."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from benchmark import cli, plugins, rows
+from benchmark import source as source_module
+from benchmark.commands import run as run_command
+from benchmark.methods.random import Random
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A plug-in of another package."""
+
+    plugin: object
+
+    def load(self):
+        if isinstance(self.plugin, Exception):
+            raise self.plugin
+        return self.plugin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greedy(Random):
+    """Stores one number more than it may."""
+
+    def distill(self, problem, *, generator, checkpoint):
+        stored = super().distill(problem, generator=generator, checkpoint=checkpoint)
+        return {**stored, "more": torch.zeros(1)}
+
+
+@pytest.fixture
+def plug(monkeypatch, toy_suite):
+    """Add plug-ins as other packages do; the toy suite and a greedy method are there already."""
+    added = {"suites": {"toy": Entry(toy_suite)}, "methods": {"greedy": Entry(Greedy)}}
+    monkeypatch.setattr(plugins, "_foreign", lambda kind: added.get(kind, {}))
+    return added
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Share what is pretrained and distilled among the tests of this file."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def benchmark_(plug, tmp_path, store, capsys, monkeypatch):
+    """Run a command in a folder of its own; return exit code, output and lines of errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        capsys.readouterr()
+        code = cli.main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err.splitlines()
+
+    return call
+
+
+@pytest.fixture
+def run(benchmark_, store):
+    """Run a small part of the toy suite, with changes."""
+
+    def call(*words):
+        small = ["--methods", "random", "--controls", "none", "--students", "convnet"]
+        small += ["--budgets", "4", "--probes", "paper", "--store", store, "--jobs", "1"]
+        return benchmark_("run", "--suite", "toy", *small, *words)
+
+    return call
+
+
+def refused(result):
+    """Return the one line of a mistake."""
+    code, out, (line,) = result
+    assert code == 2
+    assert out == ""
+    assert line.startswith("benchmark: ")
+    return line.removeprefix("benchmark: ")
+
+
+# ---- what goes where
+
+
+def test_a_run_prints_its_table_and_leaves_a_report_and_rows(run, tmp_path):
+    code, out, errors = run()
+    assert (code, errors) == (0, [])
+    folder = tmp_path / "reports" / "toy"
+    assert out.startswith("### Cross-architecture, N = 4: paper probe, all labels\n")
+    assert out.endswith("\nreports/toy/report.md\n")
+    report = (folder / "report.md").read_text()
+    assert report.startswith("# patterns\n\nNothing to be learnt from it.\n")
+    assert out.partition("\n\nreports/")[0] in report
+    assert {row.label for row in rows.read(folder / "rows.jsonl")} == {"random"}
+    assert sorted(file.name for file in folder.iterdir()) == ["report.md", "rows.jsonl"]
+
+
+def test_a_second_run_gives_the_same_and_a_third_adds_to_it(run, tmp_path):
+    first = run()
+    file = tmp_path / "reports" / "toy" / "rows.jsonl"
+    before = file.read_text()
+    assert run() == first
+    assert file.read_text() == before
+    code, out, _ = run("--methods", "none", "--controls", "untrained")
+    assert code == 0
+    assert {row.label for row in rows.read(file)} == {"random", "untrained"}
+    assert re.findall(r"^\| (random|untrained) ", out, re.M) == ["untrained", "random"]
+
+
+def test_report_is_made_from_rows_alone(run, benchmark_, tmp_path, monkeypatch):
+    run()
+    file = tmp_path / "reports" / "toy" / "report.md"
+    before = file.read_text()
+    file.unlink()
+    monkeypatch.setattr(source_module, "load_splits", None)
+    code, out, errors = benchmark_("report", "--suite", "toy")
+    assert (code, errors) == (0, [])
+    assert file.read_text() == before
+    assert out.endswith("reports/toy/report.md\n")
+
+
+def test_rows_of_two_files_are_merged(benchmark_, new_row, tmp_path):
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    rows.write(one, [new_row(seed=0, value=40.0), new_row(seed=1, value=50.0)])
+    rows.write(two, [replace(new_row(seed=1, value=50.0), value=42.0), new_row(seed=2, value=44.0)])
+    code, out, errors = benchmark_("report", "--rows", one, two, "--output", "merged")
+    assert (code, errors) == (0, [])
+    assert "42.00 ± 4.97" in out
+    merged = rows.read(tmp_path / "merged" / "rows.jsonl")
+    assert [row.value for row in merged] == [40.0, 42.0, 44.0]
+    assert (tmp_path / "merged" / "report.md").read_text().startswith("# patterns\n")
+
+
+def test_rows_of_a_suite_that_is_not_known_here_keep_its_name(benchmark_, new_row, tmp_path):
+    rows.write(tmp_path / "rows.jsonl", [new_row(suite="theirs")])
+    code, *_ = benchmark_("report", "--rows", "rows.jsonl", "--output", ".")
+    assert code == 0
+    assert (tmp_path / "report.md").read_text().startswith("# theirs\n")
+
+
+def test_a_dry_run_prints_the_cells_and_makes_nothing(run, tmp_path, monkeypatch):
+    run()
+
+    def forbidden(*arguments, **settings):
+        raise AssertionError("made something")
+
+    for name in ("pretrain_teacher", "load_teacher"):
+        monkeypatch.setattr(source_module, name, forbidden)
+    monkeypatch.setattr(run_command, "execute", forbidden)
+    code, out, errors = run("--dry-run", "--methods", "random,krr-st")
+    assert (code, errors) == (0, [])
+    assert out == ("done   random, N = 4, convnet, seed 0\nto do  krr-st, N = 4, convnet, seed 0\n")
+    code, out, _ = run("--dry-run", "--store", tmp_path / "new")
+    assert (code, out) == (0, "to do  random, N = 4, convnet, seed 0\n")
+    assert [folder.name for folder in (tmp_path / "new").iterdir()] == ["images"]
+
+
+def test_a_teacher_is_kept_in_a_file_and_used_from_there(run, benchmark_, tmp_path, store):
+    code, out, errors = benchmark_(
+        *("teacher", "--suite", "toy", "--store", store, "--output", "new/t.safetensors")
+    )
+    assert (code, errors) == (0, [])
+    assert out.splitlines()[0] == "new/t.safetensors: supervised, resnet-small, d = 8"
+    code, _, errors = run("--teacher", "new/t.safetensors")
+    assert (code, errors) == (0, [])
+    (row, *_) = rows.read(tmp_path / "reports" / "toy" / "rows.jsonl")
+    assert row.teacher == "supervised"
+
+
+@pytest.mark.parametrize("kind", ["methods", "models", "datasets", "teachers", "suites"])
+def test_every_plug_in_is_listed_with_a_line_on_what_it_is(benchmark_, kind):
+    code, out, errors = benchmark_("list", kind)
+    assert (code, errors) == (0, [])
+    listed = dict(re.split(r"  +", line, maxsplit=1) for line in out.splitlines())
+    assert list(listed) == plugins.names(kind)
+    assert all(len(summary) > 5 for summary in listed.values())
+
+
+def test_a_broken_plug_in_is_listed_as_such(benchmark_, plug):
+    plug["teachers"] = {"broken": Entry(ImportError("no\nmodule"))}
+    code, out, _ = benchmark_("list", "teachers")
+    assert code == 0
+    assert "broken            (cannot be loaded: ImportError: no module)\n" in out
+    assert "supervised" in out
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["list"], ["report"], ["teacher"]])
+def test_help_shows_worked_examples_that_are_understood(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    examples = re.findall(r"^  python -m benchmark (.*)$", text, re.M)
+    assert len(examples) >= 3
+    for example in examples:
+        assert example.startswith(" ".join(command))
+        assert cli.new_parser().parse_args(example.split()).command == example.split()[0]
+
+
+def test_without_a_terminal_there_is_no_bar_and_the_light_commands_import_little():
+    script = (
+        "import sys; from benchmark.cli import main; code = main(['list', 'methods']); "
+        "heavy = [m for m in ('timm', 'torchvision', 'sklearn', 'scipy', 'pandas') "
+        "if m in sys.modules]; sys.exit(code or ' '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "krr-st" in done.stdout
+
+
+# ---- exit codes
+
+
+def test_a_failed_cell_is_named_and_the_exit_code_is_1(run, tmp_path):
+    code, out, errors = run("--methods", "greedy,random")
+    assert code == 1
+    assert errors == [
+        "failed: greedy, N = 4, convnet, seed 0: stores 3105 numbers, but 3104 are allowed"
+    ]
+    assert "| random |" in out
+    assert "greedy" not in (tmp_path / "reports" / "toy" / "report.md").read_text()
+
+
+def test_a_skipped_cell_is_named_and_is_no_failure(run):
+    code, _, errors = run("--budgets", "4,100")
+    assert code == 0
+    (line,) = errors
+    assert line.startswith("skipped: random, N = 100, convnet, seed 0: 100 images wanted, but")
+
+
+def test_if_nothing_can_be_run_the_exit_code_is_2(run):
+    code, out, errors = run("--budgets", "100")
+    assert (code, out) == (2, "")
+    assert errors[0].startswith("skipped: random, N = 100")
+    assert errors[1:] == ["benchmark: nothing could be run, for the reasons above"]
+
+
+def test_an_interrupt_is_one_line(run, monkeypatch):
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_command, "execute", interrupted)
+    code, out, errors = run()
+    assert (code, out) == (130, "")
+    assert errors == ["benchmark: interrupted; the same line goes on from here"]
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--methods randon", "unknown method 'randon': did you mean 'random'? known: .*krr-st"),
+        ("--controls ful", "unknown method 'ful': did you mean 'full'? known: "),
+        ("--students convnt", "unknown model 'convnt': did you mean 'convnet'.*known: alexnet"),
+        ("--downstream digit", "unknown dataset 'digit': did you mean 'digits'? known: cifar10,"),
+        ("--downstream no/where", "dataset no/where: expected a folder"),
+        ("--suite quik", "unknown suite 'quik': did you mean 'quick'? known: cifar100, quick, toy"),
+        ("--probes fare", "unknown probe 'fare': did you mean 'fair'? known: fair, paper"),
+        ("--teacher superviced", "unknown teacher 'superviced': did you mean 'supervised'? known"),
+        ("--set random.x=1", "unknown setting of random 'x': known: none$"),
+        ("--set krr-st.ridgee=1", "unknown setting of krr-st 'ridgee': did you mean 'ridge'?"),
+        ("--set krrst.ridge=1", "unknown owner of a setting 'krrst': did you mean 'krr-st'? known"),
+        ("--set convnet.widths=a", "convnet.widths=a: expected tuple"),
+        ("--set mse.batch_size=0", "mse: batch_size=0: expected at least 1"),
+        ("--set teacher.epochs=many", "supervised.epochs=many: expected int"),
+        ("--set teacher-model.width=3", "unknown setting of resnet-small 'width'"),
+        ("--set krr-st.ridge=1", "--set krr-st.ridge=1: krr-st takes no part here"),
+        ("--set ridge=1", "--set ridge=1: expected OWNER.NAME=VALUE"),
+        ("--set random.x", "--set random.x: expected OWNER.NAME=VALUE"),
+        ("--set random.=1", "--set random.=1: expected OWNER.NAME=VALUE"),
+        ("--seeds x", "argument --seeds: x: expected whole numbers from 0, such as 0,1,2"),
+        ("--seeds 0,1,0", "argument --seeds: 0,1,0: 0 is there twice"),
+        ("--seeds ,", "argument --seeds: ,: expected whole numbers"),
+        ("--seeds -1", "argument --seeds: .*expected"),
+        ("--budgets -3", "argument --budgets: .*expected"),
+        ("--budgets=-3", "argument --budgets: -3: expected whole numbers from 1, such as 100,50"),
+        ("--budgets 0", "argument --budgets: 0: expected whole numbers from 1"),
+        ("--budgets 1.5", "argument --budgets: 1.5: expected whole numbers from 1"),
+        ("--labels-per-class foo", "argument --labels-per-class: foo: expected all or whole numb"),
+        ("--labels-per-class 0", "argument --labels-per-class: 0: expected all or whole numbers"),
+        ("--labels-per-class 30", "30 labels a class: the smallest class of .* has 20 training"),
+        ("--methods=", "argument --methods: : expected names, such as a,b, or none"),
+        ("--methods random,random", "argument --methods: random,random: random is there twice"),
+        ("--methods none", "--methods, --controls: expected at least one of either"),
+        ("--students none", "unknown model 'none'"),
+        ("--jobs 0", "argument --jobs: 0: expected a whole number from 1"),
+        ("--recipe short", "argument --recipe: invalid choice: 'short' .*paper.*equal-steps"),
+        ("--precision fp8", "argument --precision: invalid choice: 'fp8' .*fp32.*bf16"),
+        ("--device gpu", "--device gpu: .*; auto, cpu or cuda would do"),
+        ("--method random", "unrecognized arguments: --method random"),
+        ("--methods", "argument --methods: expected one argument"),
+        ("--teacher none.safetensors", "none.safetensors: no such file"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_would_be_right(run, words, message):
+    assert re.match(message.replace("?", r"\?"), refused(run(*words.split(" "))))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "the following arguments are required: COMMAND"),
+        ("runn", "argument COMMAND: invalid choice: 'runn' .*run.*report.*list.*teacher"),
+        ("list", "the following arguments are required: KIND"),
+        ("list metods", "argument KIND: unknown kind 'metods': did you mean 'methods'\\? known: m"),
+        ("report", "reports/quick/rows.jsonl: no such file; `run` makes it, or name others"),
+        ("report --suite toyy", "reports/toyy/rows.jsonl: no such file"),
+        ("report --rows rows.jsonl", "--rows FILE ... and --output DIR: expected both or neither"),
+        ("report --output x", "--rows FILE ... and --output DIR: expected both or neither"),
+        ("report --rows none.jsonl --output x", "none.jsonl: no such file"),
+        ("teacher", "the following arguments are required: --output"),
+        ("teacher --output t.safetensors --set random.x=1", "unknown setting of random 'x'"),
+        (
+            "teacher --suite quick --output t --set teacher.epochs=2",
+            "--set teacher.epochs=2: teacher takes no part here, but nothing does",
+        ),
+        ("teacher --suite toy --output t --set mse.lr=1", "--set mse.lr=1: mse takes no part here"),
+    ],
+)
+def test_a_mistake_in_any_command_is_one_line(benchmark_, words, message):
+    assert re.match(message, refused(benchmark_(*words.split())))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not a row of this benchmark"),
+        ("[1, 2]", "not a row of this benchmark"),
+        ("\xff", "not a row of this benchmark"),
+        ('{"protocol": 0}', "protocol 0, expected 1; move the file away"),
+        ('{"protocol": 1, "label": "x"}', "missing or unknown fields: N, changes, "),
+    ],
+)
+def test_rows_of_another_kind_are_told_before_anything_is_run(
+    run, tmp_path, monkeypatch, content, message
+):
+    file = tmp_path / "reports" / "toy" / "rows.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    monkeypatch.setattr(source_module, "load_splits", None)
+    assert refused(run()).startswith(f"reports/toy/rows.jsonl, line 1: {message}")
+    assert file.read_text() == content
+
+
+def test_bytes_that_are_no_text_are_told_too(run, tmp_path):
+    file = tmp_path / "reports" / "toy" / "rows.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"\xff\xfe")
+    assert refused(run()).startswith("reports/toy/rows.jsonl: cannot be read ('utf-8' codec")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", json.dumps({}).encode()])
+def test_a_teacher_file_that_is_none_is_one_line(run, tmp_path, content):
+    (tmp_path / "t.safetensors").write_bytes(content)
+    line = refused(run("--teacher", "t.safetensors"))
+    assert line.startswith("t.safetensors: not a whole safetensors file")
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(run, tmp_path):
+    (tmp_path / "file").touch()
+    assert "file" in refused(run("--reports", tmp_path / "file"))
+    assert "file" in refused(run("--store", tmp_path / "file"))

@@ -1,0 +1,176 @@
+import pickle
+from dataclasses import replace
+
+import pytest
+
+from benchmark import plugins
+from benchmark.check import check, owners, teacher_owners
+from benchmark.plan import (
+    Cell,
+    Protocol,
+    Variant,
+    cells,
+    default_of,
+    method_of,
+    probe_of,
+    protocols,
+    recipe_of,
+    teacher_of,
+    with_settings,
+)
+from benchmark.pretrain import RECIPES
+from benchmark.spec import UsageError
+
+
+def names(suite):
+    return [str(cell) for cell in cells(suite)]
+
+
+def test_three_grids_share_their_first_student_and_main_budget(toy_suite):
+    suite = replace(toy_suite, controls=("untrained", "teacher"), methods=("random", "ours"))
+    assert names(suite) == [
+        "untrained, convnet, seed 0",
+        "untrained, resnet-small, seed 0",
+        "teacher, teacher, seed 0",
+        "random, N = 4, convnet, seed 0",
+        "random, N = 4, resnet-small, seed 0",
+        "ours, N = 4, convnet, seed 0",
+        "ours, N = 4, resnet-small, seed 0",
+        "random, N = 6, convnet, seed 0",
+        "ours, N = 6, convnet, seed 0",
+        "ours: bases only, N = 4, convnet, seed 0",
+    ]
+
+
+def test_every_cell_is_there_once_for_each_seed(toy_suite):
+    suite = replace(toy_suite, controls=("random", "full"), methods=("random",), seeds=(3, 5))
+    found = cells(suite)
+    assert len(set(found)) == len(found)
+    for seed in (3, 5):
+        assert [str(cell) for cell in found if cell.seed == seed] == [
+            f"{cell}, seed {seed}"
+            for cell in (
+                *("random, N = 4, convnet", "random, N = 4, resnet-small"),
+                *("full, convnet", "full, resnet-small", "random, N = 6, convnet"),
+            )
+        ]
+
+
+def test_cells_that_share_a_distilled_set_stand_next_to_each_other(toy_suite):
+    sets = [
+        (cell.variant.label, cell.N) for cell in cells(toy_suite) if cell.variant.label == "krr-st"
+    ]
+    assert sets == sorted(sets, key=lambda pair: pair[1])
+
+
+def test_an_ablation_without_its_method_is_left_out(toy_suite):
+    assert not any("bases only" in name for name in names(replace(toy_suite, methods=("krr-st",))))
+
+
+def test_a_cell_can_be_a_key_and_travel_to_another_process(toy_suite):
+    for cell in cells(toy_suite):
+        assert {pickle.loads(pickle.dumps(cell)): 1}[cell] == 1
+    assert pickle.loads(pickle.dumps(toy_suite)) == toy_suite
+
+
+def test_cells_of_other_settings_are_other_cells():
+    plain, changed = (
+        Cell(variant=Variant(label="a", method="ours", settings=settings), N=1, student="s", seed=0)
+        for settings in ({}, {"bases": False})
+    )
+    assert plain != changed
+
+
+def test_settings_of_a_variant_come_after_those_of_the_suite(toy_suite):
+    (variant,) = toy_suite.ablation
+    method = method_of(toy_suite, variant)
+    assert method.augmentations == ()
+    assert method.approximation is False
+    assert method.num_image_bases == 3
+    assert method.ridge == default_of("ours").ridge
+    assert method_of(toy_suite, Variant(label="ours", method="ours")).approximation is True
+
+
+def test_records_are_the_published_ones_with_the_suites_changes(toy_suite):
+    assert recipe_of(toy_suite, "mse") == replace(RECIPES["mse"], batch_size=8)
+    assert recipe_of(toy_suite, "cross-entropy") == RECIPES["cross-entropy"]
+    assert probe_of(toy_suite, "paper") == replace(default_of("paper"), steps=10, batch=16)
+    assert probe_of(toy_suite, "fair") == default_of("fair")
+    suite = with_teacher(toy_suite, {"epochs": "7"})
+    assert (teacher_of(suite).epochs, teacher_of(suite).batch_size) == (7, 16)
+
+
+def with_teacher(suite, changes):
+    return replace(suite, settings={**suite.settings, "teacher": changes})
+
+
+@pytest.mark.parametrize("kind", ["methods", "teachers"])
+def test_every_plug_in_with_fields_has_defaults(kind):
+    for name in plugins.names(kind):
+        assert default_of(name) == plugins.load(kind, name)()
+    assert default_of("mse") is RECIPES["mse"]
+    assert default_of("convnet") is None
+
+
+def test_protocols_are_all_pairs(toy_suite):
+    assert protocols(toy_suite) == [
+        Protocol("fair", None),
+        Protocol("paper", None),
+        Protocol("fair", 2),
+        Protocol("paper", 2),
+    ]
+
+
+def test_assignments_are_added_to_a_copy(toy_suite):
+    settings = with_settings(toy_suite, ["mse.lr=0.3", "dsa.ipc=1", "mse.lr=0.4", "a.b=c=d"])
+    assert settings["mse"] == {"batch_size": 8, "lr": "0.4"}
+    assert settings["dsa"] == {"ipc": "1"}
+    assert settings["a"] == {"b": "c=d"}
+    assert toy_suite.settings["mse"] == {"batch_size": 8}
+
+
+@pytest.mark.parametrize("text", ["", "a", "a=1", "a.b", ".b=1", "a.=1", "=1", "a=b.c"])
+def test_an_assignment_that_is_none_is_refused(toy_suite, text):
+    with pytest.raises(UsageError, match=f"^--set {text}: expected OWNER.NAME=VALUE$"):
+        with_settings(toy_suite, [text])
+
+
+@pytest.mark.parametrize("name", ["cifar100", "quick"])
+def test_the_suites_that_ship_make_sense(name):
+    suite = plugins.load("suites", name)
+    wanted = cells(suite)
+    check(suite, wanted)
+    assert suite.recipe in suite.lengths
+    assert suite.source in suite.downstream
+    assert {"untrained", "pca"} <= {cell.variant.label for cell in wanted}
+    assert len({str(cell) for cell in wanted}) == len(wanted)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"probes": ("fare",)}, "unknown probe 'fare': did you mean 'fair'"),
+        ({"students": ("convnt",)}, "unknown model 'convnt'"),
+        ({"settings": {"quick": {"x": 1}}}, "unknown owner of a setting 'quick'"),
+        ({"settings": {"dsa": {"x": 1}}}, "unknown setting of dsa 'x'"),
+        ({"settings": {"resnet10t": {"pretrained": True}}}, "resnet10t.pretrained: expected"),
+        ({"settings": {"vit": {"depth": "x"}}}, "vit.depth=x: expected int"),
+        ({"settings": {"teacher": {"momentum": 1}}}, "unknown setting of supervised 'momentum'"),
+        ({"settings": {"barlow-twins": {"x": 1}}}, "unknown setting of barlow-twins 'x'"),
+        ({"settings": {"krr-st": {"max_age": 0}}}, "krr-st: max_age=0: expected a positive number"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_whether_it_is_needed_or_not(toy_suite, changes, message):
+    suite = replace(toy_suite, methods=("random",), controls=(), **changes)
+    with pytest.raises(UsageError, match=f"^{message}"):
+        check(suite, cells(suite))
+
+
+def test_owners_are_those_who_take_part(toy_suite):
+    suite = replace(toy_suite, methods=("random",), controls=("teacher",), probes=("fair",))
+    teacher = {"supervised", "teacher", "teacher-model"}
+    assert teacher_owners(suite) == teacher
+    students = {"convnet", "resnet-small"}
+    everyone = {"random", "fair", "mse", "cross-entropy", *students, *teacher}
+    assert owners(suite, cells(suite)) == everyone
+    assert teacher_owners(replace(suite, teacher="a/file.safetensors")) == set()

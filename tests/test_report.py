@@ -1,0 +1,126 @@
+from dataclasses import replace
+
+from benchmark import plugins, report
+from benchmark.tables._table import Table
+
+
+def written(tmp_path, rows):
+    file = tmp_path / "new" / "report.md"
+    report.write(file, rows, title="Title", notes="Notes.")
+    return file.read_text()
+
+
+def test_a_report_says_its_conditions_and_has_every_table(new_row, tmp_path):
+    rows = [
+        new_row(label=label, seed=seed, N=N, student=student, downstream=downstream)
+        for label in ("krr-st", "ours")
+        for seed in (10, 9)
+        for N in (100, 25)
+        for student in ("convnet", "vit")
+        for downstream in ("cifar100", "cifar10")
+    ]
+    rows.append(new_row(label="ours: bases only", method="ours"))
+    text = written(tmp_path, rows)
+    assert text.startswith("# Title\n\nNotes.\n\nTop-1 accuracy in per cent, mean ± 95 % interval")
+    assert "over seeds 0, 9, 10; published numbers in brackets, where everything is" in text
+    for line in (
+        "- source: cifar100",
+        "- teacher: barlow-twins",
+        "- recipe: paper",
+        "- device: a GPU; precision bf16",
+        "- commit: c0ffee; torch 2.14; timm 1.0",
+        "- settings: the published defaults",
+    ):
+        assert f"\n{line}\n" in text
+    titles = [line[4:] for line in text.splitlines() if line.startswith("### ")]
+    kinds = ["Cross-architecture", "Downstream transfer", "Storage budgets", "Ablation"]
+    assert [title.partition(",")[0] for title in titles] == [*kinds, "Storage and cost"]
+    assert text.endswith("|\n")
+    assert "in the file but not in these tables" not in text
+
+
+def test_changed_settings_are_listed_by_their_owner(new_row, tmp_path):
+    text = written(
+        tmp_path,
+        [
+            new_row(changes={"krr-st": {"outer_steps": 20}, "vit": {"depth": 4}}),
+            new_row(changes={"krr-st": {"outer_steps": 20, "ridge": 1e-5}}, seed=1),
+            new_row(label="mine", method="ours", changes={"ours": {"augmentations": []}}),
+        ],
+    )
+    assert (
+        "- settings that are not the published defaults:\n"
+        "  - krr-st: outer_steps = 20, ridge = 1e-05\n"
+        "  - mine: augmentations = []\n"
+        "  - vit: depth = 4\n"
+    ) in text
+
+
+def test_rows_of_two_machines_stand_side_by_side(new_row, tmp_path):
+    rows = [
+        new_row(seed=0, value=40.0),
+        new_row(seed=1, value=44.0, device="a CPU, 2 threads", precision="fp32"),
+    ]
+    text = written(tmp_path, rows)
+    assert "- device: a CPU, 2 threads, a GPU; precision bf16, fp32\n" in text
+    assert "42.00 ± 25.41" in text
+
+
+def test_no_rows_are_said_to_be_none(tmp_path):
+    assert written(tmp_path, []) == "# Title\n\nNotes.\n\nNo rows.\n"
+    assert report.headline([]) == "no rows"
+    assert report.current([]) == ([], [])
+
+
+def test_a_report_is_about_the_last_context(new_row):
+    old = [new_row(seed=0, context="old"), new_row(seed=1, context="old")]
+    new = [new_row(seed=0, context="new")]
+    assert report.current(old + new) == (new, old)
+    assert report.current(new + old) == (old, new)
+
+
+def test_a_name_stands_for_the_last_of_its_settings(new_row):
+    rows = [
+        new_row(seed=0, settings={"steps": 1}),
+        new_row(seed=1, settings={"steps": 1}),
+        new_row(seed=0, settings={"steps": 2}),
+        new_row(label="ours", settings={"steps": 1}),
+        new_row(student="vit", student_settings={"depth": 1}, settings={"steps": 2}),
+        new_row(student="vit", student_settings={"depth": 2}, settings={"steps": 2}),
+        new_row(probe="fair", probe_settings={"tolerance": 1}, settings={"steps": 2}),
+        new_row(probe="fair", probe_settings={"tolerance": 2}, settings={"steps": 2}),
+    ]
+    kept, left_out = report.current(rows)
+    assert kept == [rows[i] for i in (2, 3, 5, 7)]
+    assert left_out == [rows[i] for i in (0, 1, 4, 6)]
+
+
+def test_a_seed_counts_once(new_row):
+    """The same seed on two machines is no second experiment: it would shrink the interval."""
+    one, other = new_row(seed=0, value=40.0), new_row(seed=0, value=41.0, precision="fp32")
+    second = new_row(seed=1, value=42.0)
+    assert report.current([one, second, other]) == ([second, other], [one])
+    assert "41.50 ± 6.35" in report.headline([one, second, other])
+
+
+def test_rows_that_are_left_out_are_counted(new_row, tmp_path):
+    text = written(tmp_path, [new_row(value=10.0, context="old"), new_row(value=20.0)])
+    assert "\n\nRows that are in the file but not in these tables: 1. Later ones are " in text
+    assert "20.00" in text
+    assert "10.00" not in text
+
+
+def test_the_headline_is_the_first_table(new_row):
+    rows = [new_row(), replace(new_row(seed=1), downstream="cifar10")]
+    assert report.headline(rows) == report.tables(rows)[0].markdown()
+    assert report.headline(rows).startswith("### Cross-architecture")
+
+
+def test_tables_of_other_packages_come_last(new_row, monkeypatch):
+    class Entry:
+        def load(self):
+            return lambda rows: [Table(title="Theirs", columns=[""])]
+
+    foreign = {"a-table": Entry()}
+    monkeypatch.setattr(plugins, "_foreign", lambda kind: foreign if kind == "tables" else {})
+    assert [table.title for table in report.tables([new_row()])][-1] == "Theirs"

@@ -1,0 +1,102 @@
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from benchmark import rows
+from benchmark.spec import UsageError
+from benchmark.store import Store, key_of
+
+
+def test_what_is_read_is_what_was_written(new_row, tmp_path):
+    written = [
+        new_row(),
+        new_row(N=None, strength=1e-3, labels_per_class=10, draws=[1.0] * 10, changes={"a": {}}),
+    ]
+    file = tmp_path / "new" / "rows.jsonl"
+    rows.write(file, written)
+    assert rows.read(file) == written
+    lines = file.read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [asdict(row) for row in written]
+    rows.write(file, [])
+    assert rows.read(file) == []
+
+
+def broken(row, **changes):
+    return json.dumps({**asdict(row), **changes})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row: "", "not a row of this benchmark"),
+        (lambda row: "null", "not a row of this benchmark"),
+        (lambda row: "{}", "not a row of this benchmark"),
+        (lambda row: broken(row)[:-1], "not a row of this benchmark"),
+        (lambda row: broken(row, protocol=2), "protocol 2, expected 1; move the file away"),
+        (lambda row: broken(row, more=1), "missing or unknown fields: more$"),
+        (lambda row: broken(row, value="52.4"), 'value is "52.4"$'),
+        (lambda row: broken(row, value=None), "value is null$"),
+        (lambda row: broken(row, N=4.5), "N is 4.5$"),
+        (lambda row: broken(row, settings=[]), r"settings is \[\]$"),
+        (
+            lambda row: broken(row, provenance={"torch": "2"}),
+            "provenance lacks commit, ",
+        ),
+    ],
+)
+def test_a_line_that_is_no_row_is_named(new_row, tmp_path, change, message):
+    file = tmp_path / "rows.jsonl"
+    rows.write(file, [new_row()])
+    file.write_text(file.read_text() + change(new_row()) + "\n")
+    with pytest.raises(UsageError, match=f"^{file}, line 2: {message}") as caught:
+        rows.read(file)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
+    file = tmp_path / "rows.jsonl"
+    if content:
+        file.write_bytes(content)
+    with pytest.raises(UsageError, match=f"^{file}: cannot be read"):
+        rows.read(file)
+
+
+def test_new_rows_replace_those_of_the_same_key_and_label_and_come_last(new_row):
+    one, two, three = (new_row(seed=seed) for seed in range(3))
+    again = replace(one, value=1.0)
+    labelled = replace(one, label="mine")
+    assert rows.merge([one, two], [three]) == [one, two, three]
+    assert rows.merge([one, two], [again, three]) == [two, again, three]
+    assert rows.merge([one], [labelled]) == [one, labelled]
+    assert rows.merge([one, one], []) == [one]
+    assert rows.merge([], [two, one]) == [two, one]
+
+
+def test_a_key_depends_on_content_and_not_on_order_or_container():
+    key = key_of({"a": 1, "b": {"c": (1, 2), "d": None}})
+    assert key == key_of({"b": {"d": None, "c": [1, 2]}, "a": 1})
+    others = [
+        {"a": 2, "b": {"c": (1, 2), "d": None}},
+        {"a": "1", "b": {"c": (1, 2), "d": None}},
+        {"a": 1, "b": {"c": (2, 1), "d": None}},
+        {"a": 1, "b": {"c": (1, 2)}},
+        {"a": 1, "b": {"c": (1, 2), "d": False}},
+    ]
+    assert len({key, *map(key_of, others)}) == 6
+
+
+def test_what_has_no_plain_form_cannot_be_part_of_a_key(tmp_path):
+    with pytest.raises(TypeError, match="cannot be part of a key"):
+        key_of({"file": tmp_path})
+
+
+def test_a_stage_has_a_folder_that_its_lock_makes(tmp_path):
+    store = Store(tmp_path)
+    folder = store.folder("distilled", "0123")
+    assert folder == tmp_path / "distilled" / "0123"
+    assert not folder.exists()
+    with store.lock(folder) as lock:
+        assert lock.is_locked
+        assert folder.is_dir()
