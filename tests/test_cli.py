@@ -66,12 +66,13 @@ def benchmark_(plug, tmp_path, store, capsys, monkeypatch):
 
 @pytest.fixture
 def run(benchmark_, store):
-    """Run a small part of the toy suite, with changes."""
+    """Run a small part of the toy suite, with changes; what is done before goes without saying."""
 
     def call(*words):
         small = ["--methods", "random", "--controls", "none", "--students", "convnet"]
         small += ["--budgets", "4", "--probes", "paper", "--store", store, "--jobs", "1"]
-        return benchmark_("run", "--suite", "toy", *small, *words)
+        code, out, errors = benchmark_("run", "--suite", "toy", *small, *words)
+        return code, out, [line for line in errors if not line.endswith("are done already")]
 
     return call
 
@@ -89,7 +90,7 @@ def refused(result):
 
 
 def test_a_run_prints_its_table_and_leaves_a_report_and_rows(run, tmp_path):
-    code, out, errors = run()
+    code, out, errors = run("--seeds", "11")
     assert (code, errors) == (0, [])
     folder = tmp_path / "reports" / "toy"
     assert out.startswith("### Cross-architecture, N = 4: paper probe, all labels\n")
@@ -102,15 +103,25 @@ def test_a_run_prints_its_table_and_leaves_a_report_and_rows(run, tmp_path):
 
 
 def test_a_second_run_gives_the_same_and_a_third_adds_to_it(run, tmp_path):
-    first = run()
+    run()
     file = tmp_path / "reports" / "toy" / "rows.jsonl"
     before = file.read_text()
-    assert run() == first
+    assert run() == run()
     assert file.read_text() == before
-    code, out, _ = run("--methods", "none", "--controls", "untrained")
-    assert code == 0
+    code, out, errors = run("--methods", "none", "--controls", "untrained", "--seeds", "7")
+    assert (code, errors) == (0, [])
     assert {row.label for row in rows.read(file)} == {"random", "untrained"}
     assert re.findall(r"^\| (random|untrained) ", out, re.M) == ["untrained", "random"]
+
+
+def test_what_is_done_already_is_said(run, benchmark_, store):
+    run()
+    code, _, errors = benchmark_(
+        *("run", "--suite", "toy", "--methods", "random", "--controls", "none", "--budgets", "4"),
+        *("--students", "convnet", "--probes", "paper", "--seeds", "0,5", "--jobs", "1"),
+        *("--store", store),
+    )
+    assert (code, errors) == (0, ["1 of 2 cells are done already"])
 
 
 def test_report_is_made_from_rows_alone(run, benchmark_, tmp_path, monkeypatch):

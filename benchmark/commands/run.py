@@ -33,6 +33,8 @@ def main(arguments: argparse.Namespace) -> int:
         _print_plan(wanted, source)
         return 0
     source.prepare()
+    if num_done := sum(is_done(cell, source) for cell in wanted):
+        sys.stderr.write(f"{num_done} of {len(wanted)} cells are done already\n")
 
     def keep(new: Sequence[rows.Row]) -> None:
         rows.write(file, rows.merge(before, new))
