@@ -102,7 +102,7 @@ class Regression:
         h = (probabilities * (1 - probabilities)).sum(1, keepdim=True).mean(2, keepdim=True)
         h = (h / max(k - 1, 1)).clamp(min=_LEAST_CURVATURE)
         trace = self.moment.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
-        identity = torch.eye(self.moment.shape[1], device=h.device)
+        identity = torch.eye(self.moment.shape[1], device=h.device, dtype=h.dtype)
         hessian = h * self.moment + (self.strength + _DAMPING * h * trace) * identity
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
         return lambda g: torch.cat([g[..., :-1] @ inverse, g[..., -1:] / h], dim=2)
