@@ -7,11 +7,11 @@ __all__ = ["quick"]
 
 _STORAGE = {"num_image_bases": 24, "num_target_bases": 24}
 _LOOP = {
-    "outer_steps": 150,
-    "real_batch": 256,
-    "distilled_batch": 256,
+    "outer_steps": 100,
+    "real_batch": 128,
+    "distilled_batch": 128,
     "pool_size": 4,
-    "max_age": 100,
+    "max_age": 40,
     "inner_widths": (16, 32, 64),
 }
 _OURS = {**_STORAGE, **_LOOP, "outer_views": "one", "approximation_steps": 500}
@@ -43,7 +43,7 @@ apart.
     budgets=(20, 50),
     seeds=(0, 1),
     recipe="equal-steps",
-    lengths={"equal-steps": Length(steps=200), "paper": Length(epochs=1000)},
+    lengths={"equal-steps": Length(steps=100), "paper": Length(epochs=1000)},
     settings={
         "krr-st": _LOOP,
         "ours": _OURS,
@@ -70,11 +70,11 @@ apart.
         },
         "mse": {"batch_size": 64},
         "paper": {"steps": 500, "batch": 256},
-        "convnet": {"widths": (8, 16, 32)},
+        "convnet": {"widths": (8, 16, 16)},
         "vgg11": {"width": 0.125},
         "resnet18": {"width": 0.125, "stem_stride": 2},
         "alexnet": {"width": 0.0625},
-        "mobilenet": {"width": 0.25, "stem_stride": 2},
+        "mobilenet": {"width": 0.125, "stem_stride": 2},
         "vit": {"width": 0.25, "depth": 4, "patch_size": 8},
     },
     precision="fp32",
