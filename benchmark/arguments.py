@@ -107,7 +107,10 @@ def _add_grid(parser: argparse.ArgumentParser) -> None:
     grid.add_argument("--budgets", type=_budgets, metavar="N,N", help="the main one first")
     grid.add_argument("--seeds", type=_seeds, metavar="S,S", help="of whole experiments")
     grid.add_argument("--recipe", choices=get_args(RecipeName), help="length of pretraining")
-    grid.add_argument("--probes", type=_names, metavar="A,B", help="fair, paper")
+    grid.add_argument(
+        "--student-steps", type=_positive, metavar="S", help="how long equal-steps is, and use it"
+    )
+    grid.add_argument("--probes", type=_names, metavar="A,B", help="fair, paper, head")
     grid.add_argument(
         "--labels-per-class", type=_label_counts, metavar="all,10", help="what probes see"
     )

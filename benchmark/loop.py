@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from benchmark.files import atomic
 from benchmark.progress import bar
@@ -42,6 +43,7 @@ class CheckpointedLoop:
         self.history: dict[str, list[dict[str, float]]] = {}
         self._pending: list[tuple[int, dict[str, Tensor | float]]] = []
         self._name, self._total = "", 0
+        self._progress: tqdm[Any] | None = None
         self._seconds_before = 0.0
         self._started = time.monotonic()
 
@@ -62,6 +64,7 @@ class CheckpointedLoop:
         saved_at, pause = time.monotonic(), self.save_every_seconds
         description = f"{self.description}: {name}"
         with bar(total=total, initial=start, description=description) as progress:
+            self._progress = progress
             for step in range(start, total):
                 yield step
                 progress.update()
@@ -97,6 +100,8 @@ class CheckpointedLoop:
                     )
             if step % stride == 0 or step == self._total - 1:
                 history.append({"step": step, **scalars})
+        if self._pending and self._progress is not None:
+            self._progress.set_postfix(scalars)
         self._pending.clear()
 
     def _file(self, name: str) -> Path | None:

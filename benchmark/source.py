@@ -1,5 +1,6 @@
 """What all cells of a suite share: images, the teacher and its representations, fresh networks."""
 
+import json
 import shutil
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from benchmark import artifacts, plugins, rng
 from benchmark.compute import Compute
+from benchmark.files import atomic
 from benchmark.images import Splits, load_splits
 from benchmark.loop import CheckpointedLoop
 from benchmark.network_factory import NetworkFactory, model_settings
@@ -195,6 +197,7 @@ class Source:
             if not file.exists():
                 train, device = self.splits(self.suite.source).train, self.compute.device
                 checkpoints = file.parent / "checkpoints"
+                loop = CheckpointedLoop(checkpoints, description=f"{kind} teacher")
                 made = pretrain_teacher(
                     plan,
                     LabelledImages(
@@ -204,9 +207,11 @@ class Source:
                     ),
                     self.new_network,
                     generator=rng.generator(TEACHER, kind, 0, device=device),
-                    checkpoint=CheckpointedLoop(checkpoints, description=f"{kind} teacher"),
+                    checkpoint=loop,
                 )
                 save_teacher(file, made)
+                with atomic(file.with_name("history.json")) as temporary:
+                    temporary.write_text(json.dumps(loop.history))
                 shutil.rmtree(checkpoints, ignore_errors=True)
         return file
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -129,15 +129,18 @@ class Ours(OuterLoop):
         )
 
     def _start(self, problem: Problem, storage: Storage, chosen: Int64[Tensor, " m"]) -> Distilled:
-        seeds = problem.images[chosen] / 255
         targets = torch.stack([problem.representations(view)[chosen] for view in self.views])
         small = storage.layout.basis_shape
         if small is None:
-            return Pairs(pixels=seeds, codes=targets)
+            return Pairs(pixels=problem.images[chosen] / 255, codes=targets)
         image_bases, image_mean = principal_components(
-            (reduce(chunk / 255, small).flatten(1) for chunk in problem.images.split(_CHUNK)),
+            (reduce(chunk, small) for chunk in problem.images.split(_CHUNK)),
             storage.num_image_bases,
         )
+        coefficients = [
+            (reduce(problem.images[part], small) - image_mean) @ image_bases.T
+            for part in chosen.split(_CHUNK)
+        ]
         target_bases, target_mean = principal_components(
             self._representations(problem), storage.num_target_bases
         )
@@ -145,7 +148,7 @@ class Ours(OuterLoop):
             shape=problem.shape,
             image_bases=image_bases.unflatten(1, (small.c, small.h, small.w)),
             image_mean=image_mean.unflatten(0, (small.c, small.h, small.w)),
-            image_coefficients=(reduce(seeds, small).flatten(1) - image_mean) @ image_bases.T,
+            image_coefficients=torch.cat(coefficients),
             target_bases=target_bases,
             target_mean=target_mean,
             codes=(targets - target_mean) @ target_bases.T,
@@ -176,6 +179,6 @@ class Ours(OuterLoop):
         return {"codes": distilled.codes[:1], **networks}
 
 
-def reduce(images: Float[Tensor, "b c h w"], shape: ImageShape) -> Float[Tensor, "b c2 h2 w2"]:
-    """Return images at the bases' resolution, each pixel the mean of those it stands for."""
-    return adaptive_avg_pool2d(images, (shape.h, shape.w))
+def reduce(images: UInt8[Tensor, "b c h w"], shape: ImageShape) -> Float[Tensor, "b q"]:
+    """Return flat images at the bases' resolution: each pixel the mean of those it stands for."""
+    return adaptive_avg_pool2d(images / 255, (shape.h, shape.w)).flatten(1)

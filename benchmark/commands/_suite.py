@@ -8,6 +8,7 @@ from typing import Any
 from benchmark import plugins
 from benchmark.compute import Compute, choose_precision, find_device
 from benchmark.plan import Suite, with_settings
+from benchmark.pretrain import Length
 from benchmark.source import DataOptions, Source
 from benchmark.spec import UsageError
 from benchmark.store import Store
@@ -26,6 +27,9 @@ def suite_of(arguments: argparse.Namespace) -> Suite:
     }
     if (recipe := changes.get("recipe")) is not None and recipe not in suite.lengths:
         raise plugins.unknown("recipe", recipe, list(suite.lengths))
+    if (steps := getattr(arguments, "student_steps", None)) is not None:
+        changes["recipe"] = "equal-steps"
+        changes["lengths"] = {**suite.lengths, "equal-steps": Length(steps=steps)}
     settings = with_settings(suite, arguments.set)
     return dataclasses.replace(suite, **changes, settings=settings)
 
