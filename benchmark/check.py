@@ -13,11 +13,13 @@ from benchmark.plan import (
     default_of,
     method_of,
     probe_of,
+    protocols,
     teacher_of,
 )
 from benchmark.pretrain import RECIPES
-from benchmark.probe import PROBES
+from benchmark.probe import HEAD, PROBES
 from benchmark.settings import replace
+from benchmark.spec import UsageError
 
 
 def check(suite: Suite, cells: Sequence[Cell]) -> None:
@@ -30,6 +32,7 @@ def check(suite: Suite, cells: Sequence[Cell]) -> None:
         probe_of(suite, name)
     for student in suite.students:
         model_settings(student, {})
+    _check_head(suite, cells)
     for cell in cells:
         if cell.variant.method != TEACHER:
             method_of(suite, cell.variant)
@@ -53,6 +56,16 @@ def teacher_owners(suite: Suite) -> set[str]:
     """Return all whose settings have an effect on the teacher: none, if it is a file."""
     pretrained = suite.teacher in plugins.names("teachers")
     return {suite.teacher, TEACHER, TEACHER_MODEL} if pretrained else set()
+
+
+def _check_head(suite: Suite, cells: Sequence[Cell]) -> None:
+    """Refuse the probe `head` alone for a cell that has none: it would give no number."""
+    for cell in cells:
+        if not any(protocols(suite, cell.variant, name) for name in suite.downstream):
+            raise UsageError(
+                f"--probes {HEAD}: {cell.variant.label} makes no classifier of the classes of "
+                f"{', '.join(suite.downstream)}; add the probe fair"
+            )
 
 
 def _check(owner: str, given: Mapping[str, Any]) -> None:

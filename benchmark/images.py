@@ -63,6 +63,22 @@ def find_dataset(name: str) -> Dataset:
     return dataset
 
 
+def _in_parts(name: str) -> tuple[str, int | None]:
+    """Split ``cifar100:10`` into a dataset and how many of its classes are meant (None: all)."""
+    base, colon, count = name.rpartition(":")
+    return (base, int(count)) if colon and count.isdecimal() else (name, None)
+
+
+def _first_classes(split: LabelledImages, k: int) -> LabelledImages:
+    """Return the images of the first `k` classes alone."""
+    kept = split.labels < k
+    return LabelledImages(
+        images=split.images[kept],
+        labels=split.labels[kept],
+        fingerprint=f"{split.fingerprint}:{k}",
+    )
+
+
 def load_splits(
     name: str,
     *,
@@ -74,16 +90,29 @@ def load_splits(
 ) -> Splits:
     """Load the training split of a dataset at `size` x `size`, and find its test split.
 
-    Arguments are those of `load_split`, and so are the errors.
+    Arguments are those of `load_split`, and so are the errors. A name such as ``cifar100:10`` means
+    the first ten classes, in the order of their labels.
+
+    Raises:
+        UsageError: there are not so many classes.
     """
+    name, k = _in_parts(name)
     dataset = find_dataset(name)
     train, test = (_open(dataset, split, root, download) for split in ("train", "test"))
-    load = partial(_cached, dataset, size=size, cache=cache, full_hash=full_hash)
+    whole = partial(_cached, dataset, size=size, cache=cache, full_hash=full_hash)
+    num_classes = len(train.classes)
+    if k is not None and not 2 <= k <= num_classes:
+        raise UsageError(f"{name}:{k}: expected 2 to {num_classes} classes")
+
+    def load(split: Split, records: Records) -> LabelledImages:
+        found = whole(split, records)
+        return found if k is None else _first_classes(found, k)
+
     images = load("train", train)
-    info = dataset.info
-    if info and (len(train.classes), len(images.labels)) != (info.num_classes, info.num_train):
+    info = dataset.info if k is None else None
+    if info and (num_classes, len(images.labels)) != (info.num_classes, info.num_train):
         logging.getLogger(__name__).warning(
-            f"{name}: {len(images.labels)} training images of {len(train.classes)} classes, "
+            f"{name}: {len(images.labels)} training images of {num_classes} classes, "
             f"expected {info.num_train} of {info.num_classes}: not the whole official dataset"
         )
     mean, std = (info.mean, info.std) if info else pixel_statistics(images.images)
@@ -91,7 +120,7 @@ def load_splits(
         train=images,
         open_test=partial(load, "test", test),
         test_state=_key(dataset, "test", test, size=size, full_hash=full_hash),
-        num_classes=len(train.classes),
+        num_classes=k or num_classes,
         mean=mean,
         std=std,
     )

@@ -7,14 +7,14 @@ from typing import Any, Literal, NamedTuple
 from benchmark import plugins
 from benchmark._probes import Probe
 from benchmark.pretrain import RECIPES, Length, Recipe
-from benchmark.probe import PROBES
+from benchmark.probe import HEAD, PROBES, HeadProbe
 from benchmark.settings import replace
-from benchmark.spec import Method, Objective, UsageError
+from benchmark.spec import Method, Objective, TrainingSet, UsageError
 
 TEACHER = "teacher"  # the control that probes the teacher itself instead of a student
 TEACHER_MODEL = "teacher-model"  # owns the settings of the backbone of a teacher pretrained here
 
-RecipeName = Literal["paper", "equal-steps"]
+RecipeName = Literal["paper", "equal-steps", "own"]
 Settings = Mapping[str, Any]
 
 
@@ -48,7 +48,8 @@ class Suite:
         downstream: datasets that students are probed on.
         budgets: N, the main one first.
         seeds: of whole experiments: distillation, student and probe alike.
-        recipe: how long students are pretrained, of those in `lengths`.
+        recipe: how long students are pretrained, of those in `lengths`; `own` also lets a method
+            have its own published evaluation (`spec.TrainingSet.recipe`).
         probes, labels_per_class: every combination is a number (None: all labels).
         settings: what differs from defaults, by owner: a method, model, probe, kind of teacher, or
             a recipe by its objective (`mse`, `cross-entropy`); `teacher` is the kind of teacher
@@ -177,12 +178,36 @@ def recipe_of(suite: Suite, objective: Objective) -> Recipe:
     return recipe
 
 
-def protocols(suite: Suite) -> list[Protocol]:
-    """Return every combination of probe and number of labels."""
-    return [Protocol(name, amount) for amount in suite.labels_per_class for name in suite.probes]
+def own_recipe(suite: Suite, data: TrainingSet) -> Recipe:
+    """Return how a student is pretrained on `data`: `recipe_of`, or the method's own.
+
+    Raises:
+        UsageError: what the method has learnt is no recipe, such as a rate below zero.
+    """
+    changes = data.recipe if suite.recipe == "own" else {}
+    recipe: Recipe = replace(data.objective, recipe_of(suite, data.objective), changes)
+    return recipe
 
 
-def probe_of(suite: Suite, name: str) -> Probe:
+def protocols(suite: Suite, variant: Variant, downstream: str) -> list[Protocol]:
+    """Return every combination of probe and number of labels that there is for a method's student.
+
+    It has a classifier of its own only if the method saw labels, and only for their classes.
+    """
+    pairs = [Protocol(name, amount) for amount in suite.labels_per_class for name in suite.probes]
+    if downstream == suite.source and is_supervised(variant):
+        return [pair for pair in pairs if pair.probe != HEAD or pair.labels_per_class is None]
+    return [pair for pair in pairs if pair.probe != HEAD]
+
+
+def is_supervised(variant: Variant) -> bool:
+    """Say whether a method sees labels."""
+    if variant.method == TEACHER:
+        return False
+    return bool(plugins.load("methods", variant.method).supervision == "labels")
+
+
+def probe_of(suite: Suite, name: str) -> Probe | HeadProbe:
     """Return a probe: published defaults, then the suite's settings.
 
     Raises:
@@ -190,7 +215,7 @@ def probe_of(suite: Suite, name: str) -> Probe:
     """
     if name not in PROBES:
         raise plugins.unknown("probe", name, list(PROBES))
-    probe: Probe = replace(name, PROBES[name](), suite.settings.get(name, {}))
+    probe: Probe | HeadProbe = replace(name, PROBES[name](), suite.settings.get(name, {}))
     return probe
 
 

@@ -47,7 +47,7 @@ class Recipe:
 RECIPES: Mapping[Objective, Recipe] = {
     # KRR-ST, released pretraining of its own sets; the paper's as well
     "mse": Recipe(lr=0.1, weight_decay=1e-3),
-    # DSA's evaluation, which IDM and DATM share but for the rate
+    # DSA's evaluation, which IDM shares, and DATM but for its rate and batches (its `own` recipe)
     "cross-entropy": Recipe(lr=0.01, weight_decay=5e-4, decay_at=0.5, augment=True),
 }
 

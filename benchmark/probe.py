@@ -1,9 +1,12 @@
-"""Linear probes: how good a linear classifier the frozen features of a student allow.
+"""Probes: how good a linear classifier the frozen features of a student allow.
 
-Two probes, always both, because they answer different questions. `fair` finds the best linear
-classifier and does not care how features are scaled. `paper` takes the published number of SGD
-steps on raw features, so it partly measures how well their scale suits its learning rate: one and
-the same untrained ConvNet reads 21 % with it on CIFAR-100, and 37 % with standardised features.
+Two linear probes, always both, because they answer different questions. `fair` finds the best
+linear classifier and does not care how features are scaled. `paper` takes the published number of
+SGD steps on raw features, so it partly measures how well their scale suits its learning rate: one
+and the same untrained ConvNet reads 21 % with it on CIFAR-100, and 37 % with standardised features.
+
+A third number, `head`, is the accuracy of the classifier that a student already has, where it was
+pretrained on labels of the same classes: what supervised methods are published with.
 
 A probe is given the training split only. Test labels meet its predictions here, once, and nothing
 follows from them.
@@ -13,10 +16,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int64, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark import rng
 from benchmark._fair_probe import FairProbe
@@ -27,7 +31,42 @@ from benchmark.spec import UsageError
 
 NUM_DRAWS = 10  # subsets of the training split that a few-label number is the mean of
 
-PROBES: Mapping[str, type[FairProbe] | type[PaperProbe]] = {"fair": FairProbe, "paper": PaperProbe}
+HEAD = "head"  # the probe that fits nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadProbe:
+    """The student's own classifier; there is nothing to set or to fit."""
+
+    name: ClassVar[str] = HEAD
+
+    def score(self, head: nn.Linear, test: "LabelledFeatures") -> "ProbeScore":
+        """Score a classifier on the features of its own backbone.
+
+        Raises:
+            NonFiniteError: a feature is not a number.
+        """
+        started = time.perf_counter()
+        _expect_finite("test", test)
+        with torch.inference_mode():
+            hits = (head(test.features).argmax(1) == test.labels).sum()
+        top1 = 100 * int(hits) / len(test.labels)
+        return ProbeScore(
+            probe=self.name,
+            labels_per_class=None,
+            top1=top1,
+            draws=(top1,),
+            strength=None,
+            converged=True,
+            seconds=time.perf_counter() - started,
+        )
+
+
+PROBES: Mapping[str, type[FairProbe] | type[PaperProbe] | type[HeadProbe]] = {
+    "fair": FairProbe,
+    "paper": PaperProbe,
+    HEAD: HeadProbe,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +134,8 @@ def probe(
         UsageError: a class has too few images for so many labels, or for the probe.
         NonFiniteError: a feature is not a number.
     """
-    for name, split in (("training", train), ("test", test)):
-        if not split.features.mean(0).isfinite().all():
-            raise NonFiniteError(f"features of {name} images are not finite")
+    _expect_finite("training", train)
+    _expect_finite("test", test)
     scores = []
     for amount in labels_per_class:
         subsets = _subsets(train, amount, num_classes).to(train.labels.device)
@@ -124,6 +162,11 @@ def probe(
                 )
             )
     return scores
+
+
+def _expect_finite(name: str, split: LabelledFeatures) -> None:
+    if not split.features.mean(0).isfinite().all():
+        raise NonFiniteError(f"features of {name} images are not finite")
 
 
 def _subsets(

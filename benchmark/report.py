@@ -10,7 +10,7 @@ from benchmark.files import atomic
 from benchmark.rows import Row
 from benchmark.tables._table import Table
 
-_ORDER = ("cross-architecture", "downstream", "budgets", "ablation", "cost")
+_ORDER = ("cross-architecture", "downstream", "budgets", "ablation", "losses", "cost")
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:

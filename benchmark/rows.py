@@ -25,12 +25,13 @@ class Row:
         method, settings: the plug-in and its fields; `student_settings` and `probe_settings`
         likewise. N: the budget, None where none plays a part.
         source, teacher, student, downstream: names.
-        recipe: `paper` or `equal-steps`; `student_steps` is what that came to.
+        recipe: `paper`, `equal-steps` or `own`; `student_steps` is what that came to.
         probe, labels_per_class: which probe, on how many labels (None: all).
         seed: of the whole experiment.
         value: top-1 accuracy in per cent, the mean over `draws` of few labels.
         strength, converged: what the probe chose, and whether it ended as it should.
         num_images, num_views: distilled images that the student saw, and views of each.
+        losses: what distillation logged, by name: means over its first and its last quarter.
         changes: by owner, the settings of all that takes part in the number that are not the
             published defaults.
         num_numbers: numbers stored, whatever their type, and `num_bytes` what these take.
@@ -66,6 +67,7 @@ class Row:
     num_views: int | None
     num_numbers: int | None
     num_bytes: int | None
+    losses: dict[str, list[float]]
     changes: dict[str, Any]
     student_steps: int
     distill_seconds: float

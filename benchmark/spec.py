@@ -12,7 +12,7 @@ Pixels are in [0, 1] (or uint8, where said) everywhere. Only a `Network` normali
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -199,18 +199,15 @@ class TrainingSet:
         views: names of the predefined views that a student sees of each image.
         targets: representations [v m d] for `mse`, class probabilities [v m k] for `cross-entropy`.
         objective: decides the student's loss and recipe.
-        learning_rate: at which the method means its student to be trained, if it learns one: for a
-            recipe that asks for it.
-        whiten: from pixels to the space in which the method was made to be used, if it stores that:
-            likewise.
+        recipe: fields of the objective's recipe in which the method's own published evaluation
+            differs; for the recipe `own` alone.
     """
 
     images: UInt8[Tensor, "m c h w"] | Float[Tensor, "m c h w"]
     views: tuple[str, ...]
     targets: Float[Tensor, "v m d"]
     objective: Objective
-    learning_rate: float | None = None
-    whiten: Callable[[Tensor], Tensor] | None = None
+    recipe: Mapping[str, float | int] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -1,9 +1,11 @@
 """The stages of a cell: each is looked up in the store before it is done, and kept there."""
 
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from torch import Tensor
@@ -13,9 +15,18 @@ from benchmark.changes import changes
 from benchmark.cost import Cost, measure
 from benchmark.loop import CheckpointedLoop, CheckpointError
 from benchmark.network import Network
-from benchmark.plan import TEACHER, Cell, Protocol, method_of, probe_of, protocols, recipe_of
+from benchmark.plan import (
+    TEACHER,
+    Cell,
+    Protocol,
+    method_of,
+    own_recipe,
+    probe_of,
+    protocols,
+    recipe_of,
+)
 from benchmark.pretrain import RECIPES, pretrain
-from benchmark.probe import LabelledFeatures, ProbeScore, extract, probe
+from benchmark.probe import HeadProbe, LabelledFeatures, ProbeScore, extract, probe
 from benchmark.provenance import device_name, provenance
 from benchmark.rows import PROTOCOL, Row
 from benchmark.source import Source
@@ -129,7 +140,7 @@ def pretrained_student(cell: Cell, distilled: Distilled, source: Source) -> Stud
                         network,
                         data,
                         suite.lengths[suite.recipe],
-                        recipe=recipe_of(suite, data.objective),
+                        recipe=own_recipe(suite, data),
                         generator=rng.generator("pretrain", cell.seed, device=device),
                         checkpoint=loop,
                     )
@@ -142,10 +153,10 @@ def pretrained_student(cell: Cell, distilled: Distilled, source: Source) -> Stud
                 "seconds": loop.seconds,
                 "peak_memory_mib": spent.peak_memory_mib,
             }
-            artifacts.write(file, network.backbone.state_dict(), header)
+            artifacts.write(file, network.state_dict(), header)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     weights, header = artifacts.read(file, device=device)
-    network.backbone.load_state_dict(weights)
+    network.load_state_dict(weights)
     return Student(network=network.eval(), header=header)
 
 
@@ -169,7 +180,7 @@ def probe_student(
     """
     files = {
         protocol: _row_file(cell, downstream, protocol, source)
-        for protocol in protocols(source.suite)
+        for protocol in protocols(source.suite, cell.variant, downstream)
     }
     missing = [protocol for protocol, file in files.items() if not file.exists()]
     if missing:
@@ -184,14 +195,18 @@ def probe_student(
                 for split in (splits.train, splits.open_test())
             )
         for protocol in missing:
-            (score,) = probe(
-                train,
-                test=test,
-                num_classes=splits.num_classes,
-                probes=[probe_of(source.suite, protocol.probe)],
-                labels_per_class=[protocol.labels_per_class],
-                seed=cell.seed,
-            )
+            kind = probe_of(source.suite, protocol.probe)
+            if isinstance(kind, HeadProbe):
+                score = kind.score(student.network.head, test)
+            else:
+                (score,) = probe(
+                    train,
+                    test=test,
+                    num_classes=splits.num_classes,
+                    probes=[kind],
+                    labels_per_class=[protocol.labels_per_class],
+                    seed=cell.seed,
+                )
             objective = student.header["objective"]
             facts = _costs(distilled, student, spent)
             facts["changes"] = changes(cell, source, probe=score.probe, objective=objective)
@@ -203,7 +218,7 @@ def is_done(cell: Cell, source: Source) -> bool:
     return source.teacher_exists and all(
         _row_file(cell, downstream, protocol, source).exists()
         for downstream in source.suite.downstream
-        for protocol in protocols(source.suite)
+        for protocol in protocols(source.suite, cell.variant, downstream)
     )
 
 
@@ -220,7 +235,7 @@ def stored_rows(cell: Cell, source: Source) -> list[Row]:
     return [
         replace(row, **names, downstream=downstream)
         for downstream in suite.downstream
-        for protocol in protocols(suite)
+        for protocol in protocols(suite, cell.variant, downstream)
         for row in rows.read(_row_file(cell, downstream, protocol, source))
     ]
 
@@ -253,6 +268,7 @@ def _student_settings(cell: Cell, source: Source) -> dict[str, Any]:
         "settings": source.student_settings(cell.student),
         "recipes": {objective: asdict(recipe_of(suite, objective)) for objective in RECIPES},
         "length": asdict(suite.lengths[suite.recipe]),
+        "own": suite.recipe == "own",
         "seed": cell.seed,
         **source.settings,
     }
@@ -288,6 +304,7 @@ def _costs(distilled: Distilled | None, student: Student, features: Cost) -> dic
         "num_bytes": stored.get("num_bytes"),
         "num_images": student.header["num_images"],
         "num_views": student.header["num_views"],
+        "losses": _falls(distilled.header["history"]) if distilled else {},
         "student_steps": student.header["steps"],
         "distill_seconds": distilled.header["seconds"] if distilled else 0.0,
         "pretrain_seconds": student.header["seconds"],
@@ -296,6 +313,17 @@ def _costs(distilled: Distilled | None, student: Student, features: Cost) -> dic
         "pretrain_peak_mib": student.header["peak_memory_mib"],
         "features_peak_mib": features.peak_memory_mib,
     }
+
+
+def _falls(history: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, list[float]]:
+    """Return the means of what each loop logged over its first and its last quarter."""
+    falls = {}
+    for points in history.values():
+        quarter = math.ceil(len(points) / 4)
+        for name in points[0].keys() - {"step"} if points else ():
+            values = [point[name] for point in points]
+            falls[name] = [fmean(values[:quarter]), fmean(values[-quarter:])]
+    return dict(sorted(falls.items()))
 
 
 def _row(

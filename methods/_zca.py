@@ -4,14 +4,9 @@ With the mean ``mu`` and the covariance ``V diag(s) V'`` of flattened images (di
 
     whiten(x)   = V diag(s + eps)^(-1/2) V' (x - mu)
     unwhiten(y) = mu + V diag(s + eps)^(1/2) V' y
-
-Most of the spectrum of natural images is small against the regulariser `eps`, where whitening only
-scales. So it is written as a scaling plus a correction on the leading components, which is exact
-with all of them, needs few numbers with some of them (as if the rest of the spectrum were 0), and
-has an exact inverse either way.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,25 +18,25 @@ _CHUNK = 4096  # images at a time in double precision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Zca:
-    """A fitted whitening of flattened images (x numbers each), with r components.
+    """A fitted whitening of flattened images of x numbers each.
 
     Attributes:
         mean: mu.
-        components: the leading columns of V, by falling `variances`.
-        variances: s of these.
+        components: V, one component in each column.
+        variances: s, that of each component.
         eps: added to every variance.
     """
 
     mean: Float64[Tensor, " x"]
-    components: Float64[Tensor, "x r"]
-    variances: Float64[Tensor, " r"]
+    components: Float64[Tensor, "x x"]
+    variances: Float64[Tensor, " x"]
     eps: float
 
     @classmethod
     def fit(
         cls, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"], *, eps: float
     ) -> "Zca":
-        """Fit all components to images (uint8, or in [0, 1]), in double precision."""
+        """Fit to images (uint8, or in [0, 1]), in double precision."""
         n = len(images)
         mean = torch.stack([_flat(chunk).sum(0) for chunk in _chunks(images)]).sum(0) / n
         covariance = mean.new_zeros(len(mean), len(mean))
@@ -49,45 +44,7 @@ class Zca:
             centred = _flat(chunk) - mean
             covariance.addmm_(centred.T, centred, alpha=1 / (n - 1))
         variances, components = torch.linalg.eigh(covariance)
-        return cls(
-            mean=mean,
-            components=components.flip(1),
-            variances=variances.flip(0).clamp(min=0),
-            eps=eps,
-        )
-
-    def leading(self, rank: int) -> "Zca":
-        """Return the whitening that knows only the first `rank` components."""
-        return Zca(
-            mean=self.mean,
-            components=self.components[:, :rank],
-            variances=self.variances[:rank],
-            eps=self.eps,
-        )
-
-    @staticmethod
-    def num_stored(x: int, rank: int) -> int:
-        """Count the numbers of `stored` with `rank` components of x numbers each; 0 for none."""
-        return x + rank * (x + 1) + 1 if rank else 0
-
-    def stored(self) -> dict[str, Tensor]:
-        """Return the tensors that `restore` needs."""
-        return {
-            "zca_mean": self.mean.float(),
-            "zca_components": self.components.float().contiguous(),
-            "zca_variances": self.variances.float(),
-            "zca_eps": torch.tensor([self.eps]),
-        }
-
-    @classmethod
-    def restore(cls, stored: Mapping[str, Tensor]) -> "Zca":
-        """Return the whitening whose `stored` tensors are among these."""
-        return cls(
-            mean=stored["zca_mean"].double(),
-            components=stored["zca_components"].double(),
-            variances=stored["zca_variances"].double(),
-            eps=float(stored["zca_eps"]),
-        )
+        return cls(mean=mean, components=components, variances=variances.clamp(min=0), eps=eps)
 
     def whiten(
         self, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]
@@ -101,9 +58,7 @@ class Zca:
 
     def _scaled(self, x: Float64[Tensor, "b x"], power: float) -> Float64[Tensor, "b x"]:
         """Multiply by ``(V diag(s) V' + eps)^power``."""
-        floor = float(self.eps**power)
-        extra = (self.variances + self.eps) ** power - floor
-        return x * floor + (x @ self.components * extra) @ self.components.T
+        return (x @ self.components * (self.variances + self.eps) ** power) @ self.components.T
 
 
 def _flat(images: Tensor) -> Float64[Tensor, "b x"]:

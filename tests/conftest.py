@@ -180,6 +180,7 @@ def new_row() -> Callable[..., Row]:
             "converged": True,
             "num_images": 100,
             "num_views": 1,
+            "losses": {"outer_loss": [1.0, 0.5]},
             "changes": {},
             "num_numbers": 358_400,
             "num_bytes": 1_433_600,

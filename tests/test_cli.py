@@ -245,6 +245,22 @@ def test_a_skipped_cell_is_named_and_is_no_failure(run):
     assert line.startswith("skipped: random, N = 100, convnet, seed 0: 100 images wanted, but")
 
 
+def test_less_than_one_image_of_a_class_is_a_dash_and_told_why(run, tmp_path):
+    code, _, errors = run("--methods", "random,random-labels", "--budgets", "3,2")
+    assert code == 0
+    (line,) = errors
+    reason = (
+        "skipped: random-labels, N = 2, convnet, seed 0: random-labels at N=2: less than one image "
+        "for each of 3 classes; the smallest budget that holds a class-balanced set is 3"
+    )
+    assert line == reason
+    report = (tmp_path / "reports" / "toy" / "report.md").read_text()
+    assert re.search(r"\|\s+\| +N = 2 \| +N = 3 \|\n", report)
+    assert re.search(r"\| random-labels +\| +– \| +\d+\.\d\d \|\n", report)
+    code, _, errors = run("--methods", "random-labels", "--budgets", "2")
+    assert (code, errors[0]) == (2, reason)
+
+
 def test_if_nothing_can_be_run_the_exit_code_is_2(run):
     code, out, errors = run("--budgets", "100")
     assert (code, out) == (2, "")
@@ -273,7 +289,10 @@ def test_an_interrupt_is_one_line(run, monkeypatch):
         ("--students convnt", "unknown model 'convnt': did you mean 'convnet'.*known: alexnet"),
         ("--downstream digit", "unknown dataset 'digit': did you mean 'digits'? known: cifar10,"),
         ("--downstream no/where", "dataset no/where: expected a folder"),
-        ("--suite quik", "unknown suite 'quik': did you mean 'quick'? known: cifar100, quick, toy"),
+        (
+            "--suite quik",
+            "unknown suite 'quik': did you mean 'quick'? known: cifar100, quick, supervised, toy",
+        ),
         ("--probes fare", "unknown probe 'fare': did you mean 'fair'? known: fair, paper"),
         ("--teacher superviced", "unknown teacher 'superviced': did you mean 'supervised'? known"),
         ("--set random.x=1", "unknown setting of random 'x': known: none$"),

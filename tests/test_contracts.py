@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from benchmark import plugins, views
 from benchmark.loop import CheckpointedLoop
+from benchmark.pretrain import RECIPES
+from benchmark.settings import replace
 from benchmark.spec import Method
 
 BILEVEL = {
@@ -175,6 +177,8 @@ def test_the_file_alone_gives_the_students_training_set(problem, tmp_path, name)
     assert set(decoded.views) <= set(views.VIEWS)
     assert decoded.targets.dtype == torch.float32
     assert decoded.images.dtype in (torch.uint8, torch.float32)
+    assert decoded.objective == {"none": "mse", "labels": "cross-entropy"}[method.supervision]
+    replace(decoded.objective, RECIPES[decoded.objective], decoded.recipe)
     if decoded.objective == "mse":
         assert decoded.targets.shape[2] == given.representations("identity").shape[1]
     else:

@@ -1,6 +1,7 @@
 import hashlib
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -287,6 +288,22 @@ def test_statistics_of_a_folder_are_those_of_its_training_pixels(folder: Path) -
 def test_a_constant_channel_has_a_deviation_to_divide_by() -> None:
     mean, std = pixel_statistics(torch.full((2, 3, 4, 4), 51, dtype=torch.uint8))
     assert mean == pytest.approx((0.2, 0.2, 0.2)) and std == pytest.approx((1 / 255,) * 3)
+
+
+def test_the_first_classes_are_a_dataset_of_their_own(folder: Path) -> None:
+    load_first = partial(load_splits, size=8, root=None, cache=folder.parent / "cache")
+    whole, first = load_first(str(folder)), load_first(f"{folder}:2")
+    assert first.num_classes == 2
+    for few, all_ in ((first.train, whole.train), (first.open_test(), whole.open_test())):
+        kept = all_.labels < 2
+        assert torch.equal(few.images, all_.images[kept])
+        assert torch.equal(few.labels, all_.labels[kept])
+        assert few.fingerprint not in (all_.fingerprint, first.train.fingerprint[:-2])
+    assert (first.mean, first.std) == pixel_statistics(first.train.images)
+    assert len(load_first("digits:3").train.labels.unique()) == 3
+    for k in (1, 4):
+        with pytest.raises(UsageError, match=f":{k}: expected 2 to 3 classes$"):
+            load_first(f"{folder}:{k}")
 
 
 def test_a_partial_copy_of_a_known_dataset_is_remarked(

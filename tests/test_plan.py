@@ -2,6 +2,7 @@ import pickle
 from dataclasses import replace
 
 import pytest
+import torch
 
 from benchmark import plugins
 from benchmark.check import check, owners, teacher_owners
@@ -12,6 +13,7 @@ from benchmark.plan import (
     cells,
     default_of,
     method_of,
+    own_recipe,
     probe_of,
     protocols,
     recipe_of,
@@ -19,7 +21,7 @@ from benchmark.plan import (
     with_settings,
 )
 from benchmark.pretrain import RECIPES
-from benchmark.spec import UsageError
+from benchmark.spec import TrainingSet, UsageError
 
 
 def names(suite):
@@ -113,12 +115,52 @@ def test_every_plug_in_with_fields_has_defaults(kind):
 
 
 def test_protocols_are_all_pairs(toy_suite):
-    assert protocols(toy_suite) == [
+    variant = Variant(label="ours", method="ours")
+    assert protocols(toy_suite, variant, toy_suite.source) == [
         Protocol("fair", None),
         Protocol("paper", None),
         Protocol("fair", 2),
         Protocol("paper", 2),
     ]
+
+
+def test_only_students_of_labels_have_a_classifier_and_only_of_the_source(toy_suite):
+    suite = replace(toy_suite, probes=("head", "fair"))
+    fair = [Protocol("fair", None), Protocol("fair", 2)]
+    found = {
+        (name, downstream): protocols(suite, Variant(label="any", method=name), downstream)
+        for name in ("dsa", "krr-st", "full", "teacher")
+        for downstream in (suite.source, "digits")
+    }
+    assert found.pop(("dsa", suite.source)) == [Protocol("head", None), *fair]
+    assert list(found.values()) == [fair] * 7
+
+
+def test_the_own_recipe_is_the_suites_with_what_the_method_says(toy_suite):
+    data = TrainingSet(
+        images=torch.zeros(1, 3, 4, 4),
+        views=("identity",),
+        targets=torch.zeros(1, 1, 2),
+        objective="cross-entropy",
+        recipe={"lr": 0.02, "batch_size": 128},
+    )
+    suite = replace(toy_suite, settings={"cross-entropy": {"weight_decay": "0.5"}})
+    usual = replace(RECIPES["cross-entropy"], weight_decay=0.5)
+    assert own_recipe(suite, data) == usual
+    own = replace(suite, recipe="own")
+    assert own_recipe(own, data) == replace(usual, lr=0.02, batch_size=128)
+    assert own_recipe(own, replace(data, recipe={})) == usual
+    with pytest.raises(UsageError, match=r"^cross-entropy: lr=-0.1, .* expected a positive rate"):
+        own_recipe(own, replace(data, recipe={"lr": -0.1}))
+
+
+def test_a_probe_that_gives_no_number_is_refused(toy_suite):
+    suite = replace(toy_suite, probes=("head",), methods=("dsa",), controls=(), ablation=())
+    check(suite, cells(suite))
+    for changes in ({"methods": ("krr-st",)}, {"downstream": ("digits",)}):
+        other = replace(suite, **changes)
+        with pytest.raises(UsageError, match=r"^--probes head: .* add the probe fair$"):
+            check(other, cells(other))
 
 
 def test_assignments_are_added_to_a_copy(toy_suite):
@@ -135,14 +177,21 @@ def test_an_assignment_that_is_none_is_refused(toy_suite, text):
         with_settings(toy_suite, [text])
 
 
-@pytest.mark.parametrize("name", ["cifar100", "quick"])
-def test_the_suites_that_ship_make_sense(name):
+@pytest.mark.parametrize(
+    ("name", "controls"),
+    [
+        ("cifar100", {"untrained", "pca", "random-labels", "random-bytes"}),
+        ("quick", {"untrained", "pca"}),
+        ("supervised", {"random-labels"}),
+    ],
+)
+def test_the_suites_that_ship_make_sense(name, controls):
     suite = plugins.load("suites", name)
     wanted = cells(suite)
     check(suite, wanted)
     assert suite.recipe in suite.lengths
     assert suite.source in suite.downstream
-    assert {"untrained", "pca"} <= {cell.variant.label for cell in wanted}
+    assert controls <= {cell.variant.label for cell in wanted}
     assert len({str(cell) for cell in wanted}) == len(wanted)
 
 

@@ -15,7 +15,7 @@ from benchmark._logistic import Regression, one_hot, solve
 from benchmark._probes import Classifiers, PaperProbe, in_own_span
 from benchmark.loop import NonFiniteError
 from benchmark.network import Network
-from benchmark.probe import NUM_DRAWS, PROBES, LabelledFeatures, extract, probe
+from benchmark.probe import NUM_DRAWS, PROBES, HeadProbe, LabelledFeatures, extract, probe
 from benchmark.spec import UsageError
 
 
@@ -33,6 +33,18 @@ def blobs(n=240, p=12, k=4, seed=0, spread=1.5):
     scale = torch.logspace(-1, 1, p)
     features = (centres[labels] + noise) * scale + 3 * scale
     return LabelledFeatures(features=features, labels=labels, fingerprint=f"blobs {n} {p} {k}")
+
+
+def test_the_head_is_scored_as_it_is():
+    data = blobs(n=50, p=6, k=3)
+    head = nn.Linear(6, 3)
+    found = HeadProbe().score(head, data)
+    right = (data.features @ head.weight.T + head.bias).argmax(1) == data.labels
+    assert found.draws == (found.top1,) == (100 * right.double().mean().item(),)
+    assert (found.probe, found.labels_per_class, found.strength) == ("head", None, None)
+    broken = replace(data, features=data.features * torch.nan)
+    with pytest.raises(NonFiniteError, match="features of test images"):
+        HeadProbe().score(head, broken)
 
 
 def everything(data):

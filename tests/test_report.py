@@ -34,7 +34,11 @@ def test_a_report_says_its_conditions_and_has_every_table(new_row, tmp_path):
         assert f"\n{line}\n" in text
     titles = [line[4:] for line in text.splitlines() if line.startswith("### ")]
     kinds = ["Cross-architecture", "Downstream transfer", "Storage budgets", "Ablation"]
-    assert [title.partition(",")[0] for title in titles] == [*kinds, "Storage and cost"]
+    assert [title.partition(",")[0] for title in titles] == [
+        *kinds,
+        "Losses of distillation",
+        "Storage and cost",
+    ]
     assert text.endswith("|\n")
     assert "in the file but not in these tables" not in text
 

@@ -22,6 +22,7 @@ from benchmark.execute import execute
 from benchmark.images import Splits
 from benchmark.loop import CheckpointedLoop
 from benchmark.methods.random import Random
+from benchmark.methods.random_labels import RandomLabels
 from benchmark.plan import Variant, cells
 from benchmark.pretrain import Length
 from benchmark.source import DataOptions, Source
@@ -458,6 +459,55 @@ def test_a_budget_that_a_method_cannot_do_with_skips_its_cell(toy_suite, tmp_pat
         "100 images wanted, but the source has only 60: choose a smaller budget"
     }
     assert {row.N for row in outcome.rows} == {4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Particular(RandomLabels):
+    """Has an evaluation of its own: batches of two."""
+
+    def decode(self, stored, shape):
+        return replace(super().decode(stored, shape), recipe={"batch_size": 2})
+
+
+def test_an_own_recipe_is_what_the_method_says_and_kept_apart(toy_suite, tmp_path, methods):
+    methods["particular"] = Particular
+    lengths = {**toy_suite.lengths, "own": toy_suite.lengths["paper"]}
+    suite = small(toy_suite, methods=("particular",), budgets=(6,), lengths=lengths)
+    paper, own = (
+        run(new_source(replace(suite, recipe=recipe), tmp_path)).rows for recipe in ("paper", "own")
+    )
+    assert {(row.recipe, row.student_steps) for row in (*paper, *own)} == {("paper", 3), ("own", 9)}
+    assert not {row.key for row in paper} & {row.key for row in own}
+
+
+def test_a_student_of_labels_is_scored_by_its_own_classifier_on_the_source(toy_suite, tmp_path):
+    downstream = (toy_suite.source, "digits")
+    suite = small(
+        toy_suite,
+        methods=("random-labels", "random"),
+        probes=("head", "paper"),
+        labels_per_class=(None,),
+        downstream=downstream,
+        budgets=(6,),
+    )
+    source = new_source(suite, tmp_path)
+    rows = run(source).rows
+    assert [(row.label, row.downstream, row.probe) for row in rows] == [
+        ("random-labels", suite.source, "head"),
+        *(("random-labels", name, "paper") for name in downstream),
+        *(("random", name, "paper") for name in downstream),
+    ]
+    (cell,) = (cell for cell in cells(suite) if cell.variant.method == "random-labels")
+    student = stages.pretrained_student(cell, stages.distill(cell, source), source)
+    test = source.splits(suite.source).open_test()
+    right = student.network(test.images / 255).argmax(1) == test.labels
+    assert rows[0].value == pytest.approx(100 * right.double().mean().item())
+
+
+def test_rows_keep_what_distillation_lowered():
+    points = [{"loss": float(loss), "step": step} for step, loss in enumerate((8, 6, 4, 3, 2, 2))]
+    history = {"outer steps": points, "a loop that was done": [], "short": [{"a": 1.0, "step": 0}]}
+    assert stages._falls(history) == {"a": [1.0, 1.0], "loss": [7.0, 2.0]}
 
 
 def test_a_damaged_checkpoint_is_no_refusal(toy_suite, tmp_path, mortal):

@@ -83,7 +83,7 @@ def test_a_full_grid_fills_every_cell(full_grid, name):
         assert table.notes.startswith(
             "Distilled from cifar100, teacher barlow-twins, recipe paper."
         )
-        if name != "cost":
+        if name not in ("cost", "losses"):
             cells = [cell for line in table.body for cell in line[1:]]
             assert all("50.00 ± 0.00" in cell for cell in cells)
     assert TABLES[name](full_grid) == tables
@@ -109,6 +109,7 @@ def test_which_tables_a_full_grid_gives(full_grid):
             "Downstream transfer, N = 100, convnet: paper probe, all labels",
             "Downstream transfer, N = 100, convnet: fair probe, 10 labels a class",
         ],
+        "losses": ["Losses of distillation"],
     }
 
 
@@ -150,6 +151,23 @@ def test_the_ablation_goes_from_krr_st_to_ours(full_grid):
     (table,) = TABLES["ablation"](without)
     assert table.body[0] == ["krr-st", "–", "–", "–"]
     assert TABLES["ablation"]([row for row in full_grid if row.label == row.method]) == []
+
+
+def test_losses_are_means_over_seeds_and_count_where_they_fell(new_row):
+    falls = [{"loss": [4.0, 1.0]}, {"loss": [2.0, 3.0], "rate": [0.5, 0.25]}]
+    rows = [
+        new_row(label=label, N=N, seed=seed, student=student, losses=losses)
+        for student in ("convnet", "vit")
+        for label, N in (("dsa", 100), ("dsa", 10))
+        for seed, losses in enumerate(falls)
+    ]
+    (table,) = TABLES["losses"]([*rows, new_row(label="random", losses={})])
+    assert table.body == [
+        ["dsa", N, *line]
+        for N in ("10", "100")
+        for line in (["loss", "3", "2", "1 of 2"], ["rate", "0.5", "0.25", "1 of 1"])
+    ]
+    assert TABLES["losses"]([new_row(losses={})]) == []
 
 
 def test_costs_are_means_over_seeds_and_sums_over_datasets(new_row):

@@ -36,33 +36,13 @@ def test_whitened_variances_are_those_of_the_regularised_whitening(images):
     expected = zca.variances / (zca.variances + 1e-3)
     actual = (zca.components.T @ covariance @ zca.components).diagonal()
     torch.testing.assert_close(actual, expected)
-    assert expected[0] > 0.9
+    assert expected.max() > 0.9
 
 
-@pytest.mark.parametrize("rank", [3, 20, 108])
-def test_unwhitening_undoes_whitening_at_every_rank(images, rank):
-    zca = Zca.fit(images, eps=0.1).leading(rank)
-    pixels = images.double() / 255
-    torch.testing.assert_close(zca.unwhiten(zca.whiten(pixels)), pixels)
-
-
-def test_few_components_whiten_up_to_the_rest_of_the_spectrum(images):
+def test_unwhitening_undoes_whitening(images):
     zca = Zca.fit(images, eps=0.1)
     pixels = images.double() / 255
-    rest = zca.variances[20:]
-    dropped = rest * ((rest + 0.1) ** -0.5 - 0.1**-0.5) ** 2
-    difference = zca.leading(20).whiten(pixels) - zca.whiten(pixels)
-    torch.testing.assert_close(difference.square().sum() / (len(images) - 1), dropped.sum())
-
-
-def test_what_is_stored_is_counted_and_restores_the_whitening(images):
-    zca = Zca.fit(images, eps=0.1).leading(7)
-    stored = zca.stored()
-    assert sum(tensor.numel() for tensor in stored.values()) == Zca.num_stored(108, 7)
-    assert Zca.num_stored(108, 0) == 0
-    torch.testing.assert_close(
-        Zca.restore(stored).whiten(images), zca.whiten(images), rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(zca.unwhiten(zca.whiten(pixels)), pixels)
 
 
 def test_chunks_change_nothing(images, monkeypatch):

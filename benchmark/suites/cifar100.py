@@ -10,13 +10,14 @@ cifar100 = Suite(
     title="the published protocol on CIFAR-100 (one GPU, days with all methods and budgets)",
     notes="""
 The protocol of the published tables: Barlow Twins teacher (ResNet-18, 1 000 epochs), every method
-with its published settings, students pretrained for 1 000 epochs and probed on frozen features.
+with its published settings, students pretrained for 1 000 epochs and probed on frozen features. The
+supervised methods need one image per class, N = 100, or a multiple of it.
 """.strip(),
     source="cifar100",
     size=32,
     teacher="barlow-twins",
-    methods=("random", "krr-st", "ours"),
-    controls=("untrained", "pca", "full", "teacher"),
+    methods=("random", "dsa", "idm", "datm", "krr-st", "ours"),
+    controls=("untrained", "random-labels", "random-bytes", "pca", "full", "teacher"),
     ablation=(
         Variant(
             label="ours: bases only",
@@ -34,5 +35,9 @@ with its published settings, students pretrained for 1 000 epochs and probed on 
     budgets=(100, 25, 50, 1000, 5000),
     seeds=(0, 1, 2),
     recipe="paper",
-    lengths={"paper": Length(epochs=1000), "equal-steps": Length(steps=4000)},
+    lengths={
+        "paper": Length(epochs=1000),
+        "equal-steps": Length(steps=4000),
+        "own": Length(epochs=1000),
+    },
 )

@@ -43,7 +43,11 @@ apart.
     budgets=(20, 50),
     seeds=(0, 1, 2),
     recipe="equal-steps",
-    lengths={"equal-steps": Length(steps=100), "paper": Length(epochs=1000)},
+    lengths={
+        "equal-steps": Length(steps=100),
+        "paper": Length(epochs=1000),
+        "own": Length(epochs=1000),
+    },
     settings={
         "krr-st": _LOOP,
         "ours": _OURS,

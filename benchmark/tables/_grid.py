@@ -36,6 +36,8 @@ def protocols(rows: Iterable[Row]) -> list[tuple[str, int | None]]:
 
 def describe(probe: str, labels_per_class: int | None) -> str:
     """Return a protocol in words."""
+    if probe == "head":
+        return "the student's own classifier"
     amount = "all labels" if labels_per_class is None else f"{labels_per_class} labels a class"
     return f"{probe} probe, {amount}"
 
