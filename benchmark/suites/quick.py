@@ -73,7 +73,7 @@ apart.
             "probe_every": 2,
         },
         "mse": {"batch_size": 64},
-        "fair": {"tolerance": 1e-3, "min_held_out": 200},
+        "fair": {"strengths": (1.0, 0.1, 0.01, 0.001), "tolerance": 1e-3, "min_held_out": 200},
         "paper": {"steps": 300, "batch": 256},
         "convnet": {"widths": (8, 16, 16)},
         "vgg11": {"width": 0.125},
