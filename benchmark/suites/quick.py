@@ -16,6 +16,47 @@ _LOOP = {
 }
 _OURS = {**_STORAGE, **_LOOP, "outer_views": "one", "approximation_steps": 500}
 
+# The supervised peers, run when named, publish nothing for this data at 2 or 5 images per class:
+# these are settings of the size of the others', in larger steps than published as there are few.
+_DSA = {
+    "num_inner_models": 6,
+    "outer_steps_per_model": 5,
+    "inner_epochs": 5,
+    "outer_lr": 1.0,
+    "real_batch": 32,
+    "inner_widths": (16, 32, 64),
+}
+_IDM = {
+    "outer_steps": 30,
+    "cross_entropy_weight": 0.5,
+    "real_batch": 64,
+    "birth_interval": 5,
+    "inner_steps": 3,
+    "meter_reset_interval": 0,
+    "outer_lr": 1.0,
+    "queue_size": 10,
+    "inner_batch": 64,
+    "inner_widths": (16, 32, 64),
+}
+_DATM = {
+    "outer_steps": 30,
+    "inner_steps": 8,
+    "target_epochs": 1,
+    "start_epochs": (0, 1, 2),
+    "expansion_steps": 15,
+    "inner_batch": 20,
+    "image_lr": 100.0,
+    "logit_lr": 2.0,
+    "lr_lr": 1e-7,
+    "threshold": 1.5,
+    "initial_images": "correct",
+    "initial_lr": 0.02,
+    "num_experts": 2,
+    "expert_epochs": 3,
+    "expert_lr": 0.05,
+    "inner_widths": (16, 32, 64),
+}
+
 quick = Suite(
     name="quick",
     title="Fashion-MNIST, shipped with the package: six students, minutes on two CPU cores",
@@ -51,6 +92,9 @@ apart.
     settings={
         "krr-st": _LOOP,
         "ours": _OURS,
+        "dsa": _DSA,
+        "idm": _IDM,
+        "datm": _DATM,
         "pca": {**_STORAGE, "approximation_steps": 500},
         # how the shipped teacher was made; prototypes chose these on the training split
         "barlow-twins": {
