@@ -131,7 +131,7 @@ def _without_budget(cell: Cell) -> Cell:
     """Return the cell as it is if its method has a budget; the teacher has no student either."""
     if cell.variant.method == TEACHER:
         return Cell(variant=cell.variant, N=None, student=TEACHER, seed=cell.seed)
-    if plugins.load("methods", cell.variant.method).bounded:
+    if plugins.load("methods", cell.variant.method).limit != "none":
         return cell
     return Cell(variant=cell.variant, N=None, student=cell.student, seed=cell.seed)
 

@@ -25,6 +25,9 @@ from benchmark.network import Network
 Supervision = Literal["none", "labels"]
 Objective = Literal["mse", "cross-entropy"]
 Split = Literal["train", "test"]
+Limit = Literal["numbers", "bytes", "none"]
+
+FLOAT_BYTES = 4  # of a stored number, where the budget is counted in bytes
 
 
 class UsageError(Exception):
@@ -232,11 +235,12 @@ class Method(Protocol):
 
     Attributes:
         supervision: whether it may see labels.
-        bounded: whether the budget binds it (controls such as `full` are not bound).
+        limit: what of it the budget bounds: the numbers that it stores, or their bytes (as if all
+            numbers were float32), or nothing, so that budgets play no part (controls).
     """
 
     supervision: ClassVar[Supervision]
-    bounded: ClassVar[bool]
+    limit: ClassVar[Limit]
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def distill(

@@ -30,12 +30,12 @@ from benchmark.probe import HeadProbe, LabelledFeatures, ProbeScore, extract, pr
 from benchmark.provenance import device_name, provenance
 from benchmark.rows import PROTOCOL, Row
 from benchmark.source import Source
-from benchmark.spec import Method, Problem, UsageError
+from benchmark.spec import FLOAT_BYTES, Method, Problem, UsageError
 from benchmark.store import key_of
 
 
 class OverBudgetError(RuntimeError):
-    """A method stored more numbers than its budget allows."""
+    """A method stored more than its budget allows."""
 
 
 class RefusedError(UsageError):
@@ -105,9 +105,13 @@ def _distilled_tensors(
         raise
     except UsageError as error:
         raise RefusedError(str(error)) from error
-    numbers = artifacts.count_numbers(tensors)
-    if method.bounded and numbers > problem.num_floats:
-        raise OverBudgetError(f"stores {numbers} numbers, but {problem.num_floats} are allowed")
+    stored, allowed = {
+        "numbers": (artifacts.count_numbers(tensors), problem.num_floats),
+        "bytes": (artifacts.count_bytes(tensors), FLOAT_BYTES * problem.num_floats),
+        "none": (0, 0),
+    }[method.limit]
+    if stored > allowed:
+        raise OverBudgetError(f"stores {stored} {method.limit}, but {allowed} are allowed")
     return tensors
 
 

@@ -54,7 +54,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet, UsageError
+from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet, UsageError
 
 from ._datm_recipes import InitialImages, Recipe, resolve
 from ._experts import Experts, ExpertTraining, Snapshots, Storage, fingerprint
@@ -88,7 +88,7 @@ class Datm:
     """
 
     supervision: ClassVar[Supervision] = "labels"
-    bounded: ClassVar[bool] = True
+    limit: ClassVar[Limit] = "numbers"
 
     recipe: tuple[int, ...] | None = None
     inner_steps: int | None = None

@@ -40,7 +40,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.differentiable_augmentation import OPERATIONS, draw
 from benchmark.network import Network
-from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet, UsageError
+from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet, UsageError
 
 from ._gradient_matching import class_gradient, distance
 from ._labelled import RealImages, hard_labelled, images_per_class, new_inner_model
@@ -77,7 +77,7 @@ class Dsa:
     """
 
     supervision: ClassVar[Supervision] = "labels"
-    bounded: ClassVar[bool] = True
+    limit: ClassVar[Limit] = "numbers"
 
     num_inner_models: int = 1000
     outer_steps_per_model: int | None = None

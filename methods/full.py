@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet
+from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet
 
 from ._distilled import decode_pairs
 
@@ -19,7 +19,7 @@ class Full:
     """Every source image (uint8) and representation, whatever the budget."""
 
     supervision: ClassVar[Supervision] = "none"
-    bounded: ClassVar[bool] = False
+    limit: ClassVar[Limit] = "none"
 
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop

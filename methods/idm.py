@@ -46,7 +46,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from benchmark.differentiable_augmentation import OPERATIONS, draw
-from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet, UsageError
+from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet, UsageError
 
 from ._distribution_matching import expand, feature_distance, mean_features, shrink
 from ._labelled import RealImages, hard_labelled, images_per_class, new_inner_model
@@ -108,7 +108,7 @@ class Idm:
     """
 
     supervision: ClassVar[Supervision] = "labels"
-    bounded: ClassVar[bool] = True
+    limit: ClassVar[Limit] = "numbers"
 
     outer_steps: int = 20_000
     cross_entropy_weight: float | None = None

@@ -33,7 +33,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet
+from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet
 
 from ._distilled import Pairs, decode_pairs
 from ._outer_loop import Bilevel, OuterLoop
@@ -47,7 +47,7 @@ class KrrSt(OuterLoop):
     """Kernel ridge regression on self-supervised targets."""
 
     supervision: ClassVar[Supervision] = "none"
-    bounded: ClassVar[bool] = True
+    limit: ClassVar[Limit] = "numbers"
 
     outer_steps: int = 160_000  # released train.py
     outer_lr: float = 1e-4  # README of the released code, CIFAR-100

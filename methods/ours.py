@@ -32,7 +32,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet
+from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet
 
 from ._approximation import fit_shifts, predict_shift
 from ._distilled import Bases, Distilled, Pairs, restore
@@ -58,7 +58,7 @@ class Ours(OuterLoop):
     """
 
     supervision: ClassVar[Supervision] = "none"
-    bounded: ClassVar[bool] = True
+    limit: ClassVar[Limit] = "numbers"
 
     outer_steps: int = 30_000  # paper, CIFAR-100 (20 000 at 64x64)
     outer_lr: float = 1e-3  # paper

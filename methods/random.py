@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet
+from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet
 
 from ._distilled import decode_pairs
 from ._subset import draw_images
@@ -20,7 +20,7 @@ class Random:
     """N random real images, stored as bytes, and their representations."""
 
     supervision: ClassVar[Supervision] = "none"
-    bounded: ClassVar[bool] = True
+    limit: ClassVar[Limit] = "numbers"
 
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop

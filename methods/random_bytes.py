@@ -12,7 +12,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet, UsageError
+from benchmark.spec import (
+    FLOAT_BYTES,
+    ImageShape,
+    Limit,
+    Loop,
+    Problem,
+    Supervision,
+    TrainingSet,
+    UsageError,
+)
 
 from ._subset import draw_images
 
@@ -21,10 +30,10 @@ __all__ = ["RandomBytes"]
 
 @dataclass(frozen=True, kw_only=True)
 class RandomBytes:
-    """Bytes instead of numbers are what binds it, so it is not `bounded`."""
+    """As many pairs as fit, whatever the number of numbers."""
 
     supervision: ClassVar[Supervision] = "none"
-    bounded: ClassVar[bool] = False
+    limit: ClassVar[Limit] = "bytes"
 
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
@@ -36,7 +45,7 @@ class RandomBytes:
         """
         representations = problem.representations("identity")
         pair = problem.shape.numel + 2 * representations.shape[1]
-        m = min(4 * problem.num_floats // pair, len(problem.images))
+        m = min(FLOAT_BYTES * problem.num_floats // pair, len(problem.images))
         chosen = draw_images(problem, m, generator)
         targets = representations[chosen].to(torch.float16)
         if not bool(targets.isfinite().all()):

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet
+from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet
 
 from ._labelled import RealImages, hard_labelled, images_per_class
 
@@ -19,7 +19,7 @@ class RandomLabels:
     """IPC random real images of each class, stored as bytes, class by class."""
 
     supervision: ClassVar[Supervision] = "labels"
-    bounded: ClassVar[bool] = True
+    limit: ClassVar[Limit] = "numbers"
 
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop

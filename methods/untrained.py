@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.spec import ImageShape, Loop, Problem, Supervision, TrainingSet
+from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet
 
 __all__ = ["Untrained"]
 
@@ -17,7 +17,7 @@ class Untrained:
     """Stores nothing; what its probe reads is the architecture's own worth."""
 
     supervision: ClassVar[Supervision] = "none"
-    bounded: ClassVar[bool] = False
+    limit: ClassVar[Limit] = "none"
 
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop

@@ -22,6 +22,7 @@ from benchmark.execute import execute
 from benchmark.images import Splits
 from benchmark.loop import CheckpointedLoop
 from benchmark.methods.random import Random
+from benchmark.methods.random_bytes import RandomBytes
 from benchmark.methods.random_labels import RandomLabels
 from benchmark.plan import Variant, cells
 from benchmark.pretrain import Length
@@ -459,6 +460,28 @@ def test_a_budget_that_a_method_cannot_do_with_skips_its_cell(toy_suite, tmp_pat
         "100 images wanted, but the source has only 60: choose a smaller budget"
     }
     assert {row.N for row in outcome.rows} == {4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooMany(RandomBytes):
+    """Stores a byte more than it may."""
+
+    def distill(self, problem, *, generator, checkpoint):
+        stored = super().distill(problem, generator=generator, checkpoint=checkpoint)
+        used = sum(tensor.nbytes for tensor in stored.values())
+        more = 4 * problem.num_floats - used + 1
+        return {**stored, "more": torch.zeros(more, dtype=torch.uint8)}
+
+
+def test_bytes_are_a_budget_too(toy_suite, tmp_path, methods):
+    methods["too-many"] = TooMany
+    suite = small(toy_suite, methods=("random-bytes", "too-many"), labels_per_class=(None,))
+    outcome = run(new_source(suite, tmp_path))
+    (row,) = outcome.rows
+    assert (row.label, row.N) == ("random-bytes", 4)
+    assert row.num_images == 4 * 4 * PAIR // (3 * 16 * 16 + 2 * 8)
+    allowed = 4 * 4 * PAIR
+    assert [*outcome.failed.values()] == [f"stores {allowed + 1} bytes, but {allowed} are allowed"]
 
 
 @dataclass(frozen=True, kw_only=True)
