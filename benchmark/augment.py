@@ -178,6 +178,18 @@ def shifted(images: Images, offsets: Int64[Tensor, "b 2"]) -> Images:
     return moved.permute(0, 3, 1, 2) * inside[:, None]
 
 
+def shift_and_flip(images: Images, max_shift: int, generator: torch.Generator) -> Images:
+    """Flip half of the images, and move each by up to `max_shift` pixels either way, with zeros."""
+    offsets = torch.randint(
+        -max_shift,
+        max_shift + 1,
+        (len(images), 2),
+        generator=generator,
+        device=generator.device,
+    )
+    return shifted(flipped(images, 0.5, generator), offsets.to(images.device))
+
+
 def adjust_brightness(images: Images, factors: PerImage) -> Images:
     """Return images times their factors."""
     return (images * factors[:, None, None, None]).clamp(0, 1)

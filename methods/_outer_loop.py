@@ -7,14 +7,17 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import mse_loss, pad
+from torch.nn.functional import mse_loss
 
 from benchmark import views as predefined
+from benchmark.augment import shift_and_flip
 from benchmark.spec import Loop, Problem, UsageError
 
 from ._distilled import Distilled
 from ._pool import InnerModel, Pool
 from ._ridge import ridge_predict
+
+_MAX_SHIFT = 4  # pixels, of real images that are augmented (released code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +148,7 @@ class Bilevel:
         )
         images = problem.images[rows] / 255
         if self.settings.augment_real:
-            images = predefined.apply_all(views, shift_and_flip(images, self.generator))
+            images = predefined.apply_all(views, shift_and_flip(images, _MAX_SHIFT, self.generator))
             return images, problem.teacher(images)
         targets = torch.cat([problem.representations(view)[rows] for view in views])
         return predefined.apply_all(views, images), targets
@@ -217,23 +220,3 @@ def expect_positive(settings: OuterLoop, *names: str) -> None:
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise UsageError(f"{name}={value}: expected a positive number")
-
-
-def shift_and_flip(
-    images: Float[Tensor, "b c h w"], generator: torch.Generator, *, padding: int = 4
-) -> Float[Tensor, "b c h w"]:
-    """Shift each image by up to `padding` pixels (black border) and flip half of them."""
-    b, _, h, w = images.shape
-    device = images.device
-    offset = torch.randint(2 * padding + 1, (2, b, 1), generator=generator, device=device)
-    flipped = torch.rand(b, 1, generator=generator, device=device) < 0.5
-    rows = offset[0] + torch.arange(h, device=device)
-    columns = offset[1] + torch.arange(w, device=device)
-    columns = torch.where(flipped, columns.flip(1), columns)
-    padded = pad(images, (padding,) * 4)
-    return padded[
-        torch.arange(b, device=device)[:, None, None, None],
-        torch.arange(images.shape[1], device=device)[None, :, None, None],
-        rows[:, None, :, None],
-        columns[:, None, None, :],
-    ]

@@ -172,3 +172,17 @@ def test_senseless_settings_are_refused(field, value):
 def test_speed_of_one_batch(benchmark):
     images = torch.rand(256, 3, 32, 32, generator=generator())
     benchmark(RandomAugmentation(solarise=0.2), images, generator())
+
+
+def test_shifts_and_flips_are_those_of_padded_crops():
+    images = torch.rand(40, 3, 6, 6, generator=generator(2))
+    actual = augment.shift_and_flip(images, 2, generator())
+    draws = generator()
+    offsets = torch.randint(-2, 3, (40, 2), generator=draws)
+    flips = torch.rand(40, generator=draws) < 0.5
+    for i, image in enumerate(images):
+        flipped = tv.horizontal_flip(image) if flips[i] else image
+        top, left = (offsets[i] + 2).tolist()
+        assert torch.equal(actual[i], tv.pad(flipped, [2] * 4)[:, top : top + 6, left : left + 6])
+    assert 10 < flips.sum() < 30
+    assert set(offsets.flatten().tolist()) == {-2, -1, 0, 1, 2}

@@ -16,6 +16,7 @@ MAY_IMPORT = {  # besides the shared files of its own folder
         "benchmark.spec",
         "benchmark.network",
         "benchmark.views",
+        "benchmark.augment",
         "benchmark.differentiable_augmentation",
         "benchmark.files",
         "benchmark.rng",

@@ -4,12 +4,12 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import pad
-from torchvision.transforms.functional import hflip, rotate
+from torchvision.transforms.functional import rotate
 
+from benchmark.augment import shift_and_flip
 from benchmark.loop import CheckpointedLoop
 from benchmark.methods._distilled import Bases, Pairs
-from benchmark.methods._outer_loop import Bilevel, InnerModel, OuterLoop, shift_and_flip
+from benchmark.methods._outer_loop import Bilevel, InnerModel, OuterLoop
 from benchmark.network import Network
 from benchmark.spec import ImageShape, UsageError
 
@@ -209,25 +209,11 @@ def test_augmented_real_images_are_represented_anew(toy_problem):
     images, targets = loop.real_batch(("identity", "rot90"))
     draws = stream()
     rows = torch.randint(60, (16,), generator=draws)
-    plain = shift_and_flip(problem.images[rows] / 255, draws)
+    plain = shift_and_flip(problem.images[rows] / 255, 4, draws)
     assert torch.equal(images[:16], plain)
     torch.testing.assert_close(images[16:], torch.stack([turned(x, "rot90") for x in plain]))
     assert torch.equal(targets, problem.teacher(images))
     assert len(seen) == 1
-
-
-def test_shifts_and_flips_are_those_of_padded_crops():
-    images = torch.rand(40, 3, 6, 6, generator=stream(2))
-    actual = shift_and_flip(images, stream(), padding=2)
-    draws = stream()
-    offsets = torch.randint(5, (2, 40, 1), generator=draws)[..., 0]
-    flips = torch.rand(40, 1, generator=draws)[:, 0] < 0.5
-    for i, image in enumerate(images):
-        top, left = int(offsets[0, i]), int(offsets[1, i])
-        crop = pad(image, (2,) * 4)[:, top : top + 6, left : left + 6]
-        assert torch.equal(actual[i], hflip(crop) if flips[i] else crop)
-    assert 10 < flips.sum() < 30
-    assert set(offsets.flatten().tolist()) == {0, 1, 2, 3, 4}
 
 
 def run_twin(problem, loop, pool):

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from benchmark.augment import flipped, shifted
+from benchmark.augment import shift_and_flip
 from benchmark.network import Network
 from benchmark.pretrain_teacher import Pretrained, Storage
 from benchmark.spec import Loop, Supervision
@@ -64,7 +64,7 @@ class Supervised:
         assert labels is not None, "the harness gives labels to whoever declares them"
 
         def loss(batch: Int64[Tensor, " b"]) -> Float[Tensor, ""]:
-            x = self._augment(pixels(images, batch), generator)
+            x = shift_and_flip(pixels(images, batch), self.max_shift, generator)
             return nn.functional.cross_entropy(network(x), labels[batch.to(labels.device)])
 
         return fit(
@@ -76,15 +76,3 @@ class Supervised:
             generator=generator,
             checkpoint=checkpoint,
         )
-
-    def _augment(
-        self, images: Float[Tensor, "b c h w"], generator: torch.Generator
-    ) -> Float[Tensor, "b c h w"]:
-        offsets = torch.randint(
-            -self.max_shift,
-            self.max_shift + 1,
-            (len(images), 2),
-            generator=generator,
-            device=generator.device,
-        )
-        return shifted(flipped(images, 0.5, generator), offsets.to(images.device))
