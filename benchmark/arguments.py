@@ -98,6 +98,8 @@ def new_parser() -> Parser:
 def _add_grid(parser: argparse.ArgumentParser) -> None:
     grid = parser.add_argument_group("what to run (each replaces the suite's own)")
     grid.add_argument("--suite", default="quick", metavar="NAME", help="grid (default: quick)")
+    grid.add_argument("--source", metavar="DATASET", help="dataset to distil, or a folder's path")
+    grid.add_argument("--size", type=_positive, metavar="PIXELS", help="side of all images")
     grid.add_argument("--methods", type=_names_or_none, metavar="A,B", help="systems to compare")
     grid.add_argument(
         "--controls", type=_names_or_none, metavar="A,B", help="controls beside them, or none"

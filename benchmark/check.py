@@ -35,7 +35,9 @@ def check(suite: Suite, cells: Sequence[Cell]) -> None:
     _check_head(suite, cells)
     for cell in cells:
         if cell.variant.method != TEACHER:
-            method_of(suite, cell.variant)
+            method = method_of(suite, cell.variant)
+            if (inner_model := getattr(method, "inner_model", None)) is not None:
+                model_settings(inner_model, {})
     for owner, given in suite.settings.items():
         if owner not in (TEACHER, TEACHER_MODEL):
             _check(owner, given)

@@ -19,11 +19,27 @@ _CLEARLY_FASTER = 1.2  # bf16 must beat fp32 by this factor to be worth its roun
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, and the precision of backbones on it; images are laid out channels-last."""
+    """A device, and how networks run on it; images are laid out channels-last.
+
+    Attributes:
+        device: where everything lives.
+        precision: of backbones.
+        threads: of every process on a CPU: sums of another number of threads round otherwise.
+    """
 
     device: torch.device
     precision: Precision
     memory_format: torch.memory_format = torch.channels_last
+    threads: int | None = None
+
+    @property
+    def settings(self) -> dict[str, str | int | None]:
+        """What the keys of all that is computed must cover."""
+        return {
+            "device": self.device.type,
+            "precision": self.precision,
+            "threads": self.threads,
+        }
 
 
 def find_device(name: str) -> torch.device:
@@ -35,8 +51,8 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"--device {name}: {reason}; auto, cpu or cuda would do") from error
     return torch.device(name)

@@ -81,7 +81,7 @@ def _results(cells: Sequence[Cell], source: Source, jobs: int) -> Iterator[tuple
         for cell in cells:
             yield cell, _run(cell, source)
         return
-    threads = max(1, torch.get_num_threads() // jobs)
+    threads = source.compute.threads or max(1, torch.get_num_threads() // jobs)
     start = partial(_start, source.recreate, threads)
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=start) as pool:
         try:

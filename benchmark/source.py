@@ -77,7 +77,7 @@ class Source:
         return {
             **self._data_settings,
             "teacher": self.teacher_key,
-            "precision": self.compute.precision,
+            **self.compute.settings,
         }
 
     @property
@@ -107,6 +107,13 @@ class Source:
             settings = self.student_settings(student)
             self.new_network(student, 1, rng.generator("check"), **settings)
         self.representations("identity")
+
+    @property
+    def teacher_name(self) -> str:
+        """Kind of the teacher, and its source where that is another."""
+        header = self.teacher.header
+        own = header.fingerprint == self.splits(self.suite.source).train.fingerprint
+        return header.kind if own else f"{header.kind} of {header.source}"
 
     def _check_labels(self, downstream: str) -> None:
         """Refuse more labels than a dataset has: every student would be made in vain."""
@@ -186,7 +193,7 @@ class Source:
                 "recipe": asdict(recipe),
                 "model_settings": plan.model_settings,
                 **self._data_settings,
-                "precision": self.compute.precision,
+                **self.compute.settings,
             }
         )
         return plan, self.store.folder("teachers", key) / "teacher.safetensors"
@@ -224,7 +231,7 @@ class Source:
                     "teacher": self.teacher_key,
                     "source": source.train.fingerprint,
                     "view": view,
-                    "precision": self.compute.precision,
+                    **self.compute.settings,
                 }
             )
             folder = self.store.folder("representations", key)

@@ -345,7 +345,7 @@ def _row(
         settings={} if is_teacher else asdict(method_of(suite, cell.variant)),
         N=cell.N,
         source=suite.source,
-        teacher=source.teacher.header.kind,
+        teacher=source.teacher_name,
         student=cell.student,
         student_settings={} if is_teacher else source.student_settings(cell.student),
         downstream=downstream,

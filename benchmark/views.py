@@ -28,9 +28,14 @@ def apply(view: str, images: Shaped[Tensor, "b c h w"]) -> Shaped[Tensor, "b c h
     Raises:
         UsageError: no view has that name.
     """
+    expect(view)
+    return VIEWS[view](images)
+
+
+def expect(view: str) -> None:
+    """Raise a UsageError unless a view has that name."""
     if view not in VIEWS:
         raise unknown("view", view, list(VIEWS))
-    return VIEWS[view](images)
 
 
 def apply_all(

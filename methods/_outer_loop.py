@@ -61,6 +61,19 @@ class OuterLoop:
 
     def __post_init__(self) -> None:
         expect_positive(self, "real_batch", "distilled_batch", "pool_size", "max_age")
+        for name in ("outer_lr", "inner_lr"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name}={getattr(self, name)}: expected a positive rate")
+        for name in ("outer_steps", "ridge", "inner_weight_decay"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name}={getattr(self, name)}: expected 0 or more")
+        if not 0 <= self.inner_momentum < 1:
+            raise UsageError(f"inner_momentum={self.inner_momentum}: expected 0 to below 1")
+
+    @property
+    def inner_settings(self) -> dict[str, tuple[int, ...]]:
+        """Settings of the inner model."""
+        return {} if self.inner_widths is None else {"widths": self.inner_widths}
 
 
 class Bilevel:
@@ -174,9 +187,9 @@ class Bilevel:
         """Return a newborn inner model."""
         settings = self.settings
         d = self.problem.representations("identity").shape[1]
-        widths = {} if settings.inner_widths is None else {"widths": settings.inner_widths}
+        new_network = self.problem.new_network
         return InnerModel(
-            self.problem.new_network(settings.inner_model, d, self.generator, **widths),
+            new_network(settings.inner_model, d, self.generator, **settings.inner_settings),
             lr=settings.inner_lr,
             momentum=settings.inner_momentum,
             weight_decay=settings.inner_weight_decay,

@@ -32,7 +32,16 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet
+from benchmark import views as predefined
+from benchmark.spec import (
+    ImageShape,
+    Limit,
+    Loop,
+    Problem,
+    Supervision,
+    TrainingSet,
+    UsageError,
+)
 
 from ._approximation import fit_shifts, predict_shift
 from ._distilled import Bases, Distilled, Pairs, restore
@@ -77,6 +86,13 @@ class Ours(OuterLoop):
         expect_positive(
             self, "num_image_bases", "num_target_bases", "basis_size", "approximation_width"
         )
+        for view in self.augmentations:
+            predefined.expect(view)
+        if len(set(self.views)) < len(self.views):
+            raise UsageError(
+                f"augmentations={','.join(self.augmentations)}: expected different views, and not "
+                "identity, which is always one"
+            )
 
     @property
     def views(self) -> tuple[str, ...]:

@@ -398,3 +398,22 @@ def test_a_folder_that_cannot_be_written_is_one_line(run, tmp_path):
     (tmp_path / "file").touch()
     assert "file" in refused(run("--reports", tmp_path / "file"))
     assert "file" in refused(run("--store", tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "krr-st.outer_lr=-1",
+        "krr-st.ridge=-1",
+        "krr-st.outer_steps=-3",
+        "krr-st.inner_momentum=1",
+        "krr-st.inner_model=foo",
+        "ours.augmentations=foo",
+        "ours.augmentations=rot90,rot90",
+        "ours.augmentations=identity",
+    ],
+)
+def test_values_that_make_no_sense_are_refused_before_anything_runs(setting, capsys):
+    line = ["run", "--methods", "krr-st,ours", "--dry-run", "--set", setting]
+    assert cli.main(line) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -72,3 +72,14 @@ def test_the_real_measurement_takes_time_and_draws_from_no_global_stream():
 
 def test_images_are_laid_out_channels_last():
     assert Compute(CPU, "fp32").memory_format == torch.channels_last
+
+
+def test_all_that_moves_numbers_is_in_the_settings():
+    one = Compute(torch.device("cpu"), "fp32", threads=1)
+    assert one.settings == {"device": "cpu", "precision": "fp32", "threads": 1}
+    assert Compute(torch.device("cpu"), "fp32", threads=2).settings != one.settings
+
+
+def test_a_device_without_numbers_is_refused():
+    with pytest.raises(UsageError, match="--device meta"):
+        find_device("meta")

@@ -5,6 +5,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+
 from benchmark import plugins
 from benchmark.compute import Compute, choose_precision, find_device
 from benchmark.plan import Suite, with_settings
@@ -13,7 +15,10 @@ from benchmark.source import DataOptions, Source
 from benchmark.spec import UsageError
 from benchmark.store import Store
 
+_THREADS = torch.get_num_threads()
+
 _OVERRIDES = (
+    *("source", "size"),
     *("teacher", "methods", "controls", "students", "downstream", "budgets", "seeds"),
     *("recipe", "probes", "labels_per_class", "precision"),
 )
@@ -44,14 +49,26 @@ def expect_owners(arguments: argparse.Namespace, owners: Iterable[str]) -> None:
             raise UsageError(f"--set {assignment}: {owner} takes no part here, but {others} does")
 
 
+def jobs_of(arguments: argparse.Namespace, device: torch.device) -> int:
+    """Return how many cells to run at once: two on a CPU, one on anything else, unless told."""
+    jobs = getattr(arguments, "jobs", 1)
+    if jobs is not None:
+        return int(jobs)
+    return min(2, _THREADS) if device.type == "cpu" else 1
+
+
 def source_of(suite: Suite, arguments: argparse.Namespace) -> Source:
     """Return the source of a suite, on the device that was asked for."""
     device = find_device(arguments.device)
     precision = suite.precision or choose_precision(device, arguments.store)
+    threads = None
+    if device.type == "cpu":
+        threads = max(1, _THREADS // jobs_of(arguments, device))
+        torch.set_num_threads(threads)
     return Source(
         suite,
         store=Store(arguments.store),
-        compute=Compute(device, precision),
+        compute=Compute(device, precision, threads=threads),
         data=DataOptions(
             root=arguments.data_root,
             download=arguments.download,

@@ -4,11 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import torch
-
 from benchmark import rows
 from benchmark.check import check, owners
-from benchmark.commands._suite import expect_owners, source_of, suite_of
+from benchmark.commands._suite import expect_owners, jobs_of, source_of, suite_of
 from benchmark.commands.report import write_report
 from benchmark.execute import Outcome, execute
 from benchmark.plan import Cell, cells
@@ -39,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
     def keep(new: Sequence[rows.Row]) -> None:
         rows.write(file, rows.merge(before, new))
 
-    outcome = execute(wanted, source, jobs=_jobs(arguments, source), done=keep)
+    outcome = execute(wanted, source, jobs=jobs_of(arguments, source.compute.device), done=keep)
     _print_reasons(outcome)
     if not outcome.rows and not outcome.failed:
         raise UsageError("nothing could be run, for the reasons above")
@@ -56,11 +54,3 @@ def _print_reasons(outcome: Outcome) -> None:
     for verb, reasons in (("skipped", outcome.skipped), ("failed", outcome.failed)):
         for cell, reason in reasons.items():
             sys.stderr.write(f"{verb}: {cell}: {reason}\n")
-
-
-def _jobs(arguments: argparse.Namespace, source: Source) -> int:
-    """Return how many cells to run at once: two on a CPU, one on anything else, unless told."""
-    if arguments.jobs is not None:
-        return int(arguments.jobs)
-    on_cpu = source.compute.device.type == "cpu"
-    return min(2, torch.get_num_threads()) if on_cpu else 1
