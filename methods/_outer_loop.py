@@ -61,10 +61,7 @@ class OuterLoop:
 
     def __post_init__(self) -> None:
         expect_positive(self, "real_batch", "distilled_batch", "pool_size", "max_age")
-        for name in ("outer_lr", "inner_lr"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"{name}={getattr(self, name)}: expected a positive rate")
-        for name in ("outer_steps", "ridge", "inner_weight_decay"):
+        for name in ("outer_steps", "outer_lr", "ridge", "inner_lr", "inner_weight_decay"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name}={getattr(self, name)}: expected 0 or more")
         if not 0 <= self.inner_momentum < 1:
