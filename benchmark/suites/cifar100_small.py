@@ -1,0 +1,85 @@
+"""The published questions on CIFAR-100, at a scale that two CPU cores answer in two hours."""
+
+from benchmark.plan import Suite, Variant
+from benchmark.pretrain import Length
+
+__all__ = ["cifar100_small"]
+
+_STORAGE = {"num_image_bases": 150, "num_target_bases": 64}
+_LOOP = {
+    "outer_steps": 400,
+    "real_batch": 256,
+    "pool_size": 5,
+    "max_age": 300,
+    "inner_widths": (32, 64, 128),
+}
+
+cifar100_small = Suite(
+    name="cifar100-small",
+    title="CIFAR-100 at small scale: six students, two transfer sets, about two hours on two cores",
+    notes="""
+The published questions at a scale that two CPU cores answer: all 50 000 training images of
+CIFAR-100, a small Barlow Twins teacher (d = 256), narrow students pretrained for equally many steps,
+outer loops of hundreds of steps instead of 30 000. Not a reproduction of the published numbers.
+""".strip(),
+    source="cifar100",
+    size=32,
+    teacher="barlow-twins",
+    methods=("random", "krr-st", "ours"),
+    controls=("untrained", "random", "pca", "teacher"),
+    ablation=(
+        Variant(
+            label="ours: bases only",
+            method="ours",
+            settings={"augmentations": (), "approximation": False},
+        ),
+        Variant(
+            label="ours: views without approximation",
+            method="ours",
+            settings={"approximation": False},
+        ),
+    ),
+    students=("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit"),
+    downstream=("cifar100", "cifar10", "stanford-dogs"),
+    budgets=(100, 25, 50),
+    seeds=(0, 1, 2),
+    recipe="equal-steps",
+    lengths={
+        "equal-steps": Length(steps=1000),
+        "paper": Length(epochs=1000),
+        "own": Length(epochs=1000),
+    },
+    settings={
+        "krr-st": {**_LOOP, "outer_lr": 3e-2},
+        "ours": {
+            **_LOOP,
+            **_STORAGE,
+            "distilled_batch": 256,
+            "outer_lr": 3e-3,
+            "outer_views": "one",
+        },
+        "pca": _STORAGE,
+        # weaker augmentations and AdamW: far fewer epochs than published, on a far smaller network
+        "barlow-twins": {
+            "model": "resnet-small",
+            "epochs": 60,
+            "optimizer": "adamw",
+            "lr": 2e-3,
+            "warmup_epochs": 3,
+            "projector_hidden": 1024,
+            "projector_output": 1024,
+            "crop_scale": (0.2, 1.0),
+            "solarise": 0.0,
+            "standardise": True,
+            "storage": "fp16",
+            "probe_every": 5,
+        },
+        "teacher-model": {"widths": (32, 64, 128, 256)},
+        "convnet": {"widths": (32, 64, 128)},
+        "vgg11": {"width": 0.25},
+        "resnet18": {"width": 0.25, "stem_stride": 2},
+        "alexnet": {"width": 0.125},
+        "mobilenet": {"width": 0.25, "stem_stride": 2},
+        "vit": {"width": 0.25, "depth": 4, "patch_size": 4},
+    },
+)
