@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmark.files import atomic
-from benchmark.spec import UsageError
+from benchmark.spec import COMPONENTS, UsageError
 
 FORMAT = 1
 
@@ -70,11 +71,31 @@ def count_bytes(tensors: Mapping[str, Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
+def count_by_component(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """Return numbers and bytes of each kind of tensor there is, see `spec.COMPONENTS`."""
+    component = {name: kind for kind, names in COMPONENTS.items() for name in names}
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        found.setdefault(component.get(name, "other"), {})[name] = tensor
+    return {kind: [count_numbers(part), count_bytes(part)] for kind, part in found.items()}
+
+
+def compressed_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Return the bytes of all tensors, one after the other, after DEFLATE (zlib's level 6)."""
+    stream = zlib.compressobj()
+    sizes = [len(stream.compress(_bytes(tensor))) for tensor in tensors.values()]
+    return sum(sizes) + len(stream.flush())
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
 def fingerprint(file: Path) -> str:
     """Return a hash of a file's tensors; what its header says of their making does not matter."""
     tensors, _ = read(file)
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+        digest.update(_bytes(tensor))
     return digest.hexdigest()

@@ -139,26 +139,25 @@ class _Pairs:
 
     def __init__(self, data: TrainingSet, device: torch.device) -> None:
         v, m, _ = data.targets.shape
-        if not v * m or (v, m) != (len(data.views), len(data.images)):
+        if not v * m or (v, m) != (len(data.views), data.images.shape[0]):
             raise ValueError(
                 f"targets of {v} views of {m} images, "
-                f"but {len(data.views)} views of {len(data.images)} images"
+                f"but {len(data.views)} views of {data.images.shape[0]} images"
             )
-        self.images = data.images.to(device)
-        self.targets = data.targets.to(device).flatten(0, 1)
+        self.data, self.v, self.m = data, v, m
         self.permutations = views.permutations(data.views, *data.images.shape[2:]).to(device)
         self.plain = data.views == ("identity",)
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return self.v * self.m
 
     def __getitem__(
         self, pairs: Int64[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b d"]]:
-        m = len(self.images)
-        images = self.images[pairs % m]
+        view, image = pairs // self.m, pairs % self.m
+        images = self.data.images[image]
         if not images.is_floating_point():
             images = images / 255
         if not self.plain:
-            images = views.apply_each(self.permutations[pairs // m], images)
-        return images, self.targets[pairs]
+            images = views.apply_each(self.permutations[view], images)
+        return images, self.data.targets[view, image]

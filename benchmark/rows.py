@@ -34,7 +34,11 @@ class Row:
         losses: what distillation logged, by name: means over its first and its last quarter.
         changes: by owner, the settings of all that takes part in the number that are not the
             published defaults.
+        distilled: key of the distilled set in the store; None where nothing was stored.
+        storage: numbers and bytes stored, by component (`spec.COMPONENTS`).
         num_numbers: numbers stored, whatever their type, and `num_bytes` what these take.
+        file_bytes: size of the file that holds them, header included; `compressed_bytes` what
+            DEFLATE makes of the numbers, a lossless lower figure.
         distill_seconds, pretrain_seconds, features_seconds, probe_seconds: wall-clock time of this
             number's stages (all probes of a student on one dataset share its features).
         distill_peak_mib, pretrain_peak_mib, features_peak_mib: peak memory of these.
@@ -65,8 +69,12 @@ class Row:
     converged: bool
     num_images: int | None
     num_views: int | None
+    distilled: str | None
+    storage: dict[str, list[int]]
     num_numbers: int | None
     num_bytes: int | None
+    file_bytes: int | None
+    compressed_bytes: int | None
     losses: dict[str, list[float]]
     changes: dict[str, Any]
     student_steps: int

@@ -29,6 +29,19 @@ Limit = Literal["numbers", "bytes", "none"]
 
 FLOAT_BYTES = 4  # of a stored number, where the budget is counted in bytes
 
+# What stored tensors are by their names, in the tables; a tensor called anything else is `other`.
+COMPONENTS: Mapping[str, tuple[str, ...]] = {
+    "pixels": ("images",),
+    "bases": ("image_bases", "image_mean", "target_bases", "target_mean"),
+    "coefficients": ("image_coefficients", "target_coefficients"),
+    "representations": ("targets",),
+    "labels": ("logits",),
+    "networks": (
+        *("approximation_weight_1", "approximation_bias_1"),
+        *("approximation_weight_2", "approximation_bias_2"),
+    ),
+}
+
 
 class UsageError(Exception):
     """A mistake of the user's, told in one line: what, where, and what would be right."""
@@ -193,12 +206,27 @@ class Problem:
         return self.budget.num_floats(self.shape, self.representations("identity").shape[1])
 
 
+@runtime_checkable
+class Rows(Protocol):
+    """A tensor that is read in batches, by one index tensor for each of its first axes.
+
+    A tensor is one; so is what makes its rows only when they are asked for.
+    """
+
+    @property
+    def shape(self) -> torch.Size:
+        """Sizes of all axes."""
+
+    def __getitem__(self, index: Any, /) -> Tensor:
+        """Return a batch of rows."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSet:
     """What a student is pretrained on, decoded from what was stored.
 
     Attributes:
-        images: m images, uint8 or float in [0, 1] (a method may leave that range).
+        images: m images [m c h w], uint8 or float in [0, 1] (a method may leave that range).
         views: names of the predefined views that a student sees of each image.
         targets: representations [v m d] for `mse`, class probabilities [v m k] for `cross-entropy`.
         objective: decides the student's loss and recipe.
@@ -206,9 +234,9 @@ class TrainingSet:
             differs; for the recipe `own` alone.
     """
 
-    images: UInt8[Tensor, "m c h w"] | Float[Tensor, "m c h w"]
+    images: Rows
     views: tuple[str, ...]
-    targets: Float[Tensor, "v m d"]
+    targets: Rows
     objective: Objective
     recipe: Mapping[str, float | int] = field(default_factory=dict)
 

@@ -82,8 +82,10 @@ def distill(cell: Cell, source: Source) -> Distilled:
                 tensors = _distilled_tensors(method, problem, cell.seed, loop)
             header = {
                 **settings,
+                "storage": artifacts.count_by_component(tensors),
                 "num_numbers": artifacts.count_numbers(tensors),
                 "num_bytes": artifacts.count_bytes(tensors),
+                "compressed_bytes": artifacts.compressed_bytes(tensors),
                 "seconds": loop.seconds,
                 "peak_memory_mib": spent.peak_memory_mib,
                 "history": loop.history,
@@ -152,7 +154,7 @@ def pretrained_student(cell: Cell, distilled: Distilled, source: Source) -> Stud
                 **settings,
                 "steps": steps,
                 "objective": None if data is None else data.objective,
-                "num_images": None if data is None else len(data.images),
+                "num_images": None if data is None else data.images.shape[0],
                 "num_views": None if data is None else len(data.views),
                 "seconds": loop.seconds,
                 "peak_memory_mib": spent.peak_memory_mib,
@@ -302,8 +304,13 @@ def _row_settings(
 
 def _costs(distilled: Distilled | None, student: Student, features: Cost) -> dict[str, Any]:
     """Return what was stored for a number, and what its stages took."""
-    stored = distilled.header if distilled and distilled.header["num_numbers"] else {}
+    kept = distilled if distilled and distilled.header["num_numbers"] else None
+    stored = kept.header if kept else {}
     return {
+        "distilled": kept and kept.key,
+        "storage": stored.get("storage", {}),
+        "file_bytes": kept and kept.file.stat().st_size,
+        "compressed_bytes": stored.get("compressed_bytes"),
         "num_numbers": stored.get("num_numbers"),
         "num_bytes": stored.get("num_bytes"),
         "num_images": student.header["num_images"],

@@ -1,14 +1,15 @@
 """Approximation networks: predict a view's target codes from those of the unaugmented image."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import mse_loss, relu
+from torch.nn.functional import relu
 
-from benchmark.spec import Loop
+from benchmark.spec import COMPONENTS, Loop
 
+NETWORKS = COMPONENTS["networks"]  # names of the stored weights
 _BATCH = 1024
 
 
@@ -41,6 +42,7 @@ def predict_shift(
 def fit_shifts(
     codes: Float[Tensor, "v m q"],
     *,
+    views: Sequence[str],
     hidden: int,
     steps: int,
     lr: float,
@@ -53,11 +55,14 @@ def fit_shifts(
     their second layers at zero (a random start is never quite forgotten where q is large and images
     are few). They are trained together on mean squared error (Adam, batches of at most 1 024
     images, linear decay). The scales are folded into the weights afterwards, so they cost no
-    storage. What is logged is the error relative to predicting no shift at all.
+    storage. What is logged is the error relative to predicting no shift at all: of all views
+    together, and of each.
     """
     size, shift_size = _root_mean_square(codes[0]), _root_mean_square(codes[1:] - codes[0])
     inputs, shifts = codes[0] / size, (codes[1:] - codes[0]) / shift_size
     a, m, q = shifts.shape
+    names = [f"relative_error_{view}" for view in views[1:]]
+    sizes = shifts.square().mean((1, 2)).clamp_min(torch.finfo(codes.dtype).tiny)
     noise = torch.rand((a, q, hidden), generator=generator, device=codes.device, dtype=codes.dtype)
     weights = {
         "approximation_weight_1": (2 * noise - 1) * q**-0.5,
@@ -72,12 +77,14 @@ def fit_shifts(
         rows: Tensor | slice = slice(None)
         if m > _BATCH:
             rows = torch.randint(m, (_BATCH,), generator=generator, device=codes.device)
-        error = mse_loss(predict_shift(weights, inputs[rows]), shifts[:, rows])
+        errors = (predict_shift(weights, inputs[rows]) - shifts[:, rows]).square().mean((1, 2))
+        error = errors.mean()
         optimizer.zero_grad(set_to_none=True)
         error.backward()
         optimizer.step()
         schedule.step()
-        checkpoint.log(step, relative_error=error)
+        each = zip(names, (errors / sizes).unbind(), strict=True)
+        checkpoint.log(step, relative_error=error, **dict(each))
     with torch.no_grad():
         weights["approximation_weight_1"] /= size
         weights["approximation_weight_2"] *= shift_size

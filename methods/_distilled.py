@@ -33,8 +33,8 @@ class Distilled(Protocol):
     def rescale(self, scale: Float[Tensor, "c 1 1"], shift: Float[Tensor, "c 1 1"]) -> None:
         """Turn every pixel x into `scale` x + `shift`, once and for all."""
 
-    def stored(self) -> dict[str, Tensor]:
-        """Return the tensors to store, the codes of all views excepted."""
+    def stored(self, codes: Float[Tensor, "v m q"]) -> dict[str, Tensor]:
+        """Return the tensors to store, among them the codes of as many views as are given."""
 
 
 @dataclass
@@ -56,9 +56,9 @@ class Pairs:
         """See `Distilled.targets`."""
         return codes
 
-    def stored(self) -> dict[str, Tensor]:
+    def stored(self, codes: Float[Tensor, "v m d"]) -> dict[str, Tensor]:
         """See `Distilled.stored`."""
-        return {"images": self.pixels}
+        return {"images": self.pixels, "targets": codes}
 
     def rescale(self, scale: Float[Tensor, "c 1 1"], shift: Float[Tensor, "c 1 1"]) -> None:
         """See `Distilled.rescale`."""
@@ -101,7 +101,7 @@ class Bases:
         """See `Distilled.targets`."""
         return codes @ self.target_bases + self.target_mean
 
-    def stored(self) -> dict[str, Tensor]:
+    def stored(self, codes: Float[Tensor, "v m q"]) -> dict[str, Tensor]:
         """See `Distilled.stored`."""
         return {
             "image_bases": self.image_bases,
@@ -109,6 +109,7 @@ class Bases:
             "image_coefficients": self.image_coefficients,
             "target_bases": self.target_bases,
             "target_mean": self.target_mean,
+            "target_coefficients": codes,
         }
 
     def rescale(self, scale: Float[Tensor, "c 1 1"], shift: Float[Tensor, "c 1 1"]) -> None:
@@ -117,12 +118,10 @@ class Bases:
         self.image_mean = self.image_mean * scale + shift
 
 
-def restore(
-    stored: Mapping[str, Tensor], codes: Float[Tensor, "v m q"], shape: ImageShape
-) -> Distilled:
-    """Return the distilled pairs whose `stored()` tensors, and codes, are given."""
+def restore(stored: Mapping[str, Tensor], shape: ImageShape) -> Distilled:
+    """Return the distilled pairs that were `stored`, with the codes that were kept of them."""
     if "image_bases" not in stored:
-        return Pairs(stored["images"], codes)
+        return Pairs(stored["images"], stored["targets"])
     return Bases(
         shape=shape,
         image_bases=stored["image_bases"],
@@ -130,7 +129,7 @@ def restore(
         image_coefficients=stored["image_coefficients"],
         target_bases=stored["target_bases"],
         target_mean=stored["target_mean"],
-        codes=codes,
+        codes=stored["target_coefficients"],
     )
 
 

@@ -63,7 +63,7 @@ class KrrSt(OuterLoop):
         )
         bilevel = Bilevel(self, pairs, ("identity",), problem=problem, generator=generator)
         bilevel.run(checkpoint)
-        return {**pairs.stored(), "targets": pairs.codes[0]}
+        return {"images": pairs.pixels, "targets": pairs.codes[0]}
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the pairs as they are."""

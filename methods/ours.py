@@ -43,7 +43,8 @@ from benchmark.spec import (
     UsageError,
 )
 
-from ._approximation import fit_shifts, predict_shift
+from ._approximation import NETWORKS, fit_shifts
+from ._decoding import DecodedImages, DecodedTargets
 from ._distilled import Bases, Distilled, Pairs, restore
 from ._outer_loop import Bilevel, OuterLoop, expect_positive
 from ._pca import principal_components
@@ -108,21 +109,28 @@ class Ours(OuterLoop):
         distilled = self._start(problem, storage, chosen)
         bilevel = Bilevel(self, distilled, self.views, problem=problem, generator=generator)
         bilevel.run(checkpoint)
-        return {
-            **distilled.stored(),
-            **self._stored_codes(distilled, storage, generator, checkpoint),
-        }
+        width = storage.layout.approximation_width
+        if width is None:
+            return distilled.stored(distilled.codes)
+        networks = fit_shifts(
+            distilled.codes,
+            views=self.views,
+            hidden=width,
+            steps=self.approximation_steps,
+            lr=self.approximation_lr,
+            generator=generator,
+            checkpoint=checkpoint,
+        )
+        return {**distilled.stored(distilled.codes[:1]), **networks}
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
-        """Return the distilled images, and per view their targets."""
-        codes = stored["codes"]
-        if "approximation_weight_1" in stored:
-            codes = torch.cat([codes, codes + predict_shift(stored, codes[0])])
-        distilled = restore(stored, codes, shape)
+        """Return the distilled images, and per view their targets, decoded as they are needed."""
+        distilled = restore(stored, shape)
+        networks = {name: stored[name] for name in NETWORKS if name in stored}
         return TrainingSet(
-            images=distilled.images(),
+            images=DecodedImages(distilled, shape),
             views=self.views,
-            targets=distilled.targets(codes),
+            targets=DecodedTargets(distilled, networks),
             objective="mse",
         )
 
@@ -173,26 +181,6 @@ class Ours(OuterLoop):
     def _representations(self, problem: Problem) -> Iterator[Float[Tensor, "b d"]]:
         for view in self.views:
             yield from problem.representations(view).split(_CHUNK)
-
-    def _stored_codes(
-        self,
-        distilled: Distilled,
-        storage: Storage,
-        generator: torch.Generator,
-        checkpoint: Loop,
-    ) -> dict[str, Tensor]:
-        width = storage.layout.approximation_width
-        if width is None:
-            return {"codes": distilled.codes}
-        networks = fit_shifts(
-            distilled.codes,
-            hidden=width,
-            steps=self.approximation_steps,
-            lr=self.approximation_lr,
-            generator=generator,
-            checkpoint=checkpoint,
-        )
-        return {"codes": distilled.codes[:1], **networks}
 
 
 def reduce(images: UInt8[Tensor, "b c h w"], shape: ImageShape) -> Float[Tensor, "b q"]:

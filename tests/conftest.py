@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from benchmark import views
@@ -13,7 +14,7 @@ from benchmark.network_factory import NetworkFactory
 from benchmark.plan import Suite, Variant
 from benchmark.pretrain import Length
 from benchmark.rows import PROTOCOL, Row
-from benchmark.spec import Budget, ImageShape, Problem
+from benchmark.spec import Budget, ImageShape, Problem, TrainingSet
 
 
 @pytest.fixture
@@ -150,6 +151,19 @@ def toy_suite(image_folder: Path) -> Suite:
 
 
 @pytest.fixture
+def whole() -> Callable[[TrainingSet], tuple[Tensor, Tensor]]:
+    """Read all images [m c h w] and all targets [v m d] of a training set, however it is kept."""
+
+    def read(data: TrainingSet) -> tuple[Tensor, Tensor]:
+        v, m, _ = data.targets.shape
+        pairs = torch.cartesian_prod(torch.arange(v), torch.arange(m))
+        targets = data.targets[pairs[:, 0], pairs[:, 1]]
+        return data.images[torch.arange(m)], targets.unflatten(0, (v, m))
+
+    return read
+
+
+@pytest.fixture
 def new_row() -> Callable[..., Row]:
     """Make a row of the published main table, with changes."""
 
@@ -182,6 +196,10 @@ def new_row() -> Callable[..., Row]:
             "num_views": 1,
             "losses": {"outer_loss": [1.0, 0.5]},
             "changes": {},
+            "distilled": "set",
+            "storage": {"pixels": [307_200, 1_228_800], "representations": [51_200, 204_800]},
+            "file_bytes": 1_437_696,
+            "compressed_bytes": 1_300_000,
             "num_numbers": 358_400,
             "num_bytes": 1_433_600,
             "student_steps": 1000,

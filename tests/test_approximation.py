@@ -13,6 +13,7 @@ def normal(*shape, seed=0):
 def fit(codes, *, hidden=4, steps=500, seed=0, loop=None):
     return fit_shifts(
         codes,
+        views=("identity", "rot90", "flip"),
         hidden=hidden,
         steps=steps,
         lr=1e-2,
@@ -98,6 +99,9 @@ def test_what_is_logged_is_the_error_relative_to_no_shift():
     error = predict_shift(fit(codes, steps=0), codes[0]) - shifts
     (point,) = loop.history["approximation networks"]
     assert point["relative_error"] == pytest.approx(float(error.norm() / shifts.norm()) ** 2)
+    for network, view in enumerate(("rot90", "flip")):
+        expected = float(error[network].norm() / shifts[network].norm()) ** 2
+        assert point[f"relative_error_{view}"] == pytest.approx(expected)
 
 
 def test_a_teacher_blind_to_a_view_shifts_nothing():

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import struct
+import zlib
 
 import pytest
 import torch
@@ -153,3 +154,25 @@ def test_a_file_of_another_kind_is_refused_in_one_line(file, tensors, damage, me
         with pytest.raises(UsageError, match=f"^{file}: {message}") as caught:
             read(file)
         assert "\n" not in str(caught.value)
+
+
+def test_what_is_stored_is_counted_by_component():
+    tensors = {
+        "images": torch.zeros(2, 3, 4, 4, dtype=torch.uint8),
+        "image_bases": torch.zeros(5),
+        "target_mean": torch.zeros(7),
+        "logits": torch.zeros(2, 10),
+        "learning_rate": torch.zeros(1),
+    }
+    counted = artifacts.count_by_component(tensors)
+    assert counted == {"pixels": [96, 96], "bases": [12, 48], "labels": [20, 80], "other": [1, 4]}
+    assert sum(numbers for numbers, _ in counted.values()) == artifacts.count_numbers(tensors)
+    assert sum(size for _, size in counted.values()) == artifacts.count_bytes(tensors)
+
+
+def test_compressed_bytes_are_those_of_one_deflate_stream():
+    noise = torch.randn(100, generator=torch.Generator().manual_seed(0))
+    tensors = {"noise": noise, "zeros": torch.zeros(1000, 4)[:, :2]}
+    raw = b"".join(tensor.contiguous().numpy().tobytes() for tensor in tensors.values())
+    assert artifacts.compressed_bytes(tensors) == len(zlib.compress(raw, 6)) < 600
+    assert artifacts.compressed_bytes({}) == len(zlib.compress(b"", 6))

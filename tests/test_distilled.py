@@ -65,7 +65,7 @@ def test_targets_are_sums_of_bases_and_mean_whatever_axes_the_codes_have():
 @pytest.mark.parametrize("make", [pairs, bases])
 def test_what_is_stored_and_codes_are_all_that_is_needed(make):
     distilled = make()
-    again = restore(distilled.stored(), distilled.codes, SHAPE)
+    again = restore(distilled.stored(distilled.codes), SHAPE)
     assert type(again) is type(distilled)
     assert torch.equal(again.images(), distilled.images())
     assert torch.equal(again.targets(again.codes), distilled.targets(distilled.codes))

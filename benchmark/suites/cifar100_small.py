@@ -19,8 +19,9 @@ cifar100_small = Suite(
     title="CIFAR-100 at small scale: six students, two transfer sets, about two hours on two cores",
     notes="""
 The published questions at a scale that two CPU cores answer: all 50 000 training images of
-CIFAR-100, a small Barlow Twins teacher (d = 256), narrow students pretrained for equally many steps,
-outer loops of hundreds of steps instead of 30 000. Not a reproduction of the published numbers.
+CIFAR-100, a small Barlow Twins teacher (d = 256), narrow students pretrained for equally many
+steps, outer loops of hundreds of steps instead of 30 000. Not a reproduction of the published
+numbers.
 """.strip(),
     source="cifar100",
     size=32,
