@@ -123,7 +123,7 @@ def test_the_headline_is_the_first_table(new_row):
 def test_tables_of_other_packages_come_last(new_row, monkeypatch):
     class Entry:
         def load(self):
-            return lambda rows: [Table(title="Theirs", columns=[""])]
+            return lambda rows: [Table(name="theirs", title="Theirs", columns=[""])]
 
     foreign = {"a-table": Entry()}
     monkeypatch.setattr(plugins, "_foreign", lambda kind: foreign if kind == "tables" else {})

@@ -7,13 +7,14 @@ from benchmark.rows import Row
 
 from ._published import published
 from ._statistics import summarise
-from ._table import Table
+from ._table import MISSING, Cell, Table
 
 _ORDER = (
     *("untrained", "random", "random-labels", "random-bytes"),
     *("dsa", "idm", "datm", "krr-st", "pca", "ours", "full", "teacher"),
 )
-MISSING = "–"
+
+Protocol = tuple[str, int | None]  # a probe and its labels per class
 
 
 def is_variant(row: Row) -> bool:
@@ -28,10 +29,15 @@ def labels(rows: Iterable[Row]) -> list[str]:
     return sorted(seen, key=lambda label: rank.get(label, len(rank)))
 
 
-def protocols(rows: Iterable[Row]) -> list[tuple[str, int | None]]:
+def protocols(rows: Iterable[Row]) -> list[Protocol]:
     """Return the pairs of probe and labels per class, the headline (fair, all labels) first."""
     pairs = {(row.probe, row.labels_per_class) for row in rows}
-    return sorted(pairs, key=lambda pair: (pair[1] is not None, pair[0] != "fair", pair[0]))
+    return sorted(pairs, key=lambda pair: (pair[1] or 0, pair[0] != "fair", pair[0]))
+
+
+def slug(probe: str, labels_per_class: int | None) -> str:
+    """Return a protocol as part of a file's name."""
+    return f"{probe}-{labels_per_class or 'all'}"
 
 
 def describe(probe: str, labels_per_class: int | None) -> str:
@@ -62,13 +68,16 @@ def main_downstream(rows: Sequence[Row]) -> str | None:
     return next((row.source for row in rows if row.source in probed), next(iter(probed), None))
 
 
-def cell(rows: Sequence[Row]) -> str:
+def cell(rows: Sequence[Row]) -> Cell:
     """Return mean and interval over seeds, and the published number where there is one."""
     if not rows:
         return MISSING
-    text = str(summarise([row.value for row in rows]))
-    reference = published(rows[0])
-    return text if reference is None else f"{text} (paper {reference:.2f})"
+    summary = summarise([row.value for row in rows])
+    text, reference = str(summary), published(rows[0])
+    if reference is not None:
+        text += f" (paper {reference:.2f}, {summary.mean - reference:+.2f})"
+    keys = tuple(row.key for row in rows)
+    return Cell(text, value=summary.mean, half_width=summary.half_width, keys=keys)
 
 
 def grid(
@@ -76,18 +85,47 @@ def grid(
     columns: Sequence[str],
     column_of: Callable[[Row], str | None],
     *,
+    name: str,
     title: str,
     notes: str = "",
-) -> Table:
-    """Return a table with one row per label; a row whose column is None stands in every column."""
+) -> list[Table]:
+    """Return a table per protocol, one line per label; `name` and `title` are completed by it.
+
+    Args:
+        rows: what the tables are made of.
+        columns: their headings.
+        column_of: says where a row belongs; None is every column.
+        name: of all tables, the protocol follows.
+        title: likewise.
+        notes: of all tables, the conditions precede.
+    """
+    by_protocol: dict[Protocol, list[Row]] = {protocol: [] for protocol in protocols(rows)}
+    for row in rows:
+        by_protocol[row.probe, row.labels_per_class].append(row)
+    return [
+        Table(
+            name=f"{name}-{slug(*protocol)}",
+            title=f"{title}: {describe(*protocol)}",
+            notes=f"{conditions(chosen)}. {notes}".strip(),
+            columns=["", *columns],
+            body=_body(chosen, columns, column_of),
+            headline=protocol == next(iter(by_protocol)),
+        )
+        for protocol, chosen in by_protocol.items()
+    ]
+
+
+def _body(
+    rows: Sequence[Row], columns: Sequence[str], column_of: Callable[[Row], str | None]
+) -> list[list[Cell]]:
     cells: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         own = column_of(row)
         for column in columns if own is None else (own,):
             cells[row.label, column].append(row)
-    body = [[label, *(cell(cells[label, column]) for column in columns)] for label in labels(rows)]
-    notes = f"{conditions(rows)}. {notes}".strip()
-    return Table(title=title, notes=notes, columns=["", *columns], body=body)
+    return [
+        [Cell(label), *(cell(cells[label, column]) for column in columns)] for label in labels(rows)
+    ]
 
 
 def first_student(rows: Iterable[Row]) -> str | None:

@@ -1,23 +1,116 @@
 """A table: what every file here makes, and what a report is made of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Literal
 
 import pandas as pd
+
+from ._latex import escape, tabular
+
+Mark = Literal["", "best", "noise"]
+
+NOISE = "≈"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One field of a table.
+
+    Attributes:
+        text: what a reader sees, without the mark.
+        value: what the field sorts by and what CSV holds; None for words and for missing numbers.
+        half_width: of the 95 % interval around `value`.
+        keys: of the rows that the field summarises.
+        mark: `best` in its column, or inside the `noise`; both by a test, see `_marks.py`.
+    """
+
+    text: str
+    _: KW_ONLY
+    value: int | float | None = None
+    half_width: float | None = None
+    keys: tuple[str, ...] = ()
+    mark: Mark = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A title, what a reader must know, and cells as text; the first column names the row."""
+    """A grid of cells; the first column names the row.
 
+    Attributes:
+        name: of its files, unlike that of any other table in a report.
+        title: one line.
+        notes: what a reader must know.
+        columns: their headings.
+        body: one cell for each column.
+        headline: False for what can wait: probes other than the one that reports lead with.
+    """
+
+    name: str
     title: str
     notes: str = ""
     columns: Sequence[str]
-    body: Sequence[Sequence[str]] = field(default_factory=list)
+    body: Sequence[Sequence[Cell]] = field(default_factory=list)
+    headline: bool = True
 
     def markdown(self) -> str:
         """Return the table as a Markdown section."""
-        frame = pd.DataFrame(list(self.body), columns=list(self.columns))
+        texts = [[_in_markdown(cell) for cell in line] for line in self.body]
+        frame = pd.DataFrame(texts, columns=[_on_one_line(name) for name in self.columns])
         alignment = ["left"] + ["right"] * (len(self.columns) - 1)
         grid = frame.to_markdown(index=False, colalign=alignment, disable_numparse=True)
         return "\n\n".join(part for part in (f"### {self.title}", self.notes, grid) if part)
+
+    def csv(self) -> str:
+        """Return the table as CSV, a missing number being an empty field.
+
+        Numbers are not rounded; half-widths and marks have columns of their own.
+        """
+        columns = {}
+        for position, name in enumerate(self.columns):
+            cells = [line[position] for line in self.body]
+            columns[name] = [_in_csv(cell) for cell in cells]
+            if any(cell.half_width is not None for cell in cells):
+                columns[f"{name} ±"] = [cell.half_width for cell in cells]
+            if any(cell.mark for cell in cells):
+                columns[f"{name} mark"] = [cell.mark for cell in cells]
+        return pd.DataFrame(columns, dtype=object).to_csv(index=False, lineterminator="\n")
+
+    def latex(self) -> str:
+        """Return the table as a LaTeX float for the packages booktabs and graphicx."""
+        return tabular(
+            [[_in_latex(cell) for cell in line] for line in self.body],
+            columns=self.columns,
+            caption=" ".join(part for part in (f"{self.title}.", self.notes) if part),
+            label=f"tab:{self.name}",
+        )
+
+
+MISSING = Cell("–")
+
+
+def number(value: int | float | None, form: str, keys: Sequence[str] = ()) -> Cell:
+    """Return a number in a format such as ``{:,.0f}``, or a dash if there is none."""
+    if value is None:
+        return MISSING
+    return Cell(form.format(value), value=value, keys=tuple(keys))
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _in_markdown(cell: Cell) -> str:
+    text = _on_one_line(cell.text)
+    return {"": text, "best": f"**{text}**", "noise": f"{text} {NOISE}"}[cell.mark]
+
+
+def _in_csv(cell: Cell) -> str | int | float | None:
+    if cell.value is not None:
+        return cell.value
+    return None if cell == MISSING else cell.text
+
+
+def _in_latex(cell: Cell) -> str:
+    text = escape(cell.text)
+    return {"": text, "best": rf"\textbf{{{text}}}", "noise": rf"{text} $\approx$"}[cell.mark]

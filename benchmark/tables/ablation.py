@@ -15,7 +15,7 @@ from ._grid import (
     main_downstream,
     protocols,
 )
-from ._table import Table
+from ._table import Cell, Table
 
 __all__ = ["ablation"]
 
@@ -34,7 +34,7 @@ def ablation(rows: Sequence[Row]) -> list[Table]:
     columns = protocols(chosen)
     body = [
         [
-            label,
+            Cell(label),
             *(
                 cell([r for r in chosen if r.label == label and _protocol(r) == protocol])
                 for protocol in columns
@@ -44,6 +44,7 @@ def ablation(rows: Sequence[Row]) -> list[Table]:
     ]
     return [
         Table(
+            name="ablation",
             title=f"Ablation{at(budget)}, {student}",
             notes=(
                 f"{conditions(chosen)}. Probed on {dataset}. "

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmark.rows import Row
 
-from ._grid import describe, first_student, grid, is_variant, main_downstream, protocols
+from ._grid import first_student, grid, is_variant, main_downstream
 from ._table import Table
 
 __all__ = ["budgets"]
@@ -21,13 +21,11 @@ def budgets(rows: Sequence[Row]) -> list[Table]:
     sizes = sorted({row.N for row in chosen if row.N is not None})
     if len(sizes) < 2:
         return []
-    return [
-        grid(
-            [row for row in chosen if (row.probe, row.labels_per_class) == protocol],
-            [f"N = {size}" for size in sizes],
-            lambda row: None if row.N is None else f"N = {row.N}",
-            title=f"Storage budgets, {student}: {describe(*protocol)}",
-            notes=f"Probed on {dataset}. What has no budget stands in every column.",
-        )
-        for protocol in protocols(chosen)
-    ]
+    return grid(
+        chosen,
+        [f"N = {size}" for size in sizes],
+        lambda row: None if row.N is None else f"N = {row.N}",
+        name="budgets",
+        title=f"Storage budgets, {student}",
+        notes=f"Probed on {dataset}. What has no budget stands in every column.",
+    )

@@ -5,8 +5,8 @@ from statistics import fmean
 
 from benchmark.rows import Row
 
-from ._grid import MISSING, conditions, first_student, labels
-from ._table import Table
+from ._grid import conditions, first_student, labels
+from ._table import MISSING, Cell, Table, number
 
 __all__ = ["cost"]
 
@@ -27,7 +27,7 @@ def cost(rows: Sequence[Row]) -> list[Table]:
         f"{student} (features and all probes on all datasets). Peak memory is allocated memory on "
         "a GPU, and what the whole process holds on a CPU."
     )
-    return [Table(title="Storage and cost", notes=notes, columns=_COLUMNS, body=body)]
+    return [Table(name="cost", title="Storage and cost", notes=notes, columns=_COLUMNS, body=body)]
 
 
 _COLUMNS = (
@@ -36,28 +36,28 @@ _COLUMNS = (
 )
 
 
-def _line(label: str, rows: Sequence[Row]) -> list[str]:
+def _line(label: str, rows: Sequence[Row]) -> list[Cell]:
     first = rows[0]
     images = MISSING
     if first.num_images is not None:
-        images = f"{first.num_images} x {first.num_views}"
+        images = Cell(f"{first.num_images} x {first.num_views}", value=first.num_images)
     one_per_dataset = {(row.seed, row.downstream): row for row in rows}.values()
     features_seconds = sum(row.features_seconds for row in one_per_dataset)
     seeds = len({row.seed for row in rows})
     return [
-        label,
-        MISSING if first.N is None else str(first.N),
+        Cell(label),
+        number(first.N, "{}"),
         images,
         _mean(rows, lambda row: row.num_numbers, "{:,.0f}"),
         _mean(rows, lambda row: row.num_bytes, "{:,.0f}"),
         _mean(rows, lambda row: row.distill_seconds, "{:.1f}"),
         _mean(rows, lambda row: row.distill_peak_mib, "{:,.0f}"),
-        f"{first.student_steps:,}",
+        number(first.student_steps, "{:,}"),
         _mean(rows, lambda row: row.pretrain_seconds, "{:.1f}"),
-        f"{(features_seconds + sum(row.probe_seconds for row in rows)) / seeds:.1f}",
+        number((features_seconds + sum(row.probe_seconds for row in rows)) / seeds, "{:.1f}"),
     ]
 
 
-def _mean(rows: Sequence[Row], value: Callable[[Row], float | None], form: str) -> str:
-    values = [number for row in rows if (number := value(row)) is not None]
-    return form.format(fmean(values)) if values else MISSING
+def _mean(rows: Sequence[Row], value: Callable[[Row], float | None], form: str) -> Cell:
+    found = {row.key: x for row in rows if (x := value(row)) is not None}
+    return number(fmean(found.values()) if found else None, form, list(found))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmark.rows import Row
 
-from ._grid import at, describe, grid, is_variant, main_budget, main_downstream, protocols
+from ._grid import at, grid, is_variant, main_budget, main_downstream
 from ._table import Table
 
 __all__ = ["cross_architecture"]
@@ -19,13 +19,11 @@ def cross_architecture(rows: Sequence[Row]) -> list[Table]:
         if row.downstream == dataset and row.N in (None, budget) and not is_variant(row)
     ]
     students = list(dict.fromkeys(row.student for row in chosen if row.student != "teacher"))
-    return [
-        grid(
-            [row for row in chosen if (row.probe, row.labels_per_class) == protocol],
-            students or ["teacher"],
-            lambda row: None if row.student == "teacher" else row.student,
-            title=f"Cross-architecture{at(budget)}: {describe(*protocol)}",
-            notes=f"Students pretrained on the distilled set, probed on {dataset}.",
-        )
-        for protocol in protocols(chosen)
-    ]
+    return grid(
+        chosen,
+        students or ["teacher"],
+        lambda row: None if row.student == "teacher" else row.student,
+        name="cross-architecture",
+        title=f"Cross-architecture{at(budget)}",
+        notes=f"Students pretrained on the distilled set, probed on {dataset}.",
+    )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmark.rows import Row
 
-from ._grid import at, describe, first_student, grid, is_variant, main_budget, protocols
+from ._grid import at, first_student, grid, is_variant, main_budget
 from ._table import Table
 
 __all__ = ["downstream"]
@@ -21,12 +21,10 @@ def downstream(rows: Sequence[Row]) -> list[Table]:
     datasets = list(dict.fromkeys(row.downstream for row in chosen))
     if len(datasets) < 2:
         return []
-    return [
-        grid(
-            [row for row in chosen if (row.probe, row.labels_per_class) == protocol],
-            datasets,
-            lambda row: row.downstream,
-            title=f"Downstream transfer{at(budget)}, {student}: {describe(*protocol)}",
-        )
-        for protocol in protocols(chosen)
-    ]
+    return grid(
+        chosen,
+        datasets,
+        lambda row: row.downstream,
+        name="downstream",
+        title=f"Downstream transfer{at(budget)}, {student}",
+    )

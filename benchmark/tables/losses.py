@@ -6,7 +6,7 @@ from statistics import fmean
 from benchmark.rows import Row
 
 from ._grid import conditions, labels
-from ._table import Table
+from ._table import Cell, Table, number
 
 __all__ = ["losses"]
 
@@ -20,18 +20,21 @@ def losses(rows: Sequence[Row]) -> list[Table]:
         for budget in sorted({row.N for row in mine if row.N is not None}):
             seeds = [row for row in mine if budget == row.N]
             names = sorted({name for row in seeds for name in row.losses})
-            body += [[label, str(budget), *_line(seeds, name)] for name in names]
+            body += [[Cell(label), number(budget, "{}"), *_line(seeds, name)] for name in names]
     if not body:
         return []
     notes = (
         f"{conditions(list(sets.values()))}. Means over seeds; what no step lowers is shown too."
     )
     columns = ["", "N", "logged value", "first quarter", "last quarter", "seeds where it fell"]
-    return [Table(title="Losses of distillation", notes=notes, columns=columns, body=body)]
+    title = "Losses of distillation"
+    return [Table(name="losses", title=title, notes=notes, columns=columns, body=body)]
 
 
-def _line(rows: Sequence[Row], name: str) -> list[str]:
-    pairs = [row.losses[name] for row in rows if name in row.losses]
+def _line(rows: Sequence[Row], name: str) -> list[Cell]:
+    logged = [row for row in rows if name in row.losses]
+    keys = [row.key for row in logged]
+    pairs = [row.losses[name] for row in logged]
     fell = sum(last < first for first, last in pairs)
-    means = [f"{fmean(values):.4g}" for values in zip(*pairs, strict=True)]
-    return [name, *means, f"{fell} of {len(pairs)}"]
+    means = [number(fmean(values), "{:.4g}", keys) for values in zip(*pairs, strict=True)]
+    return [Cell(name), *means, Cell(f"{fell} of {len(pairs)}", value=fell, keys=tuple(keys))]

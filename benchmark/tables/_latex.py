@@ -1,0 +1,56 @@
+"""LaTeX without a template engine: escaped text in a booktabs table."""
+
+import re
+from collections.abc import Sequence
+
+_ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "–": "--",
+        "≈": r"$\approx$",
+        "<": r"$<$",
+        ">": r"$>$",
+        **{symbol: rf"\{symbol}" for symbol in "&%$#_{}"},
+    }
+)
+_MINUS = re.compile(r"(?<![\w-])-(?=\d)")  # of a number; a hyphen joins words
+
+
+def escape(text: str) -> str:
+    """Return `text` so that LaTeX prints it as it is, on one line."""
+    return _MINUS.sub("$-$", " ".join(text.split()).translate(_ESCAPES))
+
+
+def tabular(
+    body: Sequence[Sequence[str]], *, columns: Sequence[str], caption: str, label: str
+) -> str:
+    r"""Return a table float no wider than the text.
+
+    Args:
+        body: cells that are LaTeX already.
+        columns: headings as plain text; the first column is set flush left, the others right.
+        caption: plain text.
+        label: for ``\ref``.
+    """
+    lines = [" & ".join(line) + r" \\" for line in body]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape(caption)}}}",
+            rf"\label{{{label}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
+            r"\toprule",
+            " & ".join(map(escape, columns)) + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table}",
+            "",
+        ]
+    )
