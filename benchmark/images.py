@@ -24,6 +24,7 @@ from benchmark.files import atomic
 from benchmark.progress import bar
 from benchmark.spec import Dataset, LabelledImages, Records, Split, UsageError
 
+_SPLITS: tuple[Split, ...] = ("train", "test")
 _DECODING = 1  # raise it whenever decoding gives other pixels than before
 
 
@@ -34,17 +35,19 @@ class Splits:
     Attributes:
         train: the training split.
         open_test: reads the test split; only the final probe may call it.
-        test_state: names the test split's files as they are now, without a look into them.
         num_classes: classes of the training split.
         mean, std: per-channel statistics of the training pixels in [0, 1].
     """
 
     train: LabelledImages
     open_test: Callable[[], LabelledImages]
-    test_state: str
     num_classes: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    def test_fingerprint(self) -> str:
+        """Return the hash of the test split, and nothing else of it."""
+        return self.open_test().fingerprint
 
 
 def find_dataset(name: str) -> Dataset:
@@ -90,22 +93,33 @@ def load_splits(
 ) -> Splits:
     """Load the training split of a dataset at `size` x `size`, and find its test split.
 
-    Arguments are those of `load_split`, and so are the errors. A name such as ``cifar100:10`` means
-    the first ten classes, in the order of their labels.
+    A name such as ``cifar100:10`` means the first ten classes, in the order of their labels.
+
+    Args:
+        name: a plug-in, or the path of an image folder.
+        size: height and width in pixels.
+        root: the folder below which datasets are looked for.
+        cache: decoded splits are kept in its folder ``images``.
+        download: fetch a dataset that is not there, if its files are known.
+        full_hash: notice changed files by their content, not by their size and time.
 
     Raises:
-        UsageError: there are not so many classes.
+        UsageError: there is no such dataset, its files are missing, or one of them is broken; or
+            it has not so many classes.
     """
     name, k = _in_parts(name)
     dataset = find_dataset(name)
-    train, test = (_open(dataset, split, root, download) for split in ("train", "test"))
-    whole = partial(_cached, dataset, size=size, cache=cache, full_hash=full_hash)
+    train, test = (_open(dataset, split, root, download) for split in _SPLITS)
+    folders = {
+        split: cache / "images" / _key(dataset, split, records, size=size, full_hash=full_hash)
+        for split, records in zip(_SPLITS, (train, test), strict=True)
+    }
     num_classes = len(train.classes)
     if k is not None and not 2 <= k <= num_classes:
         raise UsageError(f"{name}:{k}: expected 2 to {num_classes} classes")
 
     def load(split: Split, records: Records) -> LabelledImages:
-        found = whole(split, records)
+        found = _cached(folders[split], records, size, description=f"decode {split} images")
         return found if k is None else _first_classes(found, k)
 
     images = load("train", train)
@@ -119,40 +133,10 @@ def load_splits(
     return Splits(
         train=images,
         open_test=partial(load, "test", test),
-        test_state=_key(dataset, "test", test, size=size, full_hash=full_hash),
         num_classes=k or num_classes,
         mean=mean,
         std=std,
     )
-
-
-def load_split(
-    name: str,
-    split: Split,
-    *,
-    size: int,
-    root: Path | None,
-    cache: Path,
-    download: bool = False,
-    full_hash: bool = False,
-) -> LabelledImages:
-    """Load one split of a dataset, decoded at `size` x `size` or from the cache.
-
-    Args:
-        name: a plug-in, or the path of an image folder.
-        split: `train` or `test`.
-        size: height and width in pixels.
-        root: the folder below which datasets are looked for.
-        cache: decoded splits are kept in its folder ``images``.
-        download: fetch a dataset that is not there, if its files are known.
-        full_hash: notice changed files by their content, not by their size and time.
-
-    Raises:
-        UsageError: there is no such dataset, its files are missing, or one of them is broken.
-    """
-    dataset = find_dataset(name)
-    records = _open(dataset, split, root, download)
-    return _cached(dataset, split, records, size=size, cache=cache, full_hash=full_hash)
 
 
 def pixel_statistics(
@@ -177,16 +161,12 @@ def _open(dataset: Dataset, split: Split, root: Path | None, download: bool) -> 
     return dataset.open(split, root=root.resolve() if root else None, download=download)
 
 
-def _cached(
-    dataset: Dataset, split: Split, records: Records, *, size: int, cache: Path, full_hash: bool
-) -> LabelledImages:
+def _cached(folder: Path, records: Records, size: int, *, description: str) -> LabelledImages:
     """Return a split from the cache, where it is put first if it is not there whole."""
-    key = _key(dataset, split, records, size=size, full_hash=full_hash)
-    folder = cache / "images" / key
     try:
         return _read(folder)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
-        _write(folder, records, size, description=f"decode {split} images")
+        _write(folder, records, size, description=description)
         return _read(folder)
 
 

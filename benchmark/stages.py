@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -82,6 +82,7 @@ def distill(cell: Cell, source: Source) -> Distilled:
                 tensors = _distilled_tensors(method, problem, cell.seed, loop)
             header = {
                 **settings,
+                "shape": astuple(source.new_network.shape),
                 "storage": artifacts.count_by_component(tensors),
                 "num_numbers": artifacts.count_numbers(tensors),
                 "num_bytes": artifacts.count_bytes(tensors),
@@ -184,11 +185,11 @@ def probe_student(
         downstream: name of a dataset.
         source: what all cells share.
     """
-    files = {
-        protocol: _row_file(cell, downstream, protocol, source)
+    missing = [
+        protocol
         for protocol in protocols(source.suite, cell.variant, downstream)
-    }
-    missing = [protocol for protocol, file in files.items() if not file.exists()]
+        if not _has_row(cell, downstream, protocol, source)
+    ]
     if missing:
         splits, device = source.splits(downstream), source.compute.device
         with measure(device) as spent:
@@ -216,13 +217,14 @@ def probe_student(
             objective = student.header["objective"]
             facts = _costs(distilled, student, spent)
             facts["changes"] = changes(cell, source, probe=score.probe, objective=objective)
-            rows.write(files[protocol], [_row(cell, downstream, score, facts, source)])
+            row = _row(cell, downstream, score, facts, source)
+            rows.write(_row_file(cell, downstream, protocol, source), [row])
 
 
 def is_done(cell: Cell, source: Source) -> bool:
     """Say whether all rows of a cell are in the store."""
     return source.teacher_exists and all(
-        _row_file(cell, downstream, protocol, source).exists()
+        _has_row(cell, downstream, protocol, source)
         for downstream in source.suite.downstream
         for protocol in protocols(source.suite, cell.variant, downstream)
     )
@@ -280,10 +282,20 @@ def _student_settings(cell: Cell, source: Source) -> dict[str, Any]:
     }
 
 
+def _has_row(cell: Cell, downstream: str, protocol: Protocol, source: Source) -> bool:
+    """Say whether a row is in the store; a test split that no row was made with stays unread."""
+    folder = _row_folder(cell, downstream, protocol, source)
+    return folder.exists() and _row_file(cell, downstream, protocol, source).exists()
+
+
 def _row_file(cell: Cell, downstream: str, protocol: Protocol, source: Source) -> Path:
-    settings = _row_settings(cell, downstream, protocol, source)
-    key = key_of({**settings, "test": source.splits(downstream).test_state})
-    return source.store.folder("rows", key) / "row.jsonl"
+    folder = _row_folder(cell, downstream, protocol, source)
+    test = key_of({"test": source.splits(downstream).test_fingerprint()})
+    return folder / f"{test}.jsonl"
+
+
+def _row_folder(cell: Cell, downstream: str, protocol: Protocol, source: Source) -> Path:
+    return source.store.folder("rows", key_of(_row_settings(cell, downstream, protocol, source)))
 
 
 def _row_settings(

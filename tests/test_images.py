@@ -14,7 +14,7 @@ from benchmark import images as images_module
 from benchmark.datasets import _records
 from benchmark.datasets._folder import ImageFolder
 from benchmark.datasets.digits import Digits
-from benchmark.images import find_dataset, load_split, load_splits, pixel_statistics
+from benchmark.images import find_dataset, load_splits, pixel_statistics
 from benchmark.spec import LabelledImages, UsageError
 
 
@@ -33,7 +33,8 @@ def folder(tmp_path: Path) -> Path:
 
 def load(folder: Path, split: str = "train", **options: bool) -> LabelledImages:
     cache = folder.parent / "cache"
-    return load_split(str(folder), split, size=8, root=None, cache=cache, **options)
+    splits = load_splits(str(folder), size=8, root=None, cache=cache, **options)
+    return splits.train if split == "train" else splits.open_test()
 
 
 def the_only(folder: Path, pattern: str) -> Path:
@@ -117,7 +118,7 @@ def test_the_second_load_decodes_nothing(folder: Path, decoded_files: list[str])
 
 def test_sizes_and_splits_are_kept_apart(folder: Path) -> None:
     cache = folder.parent / "cache"
-    small = load_split(str(folder), "train", size=4, root=None, cache=cache)
+    small = load_splits(str(folder), size=4, root=None, cache=cache).train
     assert small.images.shape == (6, 3, 4, 4)
     assert load(folder).images.shape == (6, 3, 8, 8)
     assert load(folder, "test").images.shape == (3, 3, 8, 8)
@@ -131,7 +132,8 @@ def test_a_changed_file_or_list_of_files_is_noticed(folder: Path) -> None:
     assert changed.images[0].sum() == 0 and changed.fingerprint != before.fingerprint
     file.unlink()
     assert len(load(folder).images) == 5
-    (folder / "train" / "c").rename(folder / "train" / "aa")
+    for split in ("train", "test"):
+        (folder / split / "c").rename(folder / split / "aa")
     assert load(folder).labels.tolist() == [0, 1, 1, 2, 2]
 
 
@@ -323,7 +325,7 @@ def test_a_partial_copy_of_a_known_dataset_is_remarked(
 def test_a_listed_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     root = tmp_path / "CUB_200_2011"
     (root / "images").mkdir(parents=True)
-    (root / "images.txt").write_text("1 a/x.png\n")
-    (root / "train_test_split.txt").write_text("1 1\n")
+    (root / "images.txt").write_text("1 a/x.png\n2 a/y.png\n")
+    (root / "train_test_split.txt").write_text("1 1\n2 0\n")
     with pytest.raises(UsageError, match=r"images/a/x.png: cannot be read \(No such file"):
-        load_split("cub2011", "train", size=8, root=tmp_path, cache=tmp_path / "cache")
+        load_splits("cub2011", size=8, root=tmp_path, cache=tmp_path / "cache")
