@@ -6,15 +6,19 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import RLock
 
 import torch
+from tqdm import tqdm
 
 from benchmark.loop import NonFiniteError
 from benchmark.plan import Cell
-from benchmark.progress import bar
+from benchmark.progress import bar, share_terminal
 from benchmark.rows import Row
 from benchmark.run import run_cell
 from benchmark.source import Source
@@ -46,7 +50,7 @@ def execute(
         cells: what to run.
         source: what they share.
         jobs: processes; each has an equal share of the processor's threads.
-        done: gets all rows so far whenever a cell is done, so that nothing is lost.
+        done: gets the rows of each cell when it is done, so that nothing is lost.
     """
     outcome, found = Outcome(), dict[Cell, list[Row]]()
     with bar(total=len(cells), description="cells", leave=True) as progress:
@@ -57,9 +61,9 @@ def execute(
                 outcome.failed[cell] = _one_line(result)
             else:
                 found[cell] = result
-                outcome.rows = [row for cell in cells for row in found.get(cell, ())]
-                done(outcome.rows)
+                done(result)
             progress.update()
+    outcome.rows = [row for cell in cells for row in found.get(cell, ())]
     return outcome
 
 
@@ -81,14 +85,38 @@ def _results(cells: Sequence[Cell], source: Source, jobs: int) -> Iterator[tuple
         for cell in cells:
             yield cell, _run(cell, source)
         return
+    left = list(cells)
+    while left:
+        for cell, result in _in_processes(left.copy(), source, jobs):
+            left.remove(cell)
+            yield cell, result
+        if left and jobs > 1:
+            logging.getLogger(__name__).warning(
+                "a process was killed (too little memory?): going on with one cell at a time"
+            )
+            jobs = 1
+        elif left:
+            yield left.pop(0), RuntimeError("its process was killed (too little memory?)")
+
+
+def _in_processes(
+    cells: Sequence[Cell], source: Source, jobs: int
+) -> Iterator[tuple[Cell, Result]]:
+    """Run cells in worker processes, in turn; where one of these dies, those left get no result."""
+    context = get_context("spawn")
+    lines: SimpleQueue[int] = context.SimpleQueue()
+    lock = context.RLock()
+    for line in range(1, jobs + 1):
+        lines.put(line)
     threads = source.compute.threads or max(1, torch.get_num_threads() // jobs)
-    start = partial(_start, source.recreate, threads)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=start) as pool:
+    start = partial(_start, source.recreate, threads, lines, lock)
+    with ProcessPoolExecutor(jobs, context, initializer=start) as pool:
+        tqdm.set_lock(lock)
         try:
             futures = {pool.submit(_run_here, cell): cell for cell in cells}
             for future in as_completed(futures):
-                error = future.exception()  # of the pool itself, if a process of it has died
-                yield futures[future], error if isinstance(error, Exception) else future.result()
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    yield futures[future], future.result()
         except BaseException:  # an interrupt does not wait for the cells that are under way
             pool.shutdown(wait=False, cancel_futures=True)
             for process in active_children():
@@ -113,11 +141,14 @@ def _one_line(error: Exception) -> str:
 _source: Source
 
 
-def _start(recreate: Callable[[], Source], threads: int) -> None:
+def _start(
+    recreate: Callable[[], Source], threads: int, lines: "SimpleQueue[int]", lock: RLock
+) -> None:
     """Prepare a worker process, which ends when its parent does, and not before."""
     global _source
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
+    share_terminal(lock, lines.get())
     _source = recreate()
     threading.Thread(target=_follow_parent, daemon=True).start()
 

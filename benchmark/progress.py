@@ -1,18 +1,28 @@
-"""Progress bars with the time left: on a terminal, and only in the process that owns it."""
+"""Progress bars with the time left: on a terminal, one below the other where several work."""
 
-from multiprocessing import parent_process
+from multiprocessing.synchronize import RLock
 from typing import Any
 
 from tqdm import tqdm
 
+_line = 0
+
 
 def bar(*, total: int, description: str, initial: int = 0, leave: bool = False) -> "tqdm[Any]":
-    """Return a bar on stderr that shows nothing where it would only be noise."""
+    """Return a bar on stderr that shows nothing where that is no terminal."""
     return tqdm(
         total=total,
         initial=initial,
         desc=description,
         leave=leave,
         dynamic_ncols=True,
-        disable=None if parent_process() is None else True,
+        disable=None,
+        position=_line or None,
     )
+
+
+def share_terminal(lock: RLock, line: int) -> None:
+    """Let this process write its bars `line` lines below those of the process that owns `lock`."""
+    global _line
+    _line = line
+    tqdm.set_lock(lock)

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_origin, get_type_hints
 
+from filelock import FileLock
+
 from benchmark.files import atomic
 from benchmark.spec import UsageError
 
@@ -88,6 +90,15 @@ class Row:
     device: str
     precision: str
     provenance: dict[str, Any]
+
+
+def update(file: Path, new: Iterable[Row]) -> list[Row]:
+    """Merge `new` rows into those of `file`, which other processes may be doing too; return all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{file.name}.lock")):
+        merged = merge(read(file) if file.exists() else [], new)
+        write(file, merged)
+    return merged
 
 
 def write(file: Path, rows: Iterable[Row]) -> None:

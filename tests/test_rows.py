@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 import pytest
@@ -100,3 +101,13 @@ def test_a_stage_has_a_folder_that_its_lock_makes(tmp_path):
     with store.lock(folder) as lock:
         assert lock.is_locked
         assert folder.is_dir()
+
+
+def test_an_update_keeps_what_others_wrote_meanwhile(new_row, tmp_path):
+    file = tmp_path / "new folder" / "rows.jsonl"
+    one, two = (new_row(seed=seed) for seed in range(2))
+    assert rows.update(file, [one]) == [one]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: rows.update(file, [new_row(seed=seed)]), range(2, 34)))
+    assert rows.update(file, [two, one])[-2:] == [two, one]
+    assert sorted(row.seed for row in rows.read(file)) == list(range(34))

@@ -111,7 +111,7 @@ def test_every_cell_gives_all_its_numbers(toy_suite, whole):
         ("teacher", None, "teacher"): 4,
     }
     assert found == expected
-    assert progress == list(range(4, 4 * len(expected) + 1, 4))
+    assert progress == [4] * len(expected)
     for row in outcome.rows:
         assert (row.probe, row.labels_per_class) in protocols
         assert len(row.draws) == (1 if row.labels_per_class is None else 10)

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from benchmark import rows
 from benchmark.check import check, owners
@@ -25,7 +26,8 @@ def main(arguments: argparse.Namespace) -> int:
         raise UsageError("--methods, --controls: expected at least one of either")
     folder = arguments.reports / arguments.suite
     file = folder / "rows.jsonl"
-    before = rows.read(file) if file.exists() else []
+    if file.exists():
+        rows.read(file)  # what is no row of this version is said before anything is run
     source = source_of(suite, arguments)
     if arguments.dry_run:
         _print_plan(wanted, source)
@@ -33,15 +35,16 @@ def main(arguments: argparse.Namespace) -> int:
     source.prepare()
     if num_done := sum(is_done(cell, source) for cell in wanted):
         sys.stderr.write(f"{num_done} of {len(wanted)} cells are done already\n")
-
-    def keep(new: Sequence[rows.Row]) -> None:
-        rows.write(file, rows.merge(before, new))
-
-    outcome = execute(wanted, source, jobs=jobs_of(arguments, source.compute.device), done=keep)
+    outcome = execute(
+        wanted,
+        source,
+        jobs=jobs_of(arguments, source.compute.device),
+        done=partial(rows.update, file),
+    )
     _print_reasons(outcome)
     if not outcome.rows and not outcome.failed:
         raise UsageError("nothing could be run, for the reasons above")
-    write_report(folder, rows.merge(before, outcome.rows), suite)
+    write_report(folder, rows.update(file, outcome.rows), suite)
     return 1 if outcome.failed else 0
 
 
