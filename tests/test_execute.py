@@ -1,0 +1,54 @@
+"""Cells in several processes: what is left of a run when one of these dies."""
+
+import os
+import signal
+from multiprocessing import parent_process
+
+import torch
+
+from benchmark import execute
+from benchmark.compute import Compute
+from benchmark.plan import Cell, Variant
+from benchmark.source import Source
+from benchmark.spec import UsageError
+
+
+class Refused(Variant):
+    """Cannot be run: a result like any other."""
+
+    def __getattribute__(self, name):
+        if name == "method" and parent_process() is not None:
+            self.run()
+        return super().__getattribute__(name)
+
+    def run(self):
+        raise UsageError(f"{self.label} is refused")
+
+
+class Deadly(Refused):
+    """Takes its process with it, as the kernel does when memory runs out."""
+
+    def run(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class NoSource(Source):
+    teacher_exists = False
+
+    def __init__(self):
+        self.compute = Compute(torch.device("cpu"), "fp32", threads=1)
+        self.recreate = NoSource
+
+
+def cell(kind, label):
+    return Cell(variant=kind(label=label, method="random"), N=1, student="convnet", seed=0)
+
+
+def test_a_killed_process_costs_its_own_cell_alone(caplog):
+    cells = [cell(Refused, "a"), cell(Deadly, "b"), cell(Refused, "c")]
+    results = {
+        one.variant.label: str(error) for one, error in execute._results(cells, NoSource(), 2)
+    }
+    assert results.pop("b") == "its process was killed (too little memory?)"
+    assert results == {label: f"{label} is refused" for label in "ac"}
+    assert "going on with one cell at a time" in caplog.text
