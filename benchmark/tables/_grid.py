@@ -1,13 +1,16 @@
 """Rows of numbers to rows of a table: which belong together, in which order, and as what text."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeVar
 
 from benchmark.rows import Row
 
+from ._marks import Column, average_ranks, legend, marks
 from ._published import published
-from ._statistics import summarise
-from ._table import MISSING, Cell, Table
+from ._statistics import samples_of, summarise
+from ._table import MISSING, Cell, Mark, Table, number
 
 _ORDER = (
     *("untrained", "random", "random-labels", "random-bytes"),
@@ -15,6 +18,8 @@ _ORDER = (
 )
 
 Protocol = tuple[str, int | None]  # a probe and its labels per class
+_RANKS = "Average rank: of lines with a budget, over the columns that all of these fill."
+_C = TypeVar("_C", bound=Hashable)
 
 
 def is_variant(row: Row) -> bool:
@@ -29,9 +34,14 @@ def labels(rows: Iterable[Row]) -> list[str]:
     return sorted(seen, key=lambda label: rank.get(label, len(rank)))
 
 
+def protocol_of(row: Row) -> Protocol:
+    """Return a row's probe and labels per class."""
+    return row.probe, row.labels_per_class
+
+
 def protocols(rows: Iterable[Row]) -> list[Protocol]:
     """Return the pairs of probe and labels per class, the headline (fair, all labels) first."""
-    pairs = {(row.probe, row.labels_per_class) for row in rows}
+    pairs = set(map(protocol_of, rows))
     return sorted(pairs, key=lambda pair: (pair[1] or 0, pair[0] != "fair", pair[0]))
 
 
@@ -57,6 +67,11 @@ def conditions(rows: Iterable[Row]) -> str:
     )
 
 
+def joined(*sentences: str) -> str:
+    """Return sentences as one text, empty ones left out."""
+    return " ".join(filter(None, sentences))
+
+
 def at(budget: int | None) -> str:
     """Return a budget as part of a title."""
     return "" if budget is None else f", N = {budget}"
@@ -68,16 +83,21 @@ def main_downstream(rows: Sequence[Row]) -> str | None:
     return next((row.source for row in rows if row.source in probed), next(iter(probed), None))
 
 
-def cell(rows: Sequence[Row]) -> Cell:
+def cell(rows: Sequence[Row], mark: Mark = "") -> Cell:
     """Return mean and interval over seeds, and the published number where there is one."""
-    if not rows:
+    summary = summarise(samples_of(rows))
+    if summary is None:
         return MISSING
-    summary = summarise([row.value for row in rows])
     text, reference = str(summary), published(rows[0])
     if reference is not None:
         text += f" (paper {reference:.2f}, {summary.mean - reference:+.2f})"
-    keys = tuple(row.key for row in rows)
-    return Cell(text, value=summary.mean, half_width=summary.half_width, keys=keys)
+    return Cell(
+        text,
+        value=summary.mean,
+        half_width=summary.half_width,
+        keys=tuple(row.key for row in rows),
+        mark=mark,
+    )
 
 
 def grid(
@@ -99,32 +119,64 @@ def grid(
         title: likewise.
         notes: of all tables, the conditions precede.
     """
-    by_protocol: dict[Protocol, list[Row]] = {protocol: [] for protocol in protocols(rows)}
-    for row in rows:
-        by_protocol[row.probe, row.labels_per_class].append(row)
-    return [
-        Table(
-            name=f"{name}-{slug(*protocol)}",
-            title=f"{title}: {describe(*protocol)}",
-            notes=f"{conditions(chosen)}. {notes}".strip(),
-            columns=["", *columns],
-            body=_body(chosen, columns, column_of),
-            headline=protocol == next(iter(by_protocol)),
+    tables: list[Table] = []
+    for protocol in protocols(rows):
+        chosen = [row for row in rows if protocol_of(row) == protocol]
+        placed = sort_into(columns, chosen, column_of)
+        ranks = average_ranks(list(placed.values()))
+        body = fill(placed, labels(chosen), ranks=ranks)
+        tables.append(
+            Table(
+                name=f"{name}-{slug(*protocol)}",
+                title=f"{title}: {describe(*protocol)}",
+                notes=joined(
+                    f"{conditions(chosen)}.", notes, legend(body), _RANKS if ranks else ""
+                ),
+                columns=["", *columns, *(["average rank"] if ranks else [])],
+                body=body,
+                headline=not tables,
+            )
         )
-        for protocol, chosen in by_protocol.items()
-    ]
+    return tables
 
 
-def _body(
-    rows: Sequence[Row], columns: Sequence[str], column_of: Callable[[Row], str | None]
-) -> list[list[Cell]]:
-    cells: dict[tuple[str, str], list[Row]] = defaultdict(list)
+def sort_into(
+    columns: Sequence[_C], rows: Sequence[Row], column_of: Callable[[Row], _C | None]
+) -> dict[_C, Column]:
+    """Return the rows of each column by their labels; those whose column is None are in all."""
+    found: dict[_C, dict[str, list[Row]]] = {
+        column: {label: [] for label in labels(rows)} for column in columns
+    }
     for row in rows:
         own = column_of(row)
         for column in columns if own is None else (own,):
-            cells[row.label, column].append(row)
+            found[column][row.label].append(row)
+    return dict(found)
+
+
+def fill(
+    columns: Mapping[_C, Column],
+    names: Sequence[str],
+    *,
+    reference: str = "random",
+    ranks: Mapping[str, float] = MappingProxyType({}),
+) -> list[list[Cell]]:
+    """Return the lines of labels: a marked number for each column, then the rank if there is any.
+
+    Args:
+        columns: rows by label.
+        names: labels in the order of the lines.
+        reference: whose numbers are the noise that others are, or are not, inside of.
+        ranks: of the labels.
+    """
+    marked = [(column, marks(column, reference=reference)) for column in columns.values()]
     return [
-        [Cell(label), *(cell(cells[label, column]) for column in columns)] for label in labels(rows)
+        [
+            Cell(label),
+            *(cell(column.get(label, ()), found.get(label, "")) for column, found in marked),
+            *([number(ranks.get(label), "{:.2f}")] if ranks else []),
+        ]
+        for label in names
     ]
 
 

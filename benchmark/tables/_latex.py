@@ -18,10 +18,13 @@ _ESCAPES = str.maketrans(
 )
 _MINUS = re.compile(r"(?<![\w-])-(?=\d)")  # of a number; a hyphen joins words
 
+_CODE = re.compile(r"`([^`]*)`")
+
 
 def escape(text: str) -> str:
     """Return `text` so that LaTeX prints it as it is, on one line."""
-    return _MINUS.sub("$-$", " ".join(text.split()).translate(_ESCAPES))
+    plain = " ".join(text.split()).translate(_ESCAPES)
+    return _CODE.sub(r"\\texttt{\1}", _MINUS.sub("$-$", plain))
 
 
 def tabular(

@@ -1,20 +1,59 @@
-"""Means over seeds with their 95 % intervals."""
+"""Means with their 95 % intervals, paired tests, and what many tests at once ask for.
 
-import math
-from collections.abc import Sequence
+A number with few labels is a mean over subsets of the training split, and these are the same for
+every method and seed. So samples form a grid of seeds [n] and subsets [m], both drawn from many:
+subsets of one seed share its distilled set and are no independent experiments, nor are the seeds of
+one subset. The variance of the grid's mean is that of its seeds plus what other subsets would add::
+
+    (MS_seeds + max(MS_subsets - MS_rest, 0)) / (n m)
+
+with the mean squares of the two-way analysis of variance, and Satterthwaite's degrees of freedom
+(Biometrics Bulletin 2, 1946). With one subset (all labels) this is Student's t over seeds, exactly.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from math import inf
 
-from scipy.stats import t
+import numpy as np
+from jaxtyping import Float
+from scipy.special import stdtr, stdtrit
+
+from benchmark.rows import Row
+
+LEVEL = 0.05  # of every test; intervals hold the rest
+MIN_SEEDS = 3  # for a test: with two, Satterthwaite's approximation alarms too often
+
+Samples = Mapping[int, Float[np.ndarray, " _"]]  # by seed, one value for each subset
 
 
 @dataclass(frozen=True)
-class Summary:
-    """A mean over `n` seeds and the half-width of its 95 % interval (None for one seed)."""
+class Estimate:
+    """A mean over `n` seeds; its standard error is None for one seed."""
 
     mean: float
-    half_width: float | None
     n: int
+    standard_error: float | None = None
+    degrees: float = inf
+
+    @property
+    def half_width(self) -> float | None:
+        """Half-width of the 95 % interval: t(0.975, degrees) standard errors."""
+        if self.standard_error is None:
+            return None
+        return float(stdtrit(self.degrees, 1 - LEVEL / 2)) * self.standard_error
+
+    @property
+    def p(self) -> float | None:
+        """Two-sided probability of such a mean if there is none: None if that cannot be told.
+
+        It takes three seeds, and values that are not all alike (unless all are zero).
+        """
+        if self.standard_error is None or self.n < MIN_SEEDS:
+            return None
+        if self.standard_error == 0:
+            return 1.0 if self.mean == 0 else None
+        return float(2 * stdtr(self.degrees, -abs(self.mean) / self.standard_error))
 
     def __str__(self) -> str:
         if self.half_width is None:
@@ -22,12 +61,66 @@ class Summary:
         return f"{self.mean:.2f} ± {self.half_width:.2f}"
 
 
-def summarise(values: Sequence[float]) -> Summary:
-    """Return the mean of values that are independent and roughly normal, with Student's interval.
+def samples_of(rows: Sequence[Row]) -> Samples:
+    """Return the values of rows that differ in their seeds alone: a line for each seed."""
+    return {
+        row.seed: np.array(row.draws if len(row.draws) > 1 else [row.value], dtype=float)
+        for row in rows
+    }
 
-    The half-width is t(0.975, n - 1) s / sqrt(n), s being the sample standard deviation.
-    """
-    n = len(values)
+
+def less(ours: Samples, theirs: Samples) -> Samples:
+    """Return our values less theirs, in the seeds that both have."""
+    return {
+        seed: np.subtract(*_alike([ours[seed], theirs[seed]])) for seed in ours if seed in theirs
+    }
+
+
+def mean_of(parts: Sequence[Samples]) -> Samples:
+    """Return the mean of all parts, in the seeds that all of them have."""
+    seeds = [seed for seed in parts[0] if all(seed in part for part in parts)] if parts else []
+    return {seed: _alike([part[seed] for part in parts]).mean(0) for seed in seeds}
+
+
+def summarise(samples: Samples) -> Estimate | None:
+    """Return the mean over seeds and subsets, and how sure it is; None if there is no seed."""
+    return estimate(_alike(list(samples.values()))) if samples else None
+
+
+def estimate(grid: Float[np.ndarray, "n m"]) -> Estimate:
+    """Return the mean of a grid of n seeds and m subsets, and how sure it is."""
+    n, m = grid.shape
+    mean = grid.mean()
     if n == 1:
-        return Summary(values[0], None, 1)
-    return Summary(fmean(values), float(t.ppf(0.975, n - 1)) * stdev(values) / math.sqrt(n), n)
+        return Estimate(float(mean), 1)
+    seeds, subsets = grid.mean(1, keepdims=True), grid.mean(0, keepdims=True)
+    of_seeds = m * ((seeds - mean) ** 2).sum() / (n - 1)
+    of_subsets = 0.0
+    if m > 1:
+        rest = ((grid - seeds - subsets + mean) ** 2).sum() / ((n - 1) * (m - 1))
+        of_subsets = max(n * ((subsets - mean) ** 2).sum() / (m - 1) - rest, 0.0)
+    total = of_seeds + of_subsets
+    if total == 0:
+        return Estimate(float(mean), n, 0.0)
+    degrees = total**2 / (of_seeds**2 / (n - 1) + of_subsets**2 / max(m - 1, 1))
+    return Estimate(float(mean), n, float(np.sqrt(total / (n * m))), float(degrees))
+
+
+def _alike(parts: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, "n m"]:
+    """Stack values of equal numbers of subsets, or the means where these differ."""
+    if len({len(part) for part in parts}) > 1:
+        parts = [part.mean(keepdims=True) for part in parts]
+    return np.stack(parts)
+
+
+def holm(probabilities: Mapping[str, float]) -> dict[str, float]:
+    """Return probabilities so corrected that any false alarm at all is as rare as one test's.
+
+    Holm's step-down procedure (Scandinavian Journal of Statistics 6, 1979); the tests may depend
+    on each other.
+    """
+    corrected, worst = {}, 0.0
+    for rank, name in enumerate(sorted(probabilities, key=lambda name: probabilities[name])):
+        worst = max(worst, min(1.0, (len(probabilities) - rank) * probabilities[name]))
+        corrected[name] = worst
+    return corrected

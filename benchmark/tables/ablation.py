@@ -6,16 +6,20 @@ from benchmark.rows import Row
 
 from ._grid import (
     at,
-    cell,
     conditions,
     describe,
+    fill,
     first_student,
     is_variant,
+    joined,
     main_budget,
     main_downstream,
+    protocol_of,
     protocols,
+    sort_into,
 )
-from ._table import Cell, Table
+from ._marks import legend
+from ._table import Table
 
 __all__ = ["ablation"]
 
@@ -31,30 +35,19 @@ def ablation(rows: Sequence[Row]) -> list[Table]:
     variants = dict.fromkeys(row.label for row in chosen if is_variant(row))
     if not variants:
         return []
-    columns = protocols(chosen)
-    body = [
-        [
-            Cell(label),
-            *(
-                cell([r for r in chosen if r.label == label and _protocol(r) == protocol])
-                for protocol in columns
-            ),
-        ]
-        for label in ("krr-st", *variants, "pca", "ours")
-    ]
+    columns = sort_into(protocols(chosen), chosen, protocol_of)
+    body = fill(columns, ["krr-st", *variants, "pca", "ours"], reference="krr-st")
+    notes = joined(
+        f"{conditions(chosen)}.",
+        f"Probed on {dataset}. `pca` is the storage of `ours` without a single outer step.",
+        legend(body, reference="krr-st"),
+    )
     return [
         Table(
             name="ablation",
             title=f"Ablation{at(budget)}, {student}",
-            notes=(
-                f"{conditions(chosen)}. Probed on {dataset}. "
-                "`pca` is the storage of `ours` without a single outer step."
-            ),
+            notes=notes,
             columns=["", *(describe(*protocol) for protocol in columns)],
             body=body,
         )
     ]
-
-
-def _protocol(row: Row) -> tuple[str, int | None]:
-    return row.probe, row.labels_per_class

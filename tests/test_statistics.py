@@ -1,0 +1,242 @@
+"""Intervals and tests hold what they claim: against scipy, against least squares, by simulation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmark.tables import _marks, _statistics
+from benchmark.tables._statistics import estimate, holm, less, mean_of, samples_of, summarise
+
+# ---- against other code
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+def test_with_all_labels_it_is_student_s_t(n):
+    values = np.random.default_rng(n).normal(3, 2, n)
+    found = estimate(values[:, None])
+    low, high = stats.t.interval(0.95, n - 1, loc=values.mean(), scale=stats.sem(values))
+    assert found.mean == pytest.approx(values.mean())
+    assert found.half_width == pytest.approx((high - low) / 2)
+    assert found.n == n
+    if n >= _statistics.MIN_SEEDS:
+        assert found.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    else:
+        assert found.p is None
+
+
+def projected(design, values):
+    """Return the sum of squares that a design explains beyond the mean, and its rank."""
+    fitted = design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    return ((fitted - values.mean()) ** 2).sum(), np.linalg.matrix_rank(design) - 1
+
+
+def test_with_few_labels_it_is_the_two_way_analysis_of_variance():
+    n, m = 4, 7
+    stream = np.random.default_rng(0)
+    grid = stream.normal(size=(n, 1)) + 2 * stream.normal(size=(1, m)) + stream.normal(size=(n, m))
+    of_seeds = np.kron(np.eye(n), np.ones((m, 1)))
+    of_subsets = np.kron(np.ones((n, 1)), np.eye(m))
+    seeds, seeds_rank = projected(of_seeds, grid.ravel())
+    subsets, subsets_rank = projected(of_subsets, grid.ravel())
+    both, both_rank = projected(np.hstack([of_seeds, of_subsets]), grid.ravel())
+    rest = (((grid - grid.mean()) ** 2).sum() - both) / (n * m - 1 - both_rank)
+    parts = seeds / seeds_rank, subsets / subsets_rank - rest
+    assert min(parts) > 0
+    degrees = sum(parts) ** 2 / (parts[0] ** 2 / seeds_rank + parts[1] ** 2 / subsets_rank)
+    error = np.sqrt(sum(parts) / (n * m))
+    found = estimate(grid)
+    assert found.standard_error == pytest.approx(error)
+    assert found.degrees == pytest.approx(degrees)
+    assert found.half_width == pytest.approx(stats.t.ppf(0.975, degrees) * error)
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(grid.mean()) / error, degrees))
+
+
+def test_subsets_that_add_nothing_leave_student_s_t_of_the_seeds():
+    """Here all values of a subset have the same mean."""
+    grid = np.array([[1.0, 3.0], [2.0, 0.0], [9.0, 9.0]])
+    assert np.ptp(grid.mean(0)) == 0
+    assert estimate(grid) == estimate(grid.mean(1, keepdims=True))
+
+
+def test_a_paired_test_is_that_of_scipy(new_row):
+    stream = np.random.default_rng(1)
+    ours, theirs = stream.normal(50, 1, 6), stream.normal(49, 1, 6)
+    rows = [
+        [new_row(label=label, seed=seed, value=value) for seed, value in enumerate(values)]
+        for label, values in (("ours", ours.tolist()), ("random", theirs.tolist()))
+    ]
+    found = summarise(less(*map(samples_of, rows)))
+    test = stats.ttest_rel(ours, theirs)
+    assert found.p == pytest.approx(test.pvalue)
+    assert found.mean == pytest.approx((ours - theirs).mean())
+    low, high = test.confidence_interval(0.95)
+    assert found.half_width == pytest.approx((high - low) / 2)
+
+
+def test_holm_on_a_worked_example():
+    """By hand: 4 x 0.005, 3 x 0.01, 2 x 0.03, then no less than that for 0.04."""
+    found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert found == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+    assert holm({"a": 0.6, "b": 0.5}) == {"a": 1.0, "b": 1.0}
+    assert holm({}) == {}
+
+
+# ---- by simulation
+
+
+def simulated(n, m, *, of_seeds, of_subsets, rest, times=4000):
+    """Draw grids around zero whose seeds, subsets and single values all vary."""
+    stream = np.random.default_rng([n, m])
+    for _ in range(times):
+        yield (
+            of_seeds * stream.normal(size=(n, 1))
+            + of_subsets * stream.normal(size=(1, m))
+            + rest * stream.normal(size=(n, m))
+        )
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"m": 1, "of_seeds": 1, "of_subsets": 0, "rest": 0},
+        {"m": 10, "of_seeds": 1, "of_subsets": 0, "rest": 0.3},
+        {"m": 10, "of_seeds": 0.5, "of_subsets": 1, "rest": 0.5},
+        {"m": 10, "of_seeds": 0.3, "of_subsets": 0.3, "rest": 1},
+    ],
+)
+def test_intervals_cover_95_percent_and_tests_alarm_in_5(n, sizes):
+    found = [estimate(grid) for grid in simulated(n, **sizes)]
+    covered = np.mean([abs(one.mean) <= one.half_width for one in found])
+    alarmed = np.mean([one.p < 0.05 for one in found])
+    assert 0.93 <= covered <= 0.97
+    assert alarmed == pytest.approx(1 - covered)
+
+
+def test_subsets_of_a_seed_are_no_experiments_of_their_own():
+    """What would happen if they were taken for independent ones."""
+    grids = list(simulated(3, 10, of_seeds=1, of_subsets=0, rest=0.3, times=1000))
+    alarms = [stats.ttest_1samp(grid.ravel(), 0).pvalue < 0.05 for grid in grids]
+    assert np.mean(alarms) > 0.4
+
+
+@pytest.fixture
+def columns(new_row):
+    """Make columns of five methods that are all as good as `random`, over `n` seeds."""
+
+    def make(n, times):
+        stream = np.random.default_rng(n)
+        labels = ("random", "dsa", "idm", "krr-st", "pca", "ours")
+        row = {label: new_row(label=label) for label in labels}
+        for _ in range(times):
+            shared = stream.normal(50, 1, n)  # of a seed: it is what pairing takes out
+            yield {
+                label: [
+                    _with(row[label], seed=seed, value=float(shared[seed] + stream.normal(0, 0.5)))
+                    for seed in range(n)
+                ]
+                for label in labels
+            }
+
+    return make
+
+
+def _with(row, **changes):
+    changed = object.__new__(type(row))
+    for name, value in {**vars(row), **changes}.items():
+        object.__setattr__(changed, name, value)
+    return changed
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_of_columns_without_differences_one_in_twenty_shows_any(n, columns):
+    found = [_marks.marks(column) for column in columns(n, 700)]
+    outside = np.mean([list(marks.values()).count("noise") < 5 for marks in found])
+    best = np.mean(["best" in marks.values() for marks in found])
+    assert 0.01 <= outside <= 0.06
+    assert best <= 0.05
+
+
+def test_differences_that_are_there_are_seen(columns):
+    """Ten seeds and a gap of four standard deviations of a difference."""
+    better = [
+        {**column, "ours": [_with(row, value=row.value + 3) for row in column["ours"]]}
+        for column in columns(10, 100)
+    ]
+    found = [_marks.marks(column).get("ours") for column in better]
+    assert found.count("best") == 100
+
+
+# ---- marks, ranks and samples
+
+
+def column(new_row, **values):
+    """Make a column; of each label, values for seeds 0, 1, ..."""
+    return {
+        label: [new_row(label=label, seed=seed, value=value) for seed, value in enumerate(numbers)]
+        for label, numbers in values.items()
+    }
+
+
+def test_marks_by_hand(new_row):
+    found = column(
+        new_row,
+        random=[40.0, 41.0, 42.0, 43.0],
+        dsa=[40.5, 40.5, 42.5, 42.5],
+        idm=[30.0, 31.1, 32.2, 33.0],
+        ours=[50.0, 51.1, 52.0, 53.0],
+    )
+    assert _marks.marks(found) == {"dsa": "noise", "ours": "best"}
+    assert _marks.marks(found, reference="idm") == {"ours": "best"}
+    assert _marks.marks(found, reference="datm") == {"ours": "best"}
+
+
+def test_what_has_no_budget_does_not_compete(new_row):
+    found = column(new_row, random=[40.0, 41.0, 42.1], ours=[50.0, 51.1, 52.0])
+    full = [new_row(label="full", N=None, seed=seed, value=60.0 + seed) for seed in range(3)]
+    assert _marks.marks({**found, "full": full}) == {"ours": "best"}
+    assert _marks.average_ranks([{**found, "full": full}]) == {"ours": 1, "random": 2}
+
+
+def test_two_seeds_are_too_few_and_what_is_the_same_is_noise(new_row):
+    assert _marks.marks(column(new_row, random=[40.0, 41.0], ours=[60.0, 61.1])) == {}
+    same = [40.0, 41.0, 42.0]
+    assert _marks.marks(column(new_row, random=same, ours=same)) == {"ours": "noise"}
+    beyond = [value + 9 for value in same]  # no spread at all: nothing to test with
+    assert _marks.marks(column(new_row, random=same, ours=beyond)) == {}
+
+
+def test_a_difference_that_is_only_significant_uncorrected_is_noise_and_never_best(new_row):
+    ours = [50.0, 51.0, 52.2]
+    theirs = [45.0, 47.5, 46.3]
+    p = stats.ttest_rel(ours, theirs).pvalue
+    assert 0.05 / 5 < p < 0.05
+    others = {label: [41.0, 40.0, 39.3] for label in ("dsa", "idm", "datm", "krr-st")}
+    found = column(new_row, random=theirs, ours=ours, **others)
+    assert _marks.marks(found)["ours"] == "noise"
+
+
+def test_ranks_are_means_over_columns_that_all_fill(new_row):
+    first = column(new_row, random=[1.0, 3.0], dsa=[2.0], ours=[5.0])
+    second = column(new_row, random=[1.0], dsa=[3.0], ours=[2.0])
+    third = {**column(new_row, random=[9.0], ours=[1.0]), "dsa": []}
+    found = _marks.average_ranks([first, second, third])
+    assert found == {"ours": 1.5, "random": (2.5 + 3) / 2, "dsa": (2.5 + 1) / 2}
+    assert _marks.average_ranks([third]) == {"random": 1, "ours": 2}
+    assert _marks.average_ranks([column(new_row, ours=[1.0])]) == {}
+    assert _marks.average_ranks([]) == {}
+
+
+def test_samples_pair_by_seed_and_by_subset_where_they_can(new_row):
+    few = {"labels_per_class": 10, "value": 2.0}
+    ours = samples_of(
+        [new_row(seed=0, draws=[1.0, 3.0], **few), new_row(seed=1, draws=[2.0, 2.0], **few)]
+    )
+    theirs = samples_of([new_row(seed=1, draws=[0.0, 1.0], **few), new_row(seed=2, value=9.0)])
+    (difference,) = less(ours, theirs).items()
+    assert (difference[0], difference[1].tolist()) == (1, [2.0, 1.0])
+    assert less(ours, samples_of([new_row(seed=0, value=5.0)]))[0].tolist() == [-3.0]
+    assert mean_of([ours, theirs])[1].tolist() == [1.0, 1.5]
+    assert summarise({}) is None
+    assert mean_of([]) == {}
+    assert str(summarise(samples_of([new_row(value=2.0)]))) == "2.00"
