@@ -1,19 +1,21 @@
 """A plug-in is a file: ``methods/krr_st.py`` is `krr-st`, and exports one public name.
 
-Kinds are the folders `methods`, `models`, `datasets`, `teachers`, `suites` and `tables` of this
-package (files whose name begins with ``_`` are shared code, not plug-ins). Other packages add
-plug-ins through entry points of the group ``benchmark.<kind>``.
+Kinds are the folders `methods`, `models`, `datasets`, `teachers`, `suites`, `tables` and `figures`
+of this package (files whose name begins with ``_`` are shared code, not plug-ins). Other packages
+add plug-ins through entry points of the group ``benchmark.<kind>``.
 """
 
 import difflib
 import importlib
 import pkgutil
+import traceback
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from benchmark.spec import UsageError
 
-Kind = Literal["methods", "models", "datasets", "teachers", "suites", "tables"]
+Kind = Literal["methods", "models", "datasets", "teachers", "suites", "tables", "figures"]
 
 
 def names(kind: Kind) -> list[str]:
@@ -25,18 +27,29 @@ def load(kind: Kind, name: str) -> Any:
     """Return the one public object of a plug-in.
 
     Raises:
-        UsageError: there is none (the message suggests the nearest name and lists the rest), or it
-            does not export one name.
+        UsageError: there is none (the message suggests the nearest name and lists the rest), it
+            cannot be imported, or it does not export one name.
     """
     if path := _own(kind).get(name):
-        module = importlib.import_module(path)
+        module = _loaded(path, lambda: importlib.import_module(path))
         exported = getattr(module, "__all__", [])
         if len(exported) != 1:
             raise UsageError(f"{path}: expected one public name in __all__, not {len(exported)}")
         return getattr(module, exported[0])
     if entry := _foreign(kind).get(name):
-        return entry.load()
+        return _loaded(entry.value, entry.load)
     raise unknown(kind.removesuffix("s"), name, names(kind))
+
+
+def _loaded(what: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except Exception as error:  # whatever the code of a plug-in does
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise UsageError(
+            f"{what} cannot be loaded: {type(error).__name__}: {error} "
+            f"({place.filename}, line {place.lineno})"
+        ) from error
 
 
 def unknown(noun: str, name: str, known: list[str]) -> UsageError:

@@ -163,7 +163,7 @@ def whole() -> Callable[[TrainingSet], tuple[Tensor, Tensor]]:
     return read
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_row() -> Callable[..., Row]:
     """Make a row of the published main table, with changes."""
 

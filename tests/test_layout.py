@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-KINDS = ("methods", "models", "datasets", "teachers", "suites", "tables")
+KINDS = ("methods", "models", "datasets", "teachers", "suites", "tables", "figures")
 HARNESS = sorted((ROOT / "benchmark").glob("*.py"))
 PLUGINS = {kind: sorted((ROOT / "benchmark" / kind).glob("*.py")) for kind in KINDS}
 FILES = [*HARNESS, *(file for files in PLUGINS.values() for file in files)]
@@ -23,6 +23,12 @@ MAY_IMPORT = {  # besides the shared files of its own folder
     },
     "suites": {"benchmark.plan", "benchmark.pretrain"},
     "tables": {"benchmark.rows"},
+    "figures": {  # a figure chooses and averages rows as tables do
+        "benchmark.rows",
+        "benchmark.stored_sets",
+        "benchmark.tables._grid",
+        "benchmark.tables._statistics",
+    },
 }
 BUILDS_ON = {"pca.py": {"ours"}}  # a control that is another plug-in standing still
 
@@ -61,13 +67,13 @@ def test_plug_ins_import_their_own_shared_files_and_little_else(kind):
 
 
 def test_the_harness_reaches_plug_ins_through_plugins_alone():
-    """What it may import from their folders is shared code of datasets and tables."""
+    """What it may import from their folders is shared code of datasets, tables and figures."""
     for file in HARNESS:
         for name in own(file):
             _, *parts = name.split(".")
             if parts and parts[0] in KINDS:
                 shared = len(parts) > 1 and parts[1].startswith("_")
-                assert shared and parts[0] in ("datasets", "tables"), (
+                assert shared and parts[0] in ("datasets", "tables", "figures"), (
                     f"{name_of(file)} imports {name}"
                 )
 

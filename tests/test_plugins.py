@@ -10,7 +10,9 @@ from benchmark.methods.krr_st import KrrSt
 from benchmark.spec import UsageError
 
 
-@pytest.mark.parametrize("kind", ["methods", "models", "datasets", "teachers", "suites", "tables"])
+@pytest.mark.parametrize(
+    "kind", ["methods", "models", "datasets", "teachers", "suites", "tables", "figures"]
+)
 def test_every_file_is_a_plug_in_and_nothing_else_is(kind):
     folder = Path(plugins.__file__).parent / kind
     files = {file.stem for file in folder.glob("*.py") if not file.stem.startswith("_")}
@@ -67,6 +69,13 @@ def test_a_file_that_exports_none_or_two_names_is_told_so(new_file, text, number
     expected = f"^benchmark.methods.unfinished: expected one public name in __all__, not {number}$"
     with pytest.raises(UsageError, match=expected):
         plugins.load("methods", "unfinished")
+
+
+def test_a_file_that_cannot_be_imported_is_told_with_its_line(new_file):
+    new_file("faulty", "x = 1\nimport nothing_of_this_name\n")
+    expected = r"faulty cannot be loaded: ModuleNotFoundError: .*faulty.py, line 2\)$"
+    with pytest.raises(UsageError, match=expected):
+        plugins.load("methods", "faulty")
 
 
 def test_other_packages_add_plug_ins_but_replace_none(monkeypatch):

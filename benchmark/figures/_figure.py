@@ -1,0 +1,76 @@
+"""A figure: what every file here makes, and how it becomes a picture."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib import figure, rc_context
+
+from ._style import INK, STYLE
+
+_DPI = 200  # of PNG files: 680 pixels for a column, 1 400 for a page's width
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """What a figure shows; it is drawn when asked for.
+
+    Attributes:
+        name: of its file, without the suffix.
+        title: one line.
+        notes: what a reader must know.
+        alt: what it shows, for those who do not see it; from rows alone, as the title is.
+        draw: draws it; raises a `MissingSetError` if the store lacks what it shows.
+        sets: keys of the distilled sets that it is drawn from.
+        is_plot: whether lines and text make it up, rather than pixels.
+    """
+
+    name: str
+    title: str
+    notes: str = ""
+    alt: str
+    draw: Callable[[], figure.Figure]
+    sets: tuple[str, ...] = ()
+    is_plot: bool = True
+
+    def render(self) -> "Rendered":
+        """Draw it; equal figures give equal files.
+
+        Raises:
+            MissingSetError: the store lacks what it shows.
+        """
+        about = {"Software": None, "Comment": " ".join(self.sets)}
+        with rc_context({**STYLE, "svg.hashsalt": self.name}):
+            drawn = self.draw()
+            png = _saved(drawn, format="png", dpi=_DPI, metadata=about)
+            drawn.set_layout_engine("none")  # laid out by now
+            svg = self._inline(drawn) if self.is_plot else None
+        return Rendered(png=png, svg=svg)
+
+    def _inline(self, drawn: figure.Figure) -> str:
+        """Return an `svg` element whose ids begin with the figure's name, so that many can meet."""
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        text = _saved(drawn, format="svg", transparent=True, metadata=nothing).decode()
+        element = text[text.index("<svg") :]
+        for opening in ('id="', 'xlink:href="#', "url(#"):
+            element = element.replace(opening, f"{opening}{self.name}-")
+        return element.replace(INK, "currentColor").strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A figure as a file, which holds the keys of its sets, and as part of a page.
+
+    The ink of the `svg` element is the text colour of the page around it, its ground is the page's;
+    None for pixels.
+    """
+
+    png: bytes
+    svg: str | None
+
+
+def _saved(drawn: figure.Figure, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    drawn.savefig(stream, **options)
+    return stream.getvalue()

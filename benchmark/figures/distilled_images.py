@@ -1,0 +1,53 @@
+"""Distilled images of every method, side by side."""
+
+from collections.abc import Sequence
+
+from matplotlib import figure
+
+from benchmark.rows import Row
+from benchmark.stored_sets import StoredSets
+
+from ._choice import keys, listed, sets_of
+from ._figure import Figure
+from ._style import strips
+from ._tiles import tiles
+
+__all__ = ["distilled_images"]
+
+_EACH = 18  # images of each method
+
+
+def distilled_images(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
+    """Return one figure of the first seed at the main budget; none if no method stored images."""
+    shown = {label: seeds[0] for label, seeds in sets_of(rows).items() if seeds[0].num_images}
+    if not shown:
+        return []
+    first = next(iter(shown.values()))
+    titles = [f"{label}: {row.num_images:,} images" for label, row in shown.items()]
+
+    def draw() -> figure.Figure:
+        pictures = [sets.read(row.distilled).images(_EACH) for row in shown.values()]
+        return strips(
+            {
+                title: tiles(images, columns=_EACH)
+                for title, images in zip(titles, pictures, strict=True)
+            }
+        )
+
+    return [
+        Figure(
+            name="distilled-images",
+            title=f"Distilled images, N = {first.N}",
+            notes=(
+                f"Up to {_EACH} images of each method, evenly spread over its distilled set (seed "
+                f"{first.seed}), as a student sees them."
+            ),
+            alt=(
+                f"Rows of small images, a row for each method: {listed(titles)}. "
+                f"All were distilled from {first.source} within the same budget."
+            ),
+            draw=draw,
+            sets=keys(shown.values()),
+            is_plot=False,
+        )
+    ]

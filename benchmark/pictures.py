@@ -1,0 +1,80 @@
+"""The pictures of a report: every figure that can be drawn, as files and for a page."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from benchmark import plugins
+from benchmark.figures._figure import Figure
+from benchmark.files import atomic
+from benchmark.rows import Row
+from benchmark.stored_sets import MissingSetError, StoredSets
+
+FOLDER = "figures"  # beside the report
+
+_ORDER = (
+    *("accuracy-bytes", "accuracy-seconds", "distilled-images", "image-bases"),
+    *("convergence", "approximation"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure and its PNG file; `svg` is its drawing for a page, if it is a plot drawn here."""
+
+    figure: Figure
+    file: Path
+    svg: str | None = None
+
+    def markdown(self) -> str:
+        """Return it as a Markdown section of a report beside its folder."""
+        figure = self.figure
+        alt = re.sub(r"([\\\[\]])", r"\\\1", " ".join(figure.alt.split()))
+        image = f"![{alt}]({FOLDER}/{self.file.name})"
+        return "\n\n".join(part for part in (f"### {figure.title}", image, figure.notes) if part)
+
+
+def figures(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
+    """Return every figure that the rows can fill; figures of other packages come last."""
+    known = plugins.names("figures")
+    ordered = [name for name in _ORDER if name in known]
+    ordered += [name for name in known if name not in _ORDER]
+    return [figure for name in ordered for figure in plugins.load("figures", name)(rows, sets)]
+
+
+def write(folder: Path, drawable: Iterable[Figure]) -> tuple[list[Picture], dict[str, str]]:
+    """Draw figures into the `figures` folder below `folder`.
+
+    A figure whose distilled sets are not in the store keeps the picture that is there from the run
+    itself, provided that it shows the same sets.
+
+    Returns:
+        The pictures, and for each figure that is left out its title and the reason.
+    """
+    pictures, left_out = [], {}
+    for figure in drawable:
+        file = folder / FOLDER / f"{figure.name}.png"
+        try:
+            rendered = figure.render()
+        except MissingSetError as error:
+            if _shows(file, figure):
+                pictures.append(Picture(figure=figure, file=file))
+            else:
+                left_out[figure.title] = str(error)
+            continue
+        with atomic(file) as temporary:
+            temporary.write_bytes(rendered.png)
+        pictures.append(Picture(figure=figure, file=file, svg=rendered.svg))
+    return pictures, left_out
+
+
+def _shows(file: Path, figure: Figure) -> bool:
+    """Say whether a file is a picture of the distilled sets of `figure`."""
+    try:
+        with Image.open(file, formats=["PNG"]) as image:
+            return bool(image.info.get("Comment") == " ".join(figure.sets))
+    except OSError:
+        return False

@@ -1,0 +1,108 @@
+"""Distilled sets that a store holds, for those who want to see them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from benchmark import artifacts, plugins
+from benchmark.settings import replace
+from benchmark.spec import ImageShape, Method, UsageError
+
+History = Mapping[str, list[dict[str, float]]]
+
+
+class MissingSetError(UsageError):
+    """A distilled set that rows speak of is not in the store, or cannot be read there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSet:
+    """The stored tensors of a distilled set, and the method that decodes them."""
+
+    tensors: Mapping[str, Tensor]
+    method: Method
+    shape: ImageShape
+
+    @property
+    def num_images(self) -> int:
+        """How many images it decodes to; 0 if there are none."""
+        data = self.method.decode(self.tensors, self.shape)
+        return 0 if data is None else data.images.shape[0]
+
+    def images(self, most: int) -> Float[Tensor, "m c h w"]:
+        """Return at most `most` of its images, evenly spread, with pixels clipped to [0, 1]."""
+        data = self.method.decode(self.tensors, self.shape)
+        if data is None:
+            return torch.zeros(0, self.shape.c, self.shape.h, self.shape.w)
+        total = data.images.shape[0]
+        pixels = data.images[spread(total, most)]
+        scale = 1 if pixels.is_floating_point() else 255
+        return (pixels.float() / scale).clamp(0, 1)
+
+
+def spread(total: int, most: int) -> Tensor:
+    """Return at most `most` of `total` positions, in order and evenly spread."""
+    chosen = min(total, most)
+    return torch.arange(chosen) * total // max(1, chosen)
+
+
+class StoredSets:
+    """The distilled sets below `root`, a store, by their keys. Files are data: nothing in one runs.
+
+    With `root=None` there are none.
+    """
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root
+
+    def history(self, key: str | None) -> History:
+        """Return by loop what the making of a set logged, with its steps.
+
+        Raises:
+            MissingSetError: it is not there, or damaged.
+        """
+        header = self._read(key, artifacts.read_header)
+        history = header.get("history")
+        if not isinstance(history, dict):
+            raise MissingSetError(f"distilled set {key}: its file has no history")
+        return history
+
+    def read(self, key: str | None) -> StoredSet:
+        """Return a set.
+
+        Raises:
+            MissingSetError: it is not there, or damaged, or of a method that is not known here.
+        """
+        tensors, header = self._read(key, artifacts.read)
+        try:
+            method = plugins.load("methods", header["method"])()
+            settings = {name: _hashable(value) for name, value in header["settings"].items()}
+            return StoredSet(
+                tensors=tensors,
+                method=replace(header["method"], method, settings),
+                shape=ImageShape(*header["shape"]),
+            )
+        except (UsageError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise MissingSetError(f"distilled set {key}: cannot be decoded ({error})") from error
+
+    def _read(self, key: str | None, reader: Any) -> Any:
+        if self.root is None or key is None or re.fullmatch("[0-9a-f]+", key) is None:
+            raise MissingSetError(f"distilled set {key}: not in a store")
+        file = self.root / "distilled" / key / "distilled.safetensors"
+        if not file.exists():
+            raise MissingSetError(f"distilled set {key}: not in {self.root}")
+        try:
+            return reader(file)
+        except UsageError as error:
+            raise MissingSetError(f"distilled set {key}: {error}") from error
+
+
+def _hashable(value: Any) -> Any:
+    """Return a value as a field holds it: JSON has turned its tuples to lists."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
