@@ -12,6 +12,8 @@ from benchmark.spec import UsageError
 
 _KINDS = ("methods", "models", "datasets", "teachers", "suites")
 
+FORMATS = ("markdown", "csv", "latex")  # that a report can be written in
+
 _EXAMPLES = {
     "run": """
 examples:
@@ -30,6 +32,13 @@ examples:
   python -m benchmark report
   python -m benchmark report --suite cifar100
   python -m benchmark report --rows a/rows.jsonl b/rows.jsonl --output merged
+  python -m benchmark report --suite quick --format markdown,csv,latex
+""",
+    "compare": """
+examples:
+  python -m benchmark compare before/rows.jsonl after/rows.jsonl
+  python -m benchmark compare reports/quick elsewhere/reports/quick
+  python -m benchmark compare reports/quick reports/cifar100-small
 """,
     "teacher": """
 examples:
@@ -77,12 +86,24 @@ def new_parser() -> Parser:
     report = command("report", "Build a report from rows, without running anything.")
     report.add_argument("--suite", metavar="NAME", help="whose rows (default: quick)")
     report.add_argument(
-        "--rows", nargs="+", type=Path, metavar="FILE", help="rows to merge instead, later ones win"
+        "--rows",
+        metavar="FILE",
+        nargs="+",
+        type=Path,
+        help="rows to merge, or folders that hold them; later ones win",
     )
     report.add_argument(
-        "--output", type=Path, metavar="DIR", help="where merged rows and their report go"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where rows and report go (default: to the suite)",
     )
     _add_reports(report)
+    comparison = command("compare", "Show what changed between two runs, and whether it is noise.")
+    comparison.add_argument(
+        "before", type=Path, metavar="A", help="rows, or a folder that has them"
+    )
+    comparison.add_argument("after", type=Path, metavar="B", help="likewise")
     listing = command("list", "List what can be named on the command line.")
     listing.add_argument("kind", type=_kind, metavar="KIND", help=", ".join(_KINDS))
     teacher = command("teacher", "Pretrain a suite's teacher and keep it in a file.")
@@ -160,6 +181,13 @@ def _add_reports(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="reports go to DIR/<suite>/ (default: reports)",
     )
+    parser.add_argument(
+        "--format",
+        type=_formats,
+        default=FORMATS[:1],
+        metavar="A,B",
+        help=f"some of {', '.join(FORMATS)} (default: {FORMATS[0]})",
+    )
 
 
 _T = TypeVar("_T")
@@ -215,6 +243,15 @@ def _label_counts(text: str) -> tuple[int | None, ...]:
         return None if part == "all" else _whole(1)(part)
 
     return _listed(text, value, "all or whole numbers from 1, such as all,10")
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    def value(part: str) -> str:
+        if part not in FORMATS:
+            raise argparse.ArgumentTypeError(str(plugins.unknown("format", part, list(FORMATS))))
+        return part
+
+    return _listed(text, value, "names, such as a,b")
 
 
 def _positive(text: str) -> int:

@@ -2,44 +2,54 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmark import plugins, report, rows
+from benchmark.commands._rows import rows_at
 from benchmark.plan import Suite
+from benchmark.rows import Row
 from benchmark.spec import UsageError
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Merge the files of rows, where later ones count, and write their report."""
-    if bool(arguments.rows) != bool(arguments.output):
-        raise UsageError("--rows FILE ... and --output DIR: expected both or neither")
-    folder: Path = arguments.output or arguments.reports / (arguments.suite or "quick")
-    found: list[rows.Row] = []
-    for file in arguments.rows or [folder / "rows.jsonl"]:
-        if not file.exists():
-            raise UsageError(f"{file}: no such file; `run` makes it, or name others with --rows")
-        found = rows.merge(found, rows.read(file))
-    suite = _suite(arguments.suite, found)
+    """Merge rows, where later ones count, and write their report."""
+    suite: Suite | None = arguments.suite and plugins.load("suites", arguments.suite)
+    folder = arguments.reports / (arguments.suite or "quick")
+    found: list[Row] = []
+    for path in arguments.rows or [folder]:
+        found = rows.merge(found, rows_at(path, "`run` makes it, or name others with --rows"))
+    suite = suite or _suite_of(found)
+    if arguments.output is not None:
+        folder = arguments.output
+    elif arguments.rows and arguments.suite is None:
+        folder = arguments.reports / _name_of(suite, found)
     if arguments.rows:
-        rows.write(folder / "rows.jsonl", found)
-    write_report(folder, found, suite)
+        found = rows.update(folder / "rows.jsonl", found)
+    write_report(folder, found, suite, arguments.format)
     return 0
 
 
-def write_report(folder: Path, found: Sequence[rows.Row], suite: Suite | None) -> None:
-    """Write the report of rows, and print its first table."""
+def _suite_of(found: Sequence[Row]) -> Suite | None:
+    """Return the suite of the last row, if it is known here; that of no rows is the default one."""
+    name = found[-1].suite if found else "quick"
+    return plugins.load("suites", name) if name in plugins.names("suites") else None
+
+
+def _name_of(suite: Suite | None, found: Sequence[Row]) -> str:
+    """Return the name of a suite that is known here, which therefore leads to no other folder."""
+    if suite is None:
+        raise UsageError(f"suite {found[-1].suite!r} is not known here: --output DIR is wanted")
+    return suite.name
+
+
+def write_report(
+    folder: Path, found: Sequence[Row], suite: Suite | None, formats: Iterable[str]
+) -> None:
+    """Write the report of rows, and print its first table and where it is."""
     title, notes = (suite.title, suite.notes) if suite else (found[-1].suite, "")
-    file = folder / "report.md"
-    report.write(file, found, title=title, notes=notes)
-    sys.stdout.write(f"{report.headline(found)}\n\n{file}\n")
-
-
-def _suite(name: str | None, found: Sequence[rows.Row]) -> Suite | None:
-    """Return the suite that was named, else that of the last row, if it is known here."""
-    if name is None and found:
-        name = found[-1].suite
-        if name not in plugins.names("suites"):
-            return None
-    suite: Suite = plugins.load("suites", name or "quick")
-    return suite
+    built = report.build(found, title=title, notes=notes)
+    first = next(iter(built.tables), None)
+    files = report.write(folder, built, formats)
+    place = next(iter(files), folder)
+    sys.stdout.write(f"{first.markdown() if first else 'no rows'}\n\n{place}\n")

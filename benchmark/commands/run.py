@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
     _print_reasons(outcome)
     if not outcome.rows and not outcome.failed:
         raise UsageError("nothing could be run, for the reasons above")
-    write_report(folder, rows.update(file, outcome.rows), suite)
+    write_report(folder, rows.update(file, outcome.rows), suite, arguments.format)
     return 1 if outcome.failed else 0
 
 
