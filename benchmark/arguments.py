@@ -12,7 +12,7 @@ from benchmark.spec import UsageError
 
 _KINDS = ("methods", "models", "datasets", "teachers", "suites")
 
-FORMATS = ("markdown", "csv", "latex")  # that a report can be written in
+FORMATS = ("markdown", "html", "csv", "latex")  # that a report can be written in
 
 _EXAMPLES = {
     "run": """
@@ -60,6 +60,18 @@ class Parser(argparse.ArgumentParser):
         """Raise the mistake as a UsageError."""
         raise UsageError(f"{message}; {self.prog} --help shows examples")
 
+    def parse_known_args(self, *arguments: Any, **options: Any) -> tuple[Any, list[str]]:
+        """Refuse what is not known, with the nearest flag that is."""
+        found, strange = super().parse_known_args(*arguments, **options)
+        if strange:
+            flags = [name for action in self._actions for name in action.option_strings]
+            self.error(str(plugins.unknown("argument", strange[0].partition("=")[0], flags)))
+        return found, strange
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            self.error(str(plugins.unknown(action.dest, value, list(action.choices))))
+
 
 def new_parser() -> Parser:
     """Return the parser of the whole command line."""
@@ -98,6 +110,7 @@ def new_parser() -> Parser:
         metavar="DIR",
         help="where rows and report go (default: to the suite)",
     )
+    _add_store(report, "distilled sets, which figures show")
     _add_reports(report)
     comparison = command("compare", "Show what changed between two runs, and whether it is noise.")
     comparison.add_argument(
@@ -155,21 +168,30 @@ def _add_teacher(parser: argparse._ActionsContainer) -> None:
 
 def _add_environment(parser: argparse.ArgumentParser) -> None:
     place = parser.add_argument_group("where")
-    place.add_argument("--data-root", type=Path, metavar="DIR", help="local copies of datasets")
+    place.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="of local copies of datasets (default: STORE/data)",
+    )
     place.add_argument("--download", action="store_true", help="fetch data that is missing")
     place.add_argument(
         "--full-hash", action="store_true", help="check cached images against the files' content"
     )
+    _add_store(place, "finished stages and checkpoints")
+    place.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     place.add_argument(
+        "--precision", choices=get_args(Precision), help="of networks (default: measured)"
+    )
+
+
+def _add_store(parser: argparse._ActionsContainer, holds: str) -> None:
+    parser.add_argument(
         "--store",
         type=Path,
         default=Path(".benchmark"),
         metavar="DIR",
-        help="finished stages and checkpoints (default: .benchmark)",
-    )
-    place.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    place.add_argument(
-        "--precision", choices=get_args(Precision), help="of networks (default: measured)"
+        help=f"{holds} (default: .benchmark)",
     )
 
 
@@ -184,9 +206,9 @@ def _add_reports(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         type=_formats,
-        default=FORMATS[:1],
+        default=FORMATS[:2],
         metavar="A,B",
-        help=f"some of {', '.join(FORMATS)} (default: {FORMATS[0]})",
+        help=f"some of {', '.join(FORMATS)} (default: {','.join(FORMATS[:2])})",
     )
 
 

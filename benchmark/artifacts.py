@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from benchmark.files import atomic
@@ -26,7 +26,7 @@ def write(file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) 
     }
     text = json.dumps({"format": FORMAT, **header}, sort_keys=True)
     with atomic(file) as temporary:
-        save_file(content, temporary, metadata={"header": text})
+        temporary.write_bytes(save(content, metadata={"header": text}))
 
 
 def read(file: Path, *, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], Any]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmark import plugins
+from benchmark._fair_probe import FairProbe
 from benchmark.network_factory import is_model, model_settings
 from benchmark.plan import (
     TEACHER,
@@ -30,6 +31,8 @@ def check(suite: Suite, cells: Sequence[Cell]) -> None:
     """
     for name in suite.probes:
         probe_of(suite, name)
+    if 1 in suite.labels_per_class and FairProbe.name in suite.probes:
+        raise UsageError("--labels-per-class 1: the probe fair holds one out, so 2 is the least")
     for student in suite.students:
         model_settings(student, {})
     _check_head(suite, cells)

@@ -42,7 +42,7 @@ class Outcome:
 
 
 def execute(
-    cells: Sequence[Cell], source: Source, *, jobs: int, done: Callable[[list[Row]], None]
+    cells: Sequence[Cell], source: Source, *, jobs: int, done: Callable[[list[Row]], object]
 ) -> Outcome:
     """Run every cell, `jobs` at a time; a cell that breaks does not stop the others.
 

@@ -148,6 +148,6 @@ def _refused(model: str, shape: ImageShape, error: Exception) -> UsageError:
 
 def _unknown(model: str) -> UsageError:
     own = plugins.names("models")
-    nearest = difflib.get_close_matches(model, [*own, *timm.list_models()], n=3)
+    nearest = difflib.get_close_matches(model, {*own, *timm.list_models()}, n=3)
     hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
     return UsageError(f"unknown model {model!r}: {hint}known: {', '.join(own)}, and timm's models")

@@ -4,7 +4,6 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from benchmark.pretrain_teacher import TeacherPlan, pretrain_teacher
 from benchmark.rows import PROTOCOL
 from benchmark.spec import Budget, LabelledImages, Problem, UsageError
 from benchmark.store import Store, key_of
-from benchmark.teacher import Teacher, load_teacher, save_teacher
+from benchmark.teacher import Teacher, load_teacher, save_teacher, shipped_teachers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,11 +170,11 @@ class Source:
             return self._pretrained_teacher(name)
         if Path(name).suffix == ".safetensors":
             return Path(name)
-        shipped = files("benchmark") / "assets" / f"{name}.safetensors"
-        with as_file(shipped) as file:
-            if file.exists():
-                return file
-        raise plugins.unknown("teacher", name, [*plugins.names("teachers"), "FILE.safetensors"])
+        shipped = shipped_teachers()
+        if name in shipped:
+            return shipped[name]
+        known = [*plugins.names("teachers"), *shipped, "FILE.safetensors"]
+        raise plugins.unknown("teacher", name, known)
 
     def _teacher_plan(self, kind: str) -> tuple[TeacherPlan, Path]:
         """Return how the teacher of a kind is pretrained, and where its file is kept."""

@@ -265,6 +265,10 @@ class Method(Protocol):
         supervision: whether it may see labels.
         limit: what of it the budget bounds: the numbers that it stores, or their bytes (as if all
             numbers were float32), or nothing, so that budgets play no part (controls).
+
+    A method may also have `views`: names of the predefined views under which it wants the teacher's
+    representations of the source. They are computed before its clock starts, as they are the
+    teacher's cost. Without it that is the plain view alone.
     """
 
     supervision: ClassVar[Supervision]

@@ -148,6 +148,12 @@ def load_teacher(file: Path, new_network: NewNetwork, shape: ImageShape) -> Teac
     return Teacher(network, header, statistics)
 
 
+def shipped_teachers() -> dict[str, Path]:
+    """Return the teacher files that are part of this package, by name."""
+    assets = Path(__file__).parent / "assets"
+    return {file.stem: file for file in sorted(assets.glob("*.safetensors"))}
+
+
 def _load_backbone(
     file: Path, network: Network, header: TeacherHeader, tensors: Mapping[str, Tensor]
 ) -> None:

@@ -70,7 +70,7 @@ def source_of(suite: Suite, arguments: argparse.Namespace) -> Source:
         store=Store(arguments.store),
         compute=Compute(device, precision, threads=threads),
         data=DataOptions(
-            root=arguments.data_root,
+            root=arguments.data_root or arguments.store / "data",
             download=arguments.download,
             full_hash=arguments.full_hash,
         ),

@@ -4,14 +4,20 @@ import argparse
 import sys
 from typing import Any
 
-from benchmark import plugins
+from benchmark import artifacts, plugins
 from benchmark.plan import Suite
+from benchmark.spec import UsageError
+from benchmark.teacher import shipped_teachers
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Print one line for each plug-in of a kind."""
     for name in plugins.names(arguments.kind):
         sys.stdout.write(f"{name:<16}  {_summary(arguments.kind, name)}\n")
+    if arguments.kind == "teachers":
+        for name, file in shipped_teachers().items():
+            header = artifacts.read_header(file)
+            sys.stdout.write(f"{name}  ships: {header['kind']} of {header['source']}\n")
     return 0
 
 
@@ -19,9 +25,8 @@ def _summary(kind: plugins.Kind, name: str) -> str:
     """Return a title that the plug-in has, else the first line of its module."""
     try:
         plugin: Any = plugins.load(kind, name)
-    except Exception as error:  # whatever another package's code does
-        reason = " ".join(str(error).split())
-        return f"(cannot be loaded: {type(error).__name__}: {reason})"
+    except UsageError as error:
+        return f"({' '.join(str(error).split())})"
     if isinstance(plugin, Suite):
         return plugin.title
     return (sys.modules[plugin.__module__].__doc__ or "").strip().partition("\n")[0]
