@@ -15,26 +15,23 @@ momentum, so a snapshot follows from the one before it: a killed training goes o
 whole epoch, and a file that is lost or damaged is made again, with the same numbers.
 """
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from benchmark import rng
 from benchmark.differentiable_augmentation import draw
-from benchmark.files import atomic
 from benchmark.spec import Loop, UsageError
 
+from ._checked_file import read_checked, write_checked
 from ._trajectory import FlatNetwork
 
 Storage = Literal["fp32", "fp16"]
@@ -110,22 +107,17 @@ class Snapshots:
 
     def read(self, expert: int, epoch: int) -> Float[Tensor, " weights"] | None:
         """Return a snapshot, if its file is there and sound."""
-        try:
-            with safe_open(self.file(expert, epoch), framework="pt") as opened:
-                weights: Tensor = opened.get_tensor("weights")
-                checksum = (opened.metadata() or {}).get("sha256")
-        except (OSError, SafetensorError):
-            return None
+        found = read_checked(self.file(expert, epoch)) or {}
+        weights = found.get("weights", torch.empty(0))
         fits = weights.shape == (self.num_weights,) and weights.dtype == self.dtype
-        return weights if fits and checksum == fingerprint(weights) else None
+        return weights if fits else None
 
     def write(
         self, weights: Float[Tensor, " weights"], *, expert: int, epoch: int
     ) -> Float[Tensor, " weights"]:
         """Store a snapshot; return it as it was stored, where `weights` were."""
         stored = weights.detach().to(device="cpu", dtype=self.dtype, copy=True)
-        with atomic(self.file(expert, epoch)) as file:
-            save_file({"weights": stored}, file, metadata={"sha256": fingerprint(stored)})
+        write_checked(self.file(expert, epoch), {"weights": stored})
         return stored.to(weights)
 
 
@@ -213,15 +205,3 @@ class Experts:
 
     def _loss(self, weights: Tensor, *, images: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(self.network(weights, images), labels)
-
-
-def fingerprint(*parts: Any) -> str:
-    """Return a hash of tensors, by their bytes, and of anything else by how it prints."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Tensor):
-            digest.update(part.detach().cpu().contiguous().numpy().data)
-        else:
-            digest.update(repr(part).encode())
-        digest.update(b"\x1f")
-    return digest.hexdigest()

@@ -8,10 +8,13 @@ With the mean ``mu`` and the covariance ``V diag(s) V'`` of flattened images (di
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
+
+from ._checked_file import fingerprint, read_checked, write_checked
 
 _CHUNK = 4096  # images at a time in double precision
 
@@ -44,7 +47,25 @@ class Zca:
             centred = _flat(chunk) - mean
             covariance.addmm_(centred.T, centred, alpha=1 / (n - 1))
         variances, components = torch.linalg.eigh(covariance)
-        return cls(mean=mean, components=components, variances=variances.clamp(min=0), eps=eps)
+        return cls(
+            mean=mean,
+            components=components.contiguous(),
+            variances=variances.clamp(min=0),
+            eps=eps,
+        )
+
+    @classmethod
+    def kept(cls, images: UInt8[Tensor, "n c h w"], *, eps: float, folder: Path | None) -> "Zca":
+        """Fit to images, or read what an earlier fit to them left in `folder`."""
+        file = folder and folder / f"zca-{fingerprint(images)[:16]}.safetensors"
+        found = file and read_checked(file)
+        if not found:
+            fitted = cls.fit(images, eps=eps)
+            if file:
+                names = ("mean", "components", "variances")
+                write_checked(file, {name: getattr(fitted, name).cpu() for name in names})
+            return fitted
+        return cls(**{name: tensor.to(images.device) for name, tensor in found.items()}, eps=eps)
 
     def whiten(
         self, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]

@@ -56,8 +56,9 @@ from torch import Tensor
 
 from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet, UsageError
 
+from ._checked_file import fingerprint
 from ._datm_recipes import InitialImages, Recipe, resolve
-from ._experts import Experts, ExpertTraining, Snapshots, Storage, fingerprint
+from ._experts import Experts, ExpertTraining, Snapshots, Storage
 from ._labelled import images_per_class, new_inner_model
 from ._soft_start import draw_correct, draw_real, mean_logits
 from ._trajectory import FlatNetwork, SoftLabelLoss, SoftSet, match
@@ -133,7 +134,7 @@ class Datm:
         recipe = self._resolve(k, ipc)
         _check_budget(problem, k)
         with self._snapshots(problem, recipe) as snapshots:
-            zca = Zca.fit(problem.images, eps=self.zca_eps)
+            zca = Zca.kept(problem.images, eps=self.zca_eps, folder=problem.cache)
             experts = Experts(
                 snapshots,
                 zca.whiten(problem.images),

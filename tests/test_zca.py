@@ -51,3 +51,27 @@ def test_chunks_change_nothing(images, monkeypatch):
     parts = Zca.fit(images, eps=0.1)
     torch.testing.assert_close(parts.variances, whole.variances)
     torch.testing.assert_close(parts.whiten(images), whole.whiten(images))
+
+
+def test_a_fit_is_kept_and_a_damaged_one_is_made_again(images, tmp_path, monkeypatch):
+    first = Zca.kept(images, eps=0.1, folder=tmp_path)
+    (file,) = tmp_path.iterdir()
+    fits = []
+    monkeypatch.setattr(
+        torch.linalg, "eigh", lambda x, eigh=torch.linalg.eigh: fits.append(x) or eigh(x)
+    )
+    again = Zca.kept(images, eps=0.2, folder=tmp_path)
+    assert not fits
+    assert again.eps == 0.2
+    for name in ("mean", "components", "variances"):
+        assert torch.equal(getattr(again, name), getattr(first, name))
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert torch.equal(
+        Zca.kept(images, eps=0.1, folder=tmp_path).whiten(images), first.whiten(images)
+    )
+    assert torch.equal(Zca.kept(images, eps=0.1, folder=None).whiten(images), first.whiten(images))
+    assert len(fits) == 2
+    assert file.read_bytes() == content
+    Zca.kept(images.flip(3), eps=0.1, folder=tmp_path)
+    assert len(fits) == 3

@@ -1,0 +1,45 @@
+"""Files of by-products with a checksum: what is damaged counts as not there, and is made again."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from benchmark.files import atomic
+
+
+def read_checked(file: Path) -> dict[str, Tensor] | None:
+    """Return the tensors of a file that `write_checked` made, if it is there and sound."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            checksum = (opened.metadata() or {}).get("sha256")
+    except (OSError, SafetensorError):
+        return None
+    return tensors if checksum == _checksum(tensors) else None
+
+
+def write_checked(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors that are on the CPU, whole or not at all."""
+    with atomic(file) as temporary:
+        save_file(dict(tensors), temporary, metadata={"sha256": _checksum(tensors)})
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return a hash of tensors, by their bytes, and of anything else by how it prints."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            digest.update(part.detach().cpu().contiguous().numpy().data)
+        else:
+            digest.update(repr(part).encode())
+        digest.update(b"\x1f")
+    return digest.hexdigest()
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    return fingerprint(*(part for name in sorted(tensors) for part in (name, tensors[name])))
