@@ -23,11 +23,17 @@ _ORDER = (
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure and its PNG file; `svg` is its drawing for a page, if it is a plot drawn here."""
+    """A figure and its PNG file; `svg` is its drawing for a page, if it was drawn just now."""
 
     figure: Figure
     file: Path
     svg: str | None = None
+
+    @property
+    def width(self) -> int:
+        """Pixels of the file from left to right."""
+        with Image.open(self.file, formats=["PNG"]) as image:
+            return image.width
 
     def markdown(self) -> str:
         """Return it as a Markdown section of a report beside its folder."""

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmark import plugins
+from benchmark import pictures, plugins
 from benchmark.files import atomic
+from benchmark.pictures import Picture
 from benchmark.rows import Row
+from benchmark.stored_sets import StoredSets
 from benchmark.tables._table import Table
 
 _ORDER = (
@@ -37,6 +39,8 @@ class Report:
         changes: by owner, the settings that are not the published defaults.
         rows: that the tables are made of; `num_left_out` are not.
         tables: those of the probe that reports lead with, then those of the others.
+        pictures: figures that were drawn, or kept from the run itself.
+        missing: by title, why a figure is not among them.
     """
 
     title: str
@@ -46,6 +50,8 @@ class Report:
     rows: Sequence[Row]
     num_left_out: int
     tables: Sequence[Table]
+    pictures: Sequence[Picture] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 def build(rows: Sequence[Row], *, title: str, notes: str) -> Report:
@@ -60,6 +66,12 @@ def build(rows: Sequence[Row], *, title: str, notes: str) -> Report:
         num_left_out=len(left_out),
         tables=sorted(tables(kept), key=lambda table: not table.headline),
     )
+
+
+def illustrated(report: Report, folder: Path, sets: StoredSets) -> Report:
+    """Return a report with all its figures that can be drawn, which become files below `folder`."""
+    drawn, missing = pictures.write(folder, pictures.figures(report.rows, sets))
+    return replace(report, pictures=drawn, missing=missing)
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
@@ -125,16 +137,38 @@ def markdown(report: Report) -> str:
     others = [table.markdown() for table in report.tables if not table.headline]
     parts += [
         *(["## Results", *main] if main else []),
+        *_figures(report),
         *(["## Other probes", *others] if others else []),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
+def _figures(report: Report) -> list[str]:
+    if not (report.pictures or report.missing):
+        return []
+    left_out = "\n".join(f"- {title}: {reason}" for title, reason in report.missing.items())
+    return [
+        "## Figures",
+        *(picture.markdown() for picture in report.pictures),
+        *([f"Figures that could not be drawn here:\n\n{left_out}"] if left_out else []),
+    ]
+
+
+def html(report: Report) -> str:
+    """Return a report as one page for a browser."""
+    from benchmark.page import page  # which knows what a report is
+
+    return page(report)
+
+
 FORMATS: Mapping[str, Callable[[Report], Mapping[str, str]]] = {
     "markdown": lambda report: {"report.md": markdown(report)},
+    "html": lambda report: {"report.html": html(report)},
     "csv": lambda report: {f"tables/{table.name}.csv": table.csv() for table in report.tables},
     "latex": lambda report: {f"tables/{table.name}.tex": table.latex() for table in report.tables},
 }
+
+ILLUSTRATED = {"markdown", "html"}  # formats with figures
 
 
 def _facts(rows: Sequence[Row]) -> dict[str, str]:

@@ -137,15 +137,13 @@ def test_plots_are_elements_of_a_page_with_ids_of_their_own(drawn):
     seen = set()
     for picture in drawn:
         svg = picture.svg
-        assert (svg is None) == (picture.figure.name in ("distilled-images", "image-bases"))
-        if svg is not None:
-            root = ElementTree.fromstring(svg)
-            ids = {element.get("id") for element in root.iter() if element.get("id")}
-            assert ids and not ids & seen
-            referred = re.findall(r'url\(#([^)]*)\)|href="#([^"]*)"', svg)
-            assert {a or b for a, b in referred} <= ids
-            assert "currentColor" in svg and _style.INK not in svg
-            seen |= ids
+        root = ElementTree.fromstring(svg)
+        ids = {element.get("id") for element in root.iter() if element.get("id")}
+        assert ids and not ids & seen
+        referred = re.findall(r'url\(#([^)]*)\)|href="#([^"]*)"', svg)
+        assert {a or b for a, b in referred} <= ids
+        assert "currentColor" in svg and _style.INK not in svg
+        seen |= ids
 
 
 def test_nothing_is_drawn_of_no_rows_and_of_rows_without_sets(new_row, store):
@@ -234,13 +232,14 @@ def test_positions_are_spread_evenly(total, most):
 def test_tiles_hold_every_image_in_its_place():
     images = torch.rand(5, 1, 12, 12, generator=torch.Generator().manual_seed(0))
     whole = tiles(images, columns=3)
-    assert whole.shape == (2 * 13 - 1, 3 * 13 - 1, 3)
+    assert whole.shape == (2 * 13 - 1, 3 * 13 - 1, 4)
     for place, image in enumerate(images):
         top, left = 13 * (place // 3), 13 * (place % 3)
         tile = whole[top : top + 12, left : left + 12]
         expected = np.rint(255 * image[0].numpy())
         assert all(np.array_equal(tile[..., channel], expected) for channel in range(3))
-    assert (whole[12] == 255).all() and (whole[13:, 26:] == 255).all()
+        assert (tile[..., 3] == 255).all()
+    assert (whole[12] == 0).all() and (whole[13:, 26:] == 0).all() and (whole[:, 12] == 0).all()
 
 
 def test_contrast_keeps_zero_grey_and_reaches_an_end():

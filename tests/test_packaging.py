@@ -27,6 +27,7 @@ def test_wheel_holds_one_package(wheel):
     assert "benchmark/models/convnet.py" in names
     assert "benchmark/assets/fashion-mnist-teacher.safetensors" in names
     assert "benchmark/assets/LICENSE-fashion-mnist" in names
+    assert "benchmark/assets/page/page.html" in names
     assert "benchmark/py.typed" in names
 
 

@@ -10,6 +10,7 @@ from benchmark.commands._rows import rows_at
 from benchmark.plan import Suite
 from benchmark.rows import Row
 from benchmark.spec import UsageError
+from benchmark.stored_sets import StoredSets
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -26,7 +27,7 @@ def main(arguments: argparse.Namespace) -> int:
         folder = arguments.reports / _name_of(suite, found)
     if arguments.rows:
         found = rows.update(folder / "rows.jsonl", found)
-    write_report(folder, found, suite, arguments.format)
+    write_report(folder, found, suite, arguments.format, arguments.store)
     return 0
 
 
@@ -44,11 +45,13 @@ def _name_of(suite: Suite | None, found: Sequence[Row]) -> str:
 
 
 def write_report(
-    folder: Path, found: Sequence[Row], suite: Suite | None, formats: Iterable[str]
+    folder: Path, found: Sequence[Row], suite: Suite | None, formats: Iterable[str], store: Path
 ) -> None:
     """Write the report of rows, and print its first table and where it is."""
     title, notes = (suite.title, suite.notes) if suite else (found[-1].suite, "")
     built = report.build(found, title=title, notes=notes)
+    if report.ILLUSTRATED & set(formats):
+        built = report.illustrated(built, folder, StoredSets(store))
     first = next(iter(built.tables), None)
     files = report.write(folder, built, formats)
     place = next(iter(files), folder)

@@ -44,7 +44,8 @@ def main(arguments: argparse.Namespace) -> int:
     _print_reasons(outcome)
     if not outcome.rows and not outcome.failed:
         raise UsageError("nothing could be run, for the reasons above")
-    write_report(folder, rows.update(file, outcome.rows), suite, arguments.format)
+    found = rows.update(file, outcome.rows)
+    write_report(folder, found, suite, arguments.format, arguments.store)
     return 1 if outcome.failed else 0
 
 

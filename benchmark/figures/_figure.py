@@ -23,7 +23,6 @@ class Figure:
         alt: what it shows, for those who do not see it; from rows alone, as the title is.
         draw: draws it; raises a `MissingSetError` if the store lacks what it shows.
         sets: keys of the distilled sets that it is drawn from.
-        is_plot: whether lines and text make it up, rather than pixels.
     """
 
     name: str
@@ -32,7 +31,6 @@ class Figure:
     alt: str
     draw: Callable[[], figure.Figure]
     sets: tuple[str, ...] = ()
-    is_plot: bool = True
 
     def render(self) -> "Rendered":
         """Draw it; equal figures give equal files.
@@ -45,7 +43,7 @@ class Figure:
             drawn = self.draw()
             png = _saved(drawn, format="png", dpi=_DPI, metadata=about)
             drawn.set_layout_engine("none")  # laid out by now
-            svg = self._inline(drawn) if self.is_plot else None
+            svg = self._inline(drawn)
         return Rendered(png=png, svg=svg)
 
     def _inline(self, drawn: figure.Figure) -> str:
@@ -62,12 +60,11 @@ class Figure:
 class Rendered:
     """A figure as a file, which holds the keys of its sets, and as part of a page.
 
-    The ink of the `svg` element is the text colour of the page around it, its ground is the page's;
-    None for pixels.
+    The ink of the `svg` element is the text colour of the page around it, its ground is the page's.
     """
 
     png: bytes
-    svg: str | None
+    svg: str
 
 
 def _saved(drawn: figure.Figure, **options: Any) -> bytes:

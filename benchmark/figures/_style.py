@@ -48,7 +48,7 @@ STYLE: Mapping[Any, Any] = {
     "lines.linewidth": 1.2,
     "lines.markersize": 5,
     "figure.facecolor": "white",
-    "image.interpolation": "nearest",
+    "image.interpolation": "none",  # pixels stay squares, and a page holds each of them once
     "svg.fonttype": "path",
     "text.parse_math": False,  # names are text, whatever signs they hold
 }
@@ -97,7 +97,7 @@ def panels(number: int, *, height: float, columns: int = 2) -> tuple[figure.Figu
 
 
 def strips(parts: Mapping[str, np.ndarray]) -> figure.Figure:
-    """Return a figure of a page's width with pixels [H W 3] below each title."""
+    """Return a figure of a page's width with pixels [H W 4] below each title."""
     inches = [_TITLE + PAGE * pixels.shape[0] / pixels.shape[1] for pixels in parts.values()]
     drawn = figure.Figure(figsize=(PAGE, sum(inches)))
     top = sum(inches)

@@ -48,6 +48,5 @@ def distilled_images(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
             ),
             draw=draw,
             sets=keys(shown.values()),
-            is_plot=False,
         )
     ]

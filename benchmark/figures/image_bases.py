@@ -58,7 +58,6 @@ def image_bases(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
             ),
             draw=draw,
             sets=keys(shown.values()),
-            is_plot=False,
         )
     ]
 

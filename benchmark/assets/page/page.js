@@ -1,0 +1,170 @@
+"use strict";
+
+const root = document.documentElement;
+
+function element(name, text = "", attributes = {}) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+// Light and dark
+
+const look = document.getElementById("look");
+const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
+
+function isDark() {
+  return root.style.colorScheme ? root.style.colorScheme === "dark" : systemIsDark.matches;
+}
+
+function nameTheOther() {
+  look.textContent = isDark() ? "Light look" : "Dark look";
+}
+
+look.addEventListener("click", () => {
+  root.style.colorScheme = isDark() ? "light" : "dark";
+  try {
+    localStorage.setItem("look", root.style.colorScheme);
+  } catch {
+    // it then lasts as long as the page
+  }
+  nameTheOther();
+});
+systemIsDark.addEventListener("change", nameTheOther);
+nameTheOther();
+
+// Contents: open beside the page, folded above it
+
+document.querySelector("nav details").open = matchMedia("(min-width: 70rem)").matches;
+
+// Sorting: numbers from high to low, names from a to z, then the other way round, then as it was
+
+const NEXT = { number: [null, "descending", "ascending"], name: [null, "ascending", "descending"] };
+
+function sort(heading) {
+  const table = heading.closest("table");
+  const body = table.tBodies[0];
+  table.original ??= [...body.rows];
+  const steps = NEXT[heading.classList.contains("number") ? "number" : "name"];
+  const order = steps[(steps.indexOf(heading.getAttribute("aria-sort")) + 1) % 3];
+  for (const other of heading.parentElement.cells) other.removeAttribute("aria-sort");
+  if (order) heading.setAttribute("aria-sort", order);
+  body.append(...(order ? sorted(table.original, heading, order) : table.original));
+}
+
+function sorted(lines, heading, order) {
+  const sign = order === "ascending" ? 1 : -1;
+  const isNumber = heading.classList.contains("number");
+  const key = (line) => {
+    const cell = line.cells[heading.cellIndex];
+    return isNumber ? Number(cell.dataset.value ?? NaN) : cell.textContent.trim();
+  };
+  return [...lines].sort((one, other) => {
+    const [a, b] = [key(one), key(other)];
+    if (!isNumber) return sign * a.localeCompare(b);
+    if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b); // last
+    return sign * (a - b);
+  });
+}
+
+for (const button of document.querySelectorAll("button.sort")) {
+  button.addEventListener("click", () => sort(button.closest("th")));
+}
+
+// The rows behind a number
+
+const stored = JSON.parse(document.getElementById("rows").textContent);
+const dialog = document.querySelector("dialog");
+
+function row(position) {
+  const entries = stored.rows[position].map((value, place) => {
+    const field = stored.fields[place];
+    return [field, stored.nested.includes(field) ? stored.shared[value] : value];
+  });
+  return Object.fromEntries(entries);
+}
+
+function flat(value, path, found = new Map()) {
+  const isBranch = value !== null && typeof value === "object" && !Array.isArray(value);
+  if (!isBranch) return found.set(path, value);
+  for (const [name, inner] of Object.entries(value)) flat(inner, path ? `${path}.${name}` : name, found);
+  return found;
+}
+
+const GROUPS = [
+  ["Number", /^(value|draws|strength|converged)$/],
+  ["What was measured", /^(label|method|N|source|teacher|student|downstream|recipe|probe|labels_per_class|seed|suite)$/],
+  ["Method", /^settings\./],
+  ["Student", /^student_settings\./],
+  ["Probe", /^probe_settings\./],
+  ["Not the published default", /^changes\./],
+  ["Stored", /^(num_|storage|file_bytes|compressed_bytes|distilled$)/],
+  ["Logged while distilling: first and last quarter", /^losses\./],
+  ["Cost", /(_seconds|_peak_mib|_steps)$/],
+  ["Where and when", /./],
+];
+
+function written(value) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value === "number") return String(Number(value.toPrecision(7)));
+  if (Array.isArray(value)) return value.map(written).join(", ") || "none";
+  return String(value);
+}
+
+const OWNERS = /^(settings|student_settings|probe_settings|changes|losses|provenance)\./;
+
+function line(path, values) {
+  const texts = values.map((value) => (path === "labels_per_class" && value === null ? "all" : written(value)));
+  const made = element("tr");
+  made.append(element("th", path.replace(OWNERS, ""), { scope: "row" }));
+  if (new Set(texts).size === 1) made.append(element("td", texts[0], { colspan: texts.length }));
+  else made.append(...texts.map((text) => element("td", text)));
+  return made;
+}
+
+const NAMES = ["label", "N", "student", "downstream", "probe", "labels_per_class", "seed"];
+
+function headings(rows) {
+  const telling = NAMES.filter((name) => new Set(rows.map((one) => one[name])).size > 1);
+  return rows.map((one) => telling.map((name) => `${name} ${written(one[name])}`).join(", ") || "value");
+}
+
+function fill(table, rows) {
+  const flats = rows.map((one) => flat(one, ""));
+  const paths = new Set(flats.flatMap((one) => [...one.keys()]));
+  table.replaceChildren(table.tHead);
+  const head = element("tr");
+  head.append(element("th", "field", { scope: "col" }), ...headings(rows).map((text) => element("th", text, { scope: "col" })));
+  table.tHead.replaceChildren(head);
+  for (const [title, pattern] of GROUPS) {
+    const mine = [...paths].filter((path) => pattern.test(path));
+    if (!mine.length) continue;
+    const group = element("tbody");
+    const heading = element("tr");
+    heading.append(element("th", title, { scope: "rowgroup", colspan: rows.length + 1 }));
+    group.append(heading, ...mine.map((path) => line(path, flats.map((one) => one.get(path)))));
+    table.append(group);
+    mine.forEach((path) => paths.delete(path));
+  }
+}
+
+function words(node) {
+  return node.textContent.replace(/[\s\u2007]+/g, " ").trim();
+}
+
+function open(button) {
+  const cell = button.closest("td");
+  const column = cell.closest("table").tHead.rows[0].cells[cell.cellIndex];
+  const names = [cell.parentElement.cells[0], column].map(words).join(", ");
+  document.getElementById("opened").textContent = `${names}: ${words(button)}`;
+  fill(dialog.querySelector("table"), button.dataset.rows.split(" ").map((place) => row(Number(place))));
+  dialog.showModal();
+}
+
+for (const button of document.querySelectorAll("button.open")) {
+  button.addEventListener("click", () => open(button));
+}
+dialog.addEventListener("click", (event) => {
+  if (event.target === dialog) dialog.close(); // outside of it
+});

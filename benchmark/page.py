@@ -1,0 +1,170 @@
+"""A report as one page for a browser: tables that sort, figures, and the rows behind each number.
+
+The page holds all that it shows, asks no network for anything, and is readable without its script.
+What rows and tables say is text: it is escaped wherever it stands.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from benchmark.pictures import Picture
+from benchmark.report import READING, Report
+from benchmark.rows import Row
+from benchmark.tables._table import Cell, Table
+
+_FIGURE_SPACE = "\u2007"  # as wide as a digit
+_WIDE = 800  # pixels of a PNG file that spans the page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One field of a table on the page.
+
+    Attributes:
+        text: its number, or words; `rest` is what follows the number, as wide as in its column.
+        value: what it sorts by.
+        mark: see `Cell`.
+        rows: positions of the rows that it summarises.
+    """
+
+    text: str
+    rest: str
+    value: float | None
+    mark: str
+    rows: Sequence[int]
+
+
+def page(report: Report) -> str:
+    """Return a report as one HTML document."""
+    position = {row.key: place for place, row in enumerate(report.rows)}
+    results = [table for table in report.tables if table.headline]
+    others = [table for table in report.tables if not table.headline]
+    shown = {
+        "Results": [_table(table, position) for table in results],
+        "Figures": [_picture(picture) for picture in report.pictures],
+        "Other probes": [_table(table, position) for table in others],
+    }
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=report.title,
+            notes=report.notes,
+            facts=[*report.facts.items(), ("numbers", f"{len(report.rows):,}")]
+            if report.rows
+            else [],
+            reading=READING,
+            changes=report.changes,
+            num_left_out=report.num_left_out,
+            results=shown["Results"],
+            pictures=shown["Figures"],
+            missing=report.missing,
+            others=shown["Other probes"],
+            contents=[(heading, entries) for heading, entries in shown.items() if entries],
+            rows=Markup(_in_script(_interned(report.rows))),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("benchmark", "assets/page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["inline"] = _inline
+    return environment
+
+
+def _inline(text: str) -> Markup:
+    """Return text as HTML, with `code` in backticks."""
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _table(table: Table, position: Mapping[str, int]) -> dict[str, Any]:
+    columns = zip(*table.body, strict=True) if table.body else [()] * len(table.columns)
+    fields = [_fields(cells, position) for cells in columns]
+    return {
+        "name": table.name,
+        "title": table.title,
+        "notes": table.notes,
+        "columns": [
+            {
+                "name": name or "method",
+                "is_number": any(field.value is not None for field in column),
+                "has_marks": any(field.mark for field in column),
+            }
+            for name, column in zip(table.columns, fields, strict=True)
+        ],
+        "body": list(zip(*fields, strict=True)),
+    }
+
+
+def _fields(cells: Iterable[Cell], position: Mapping[str, int]) -> list[Field]:
+    """Return the fields of a column; what follows the numbers is equally wide in all of them."""
+    parts = [(cell, *cell.text.partition(" ± ")[::2]) for cell in cells]
+    width = max((len(rest) for _, _, rest in parts), default=0)
+    return [
+        Field(
+            text=text,
+            rest=f"± {rest.rjust(width, _FIGURE_SPACE)}" if rest else "",
+            value=cell.value,
+            mark=cell.mark,
+            rows=[position[key] for key in dict.fromkeys(cell.keys) if key in position],
+        )
+        for cell, text, rest in parts
+    ]
+
+
+def _picture(picture: Picture) -> dict[str, Any]:
+    figure = picture.figure
+    return {
+        "name": figure.name,
+        "title": figure.title,
+        "notes": figure.notes,
+        "alt": figure.alt,
+        "svg": Markup(picture.svg) if picture.svg else None,
+        "data": "" if picture.svg else _data(picture.file),
+        "is_wide": picture.width > _WIDE,
+    }
+
+
+def _data(file: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def _interned(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return rows as lists of values, settings and the like, which many share, only once."""
+    if not rows:
+        return {"fields": [], "nested": [], "shared": [], "rows": []}
+    content = [asdict(row) for row in rows]
+    nested = [name for name, value in content[0].items() if isinstance(value, dict)]
+    shared: dict[str, int] = {}
+
+    def kept(name: str, value: Any) -> Any:
+        return shared.setdefault(json.dumps(value), len(shared)) if name in nested else value
+
+    lines = [[kept(name, value) for name, value in row.items()] for row in content]
+    return {
+        "fields": list(content[0]),
+        "nested": nested,
+        "shared": [json.loads(text) for text in shared],
+        "rows": lines,
+    }
+
+
+def _in_script(content: Any) -> str:
+    """Return JSON that cannot end the script element that it stands in."""
+    return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
