@@ -2,19 +2,42 @@
 
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 from torchvision.datasets import CIFAR10
 
-from benchmark.datasets._layouts import Layout
+from benchmark.datasets._layouts import Layout, image_folder, open_below
 from benchmark.datasets._records import Arrays
-from benchmark.spec import Split, UsageError
-
-SOURCE = "use --download, which fetches it to the data root, or give"
+from benchmark.spec import DatasetInfo, Records, Split, UsageError
 
 
-def official(source: type[CIFAR10], num_classes: int) -> Layout:
+class Cifar:
+    """``<folder>/{train,test}/<class>/<image>``, or the official Python files.
+
+    Attributes:
+        folder: of images, below the data root.
+        source: torchvision's own class.
+    """
+
+    info: ClassVar[DatasetInfo]
+    folder: ClassVar[str]
+    source: ClassVar[type[CIFAR10]]
+
+    def open(self, split: Split, *, root: Path | None, download: bool) -> Records:
+        """See `spec.Dataset.open`."""
+        return open_below(
+            root,
+            split,
+            [image_folder(self.folder), _official(self.source, self.info.num_classes)],
+            name=self.folder,
+            source="use --download, which fetches it to the data root, or give",
+            fetch=partial(fetch, self.source) if download else None,
+        )
+
+
+def _official(source: type[CIFAR10], num_classes: int) -> Layout:
     """Return the layout of the official Python files.
 
     Their order of the classes is alphabetical, so an image folder gives the same labels.

@@ -1,22 +1,19 @@
 """CIFAR-100: 60 000 tiny photographs of 100 classes."""
 
-from functools import partial
-from pathlib import Path
-from typing import ClassVar
-
 from torchvision.datasets import CIFAR100
 
-from benchmark.datasets._cifar import SOURCE, fetch, official
-from benchmark.datasets._layouts import image_folder, open_below
-from benchmark.spec import DatasetInfo, Records, Split
+from benchmark.datasets._cifar import Cifar
+from benchmark.spec import DatasetInfo
 
 __all__ = ["Cifar100"]
 
 
-class Cifar100:
+class Cifar100(Cifar):
     """``cifar100/{train,test}/<class>/<image>``, or torchvision's ``cifar-100-python``."""
 
-    info: ClassVar[DatasetInfo] = DatasetInfo(
+    folder = "cifar100"
+    source = CIFAR100
+    info = DatasetInfo(
         title="CIFAR-100",
         num_classes=100,
         num_train=50_000,
@@ -27,14 +24,3 @@ class Cifar100:
         licence="none stated; collected from the web for research",
         citation="A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
     )
-
-    def open(self, split: Split, *, root: Path | None, download: bool) -> Records:
-        """See `spec.Dataset.open`."""
-        return open_below(
-            root,
-            split,
-            [image_folder("cifar100"), official(CIFAR100, self.info.num_classes)],
-            name="cifar100",
-            source=SOURCE,
-            fetch=partial(fetch, CIFAR100) if download else None,
-        )
