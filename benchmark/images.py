@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,24 +31,50 @@ _DECODING = 1  # raise it whenever decoding gives other pixels than before
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """A dataset whose test split is found, but not read before `open_test` is called.
+    """A dataset whose test split is found, but stays shut but to the final probe.
 
     Attributes:
         train: the training split.
-        open_test: reads the test split; only the final probe may call it.
         num_classes: classes of the training split.
         mean, std: per-channel statistics of the training pixels in [0, 1].
     """
 
     train: LabelledImages
-    open_test: Callable[[], LabelledImages]
     num_classes: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    _load_test: Callable[[], LabelledImages]
+
+    def open_test(self) -> LabelledImages:
+        """Return the test split.
+
+        Raises:
+            ShutSplitError: unless this is the final probe, see `final_probe`.
+        """
+        if not _probing.get():
+            raise ShutSplitError("the test split is for the final probe alone")
+        return self._load_test()
 
     def test_fingerprint(self) -> str:
         """Return the hash of the test split, and nothing else of it."""
-        return self.open_test().fingerprint
+        return self._load_test().fingerprint
+
+
+class ShutSplitError(RuntimeError):
+    """Something other than the final probe asked for a test split."""
+
+
+_probing = ContextVar("probing", default=False)
+
+
+@contextmanager
+def final_probe() -> Iterator[None]:
+    """Open test splits for the block, in which nothing is decided any more."""
+    token = _probing.set(True)
+    try:
+        yield
+    finally:
+        _probing.reset(token)
 
 
 def find_dataset(name: str) -> Dataset:
@@ -132,7 +159,7 @@ def load_splits(
     mean, std = (info.mean, info.std) if info else pixel_statistics(images.images)
     return Splits(
         train=images,
-        open_test=partial(load, "test", test),
+        _load_test=partial(load, "test", test),
         num_classes=k or num_classes,
         mean=mean,
         std=std,

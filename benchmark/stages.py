@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmark import artifacts, rng, rows
 from benchmark.changes import changes
 from benchmark.cost import Cost, measure
+from benchmark.images import final_probe
 from benchmark.loop import CheckpointedLoop, CheckpointError
 from benchmark.network import Network
 from benchmark.plan import (
@@ -192,7 +193,7 @@ def probe_student(
     ]
     if missing:
         splits, device = source.splits(downstream), source.compute.device
-        with measure(device) as spent:
+        with measure(device) as spent, final_probe():
             train, test = (
                 LabelledFeatures(
                     features=extract(student.network, split.images),

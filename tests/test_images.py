@@ -14,7 +14,13 @@ from benchmark import images as images_module
 from benchmark.datasets import _records
 from benchmark.datasets._folder import ImageFolder
 from benchmark.datasets.digits import Digits
-from benchmark.images import find_dataset, load_splits, pixel_statistics
+from benchmark.images import (
+    ShutSplitError,
+    final_probe,
+    find_dataset,
+    load_splits,
+    pixel_statistics,
+)
 from benchmark.spec import LabelledImages, UsageError
 
 
@@ -34,7 +40,12 @@ def folder(tmp_path: Path) -> Path:
 def load(folder: Path, split: str = "train", **options: bool) -> LabelledImages:
     cache = folder.parent / "cache"
     splits = load_splits(str(folder), size=8, root=None, cache=cache, **options)
-    return splits.train if split == "train" else splits.open_test()
+    return splits.train if split == "train" else opened(splits)
+
+
+def opened(splits: images_module.Splits) -> LabelledImages:
+    with final_probe():
+        return splits.open_test()
 
 
 def the_only(folder: Path, pattern: str) -> Path:
@@ -264,10 +275,15 @@ def test_the_test_split_is_not_read_before_it_is_opened(
     assert splits.num_classes == 3
     assert not [file for file in decoded_files if f"{os.sep}test{os.sep}" in file]
     assert len([*(folder.parent / "cache").rglob("images.npy")]) == 1
-    test = splits.open_test()
+    with pytest.raises(ShutSplitError, match="the test split is for the final probe alone"):
+        splits.open_test()
+    assert not [file for file in decoded_files if f"{os.sep}test{os.sep}" in file]
+    test = opened(splits)
     assert test.labels.tolist() == [0, 1, 2]
     assert len([file for file in decoded_files if f"{os.sep}test{os.sep}" in file]) == 3
-    assert splits.open_test().fingerprint == test.fingerprint
+    assert opened(splits).fingerprint == splits.test_fingerprint() == test.fingerprint
+    with pytest.raises(ShutSplitError):
+        splits.open_test()
 
 
 def test_a_test_split_that_cannot_do_is_told_at_once(folder: Path) -> None:
@@ -296,7 +312,7 @@ def test_the_first_classes_are_a_dataset_of_their_own(folder: Path) -> None:
     load_first = partial(load_splits, size=8, root=None, cache=folder.parent / "cache")
     whole, first = load_first(str(folder)), load_first(f"{folder}:2")
     assert first.num_classes == 2
-    for few, all_ in ((first.train, whole.train), (first.open_test(), whole.open_test())):
+    for few, all_ in ((first.train, whole.train), (opened(first), opened(whole))):
         kept = all_.labels < 2
         assert torch.equal(few.images, all_.images[kept])
         assert torch.equal(few.labels, all_.labels[kept])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -19,7 +20,7 @@ from benchmark import plugins, stages
 from benchmark import source as source_module
 from benchmark.compute import Compute
 from benchmark.execute import execute
-from benchmark.images import Splits
+from benchmark.images import Splits, final_probe
 from benchmark.loop import CheckpointedLoop
 from benchmark.methods.random import Random
 from benchmark.methods.random_bytes import RandomBytes
@@ -342,7 +343,7 @@ def test_the_test_split_is_opened_after_everything_else(toy_suite, tmp_path, mon
 
     def load_splits(name, **settings):
         splits = load(name, **settings)
-        return replace(splits, open_test=note("test", splits.open_test))
+        return replace(splits, _load_test=note("test", splits._load_test))
 
     monkeypatch.setattr(source_module, "load_splits", load_splits)
     teacher = source_module.pretrain_teacher
@@ -355,6 +356,42 @@ def test_the_test_split_is_opened_after_everything_else(toy_suite, tmp_path, mon
     opened = events.index("test")
     assert events[:opened] == ["teacher", "distil", "pretrain"]
     assert [event for event in events[opened:] if event != "test"] == ["probe", "probe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peeking(Random):
+    """Asks for a test split."""
+
+    folder: str = ""
+    when: str = ""
+
+    def peek(self, when):
+        if when == self.when:
+            cache = Path(self.folder) / "cache"
+            source_module.load_splits(self.folder, size=8, root=None, cache=cache).open_test()
+
+    def distill(self, problem, *, generator, checkpoint):
+        self.peek("distil")
+        return super().distill(problem, generator=generator, checkpoint=checkpoint)
+
+    def decode(self, stored, shape):
+        self.peek("decode")
+        return super().decode(stored, shape)
+
+
+@pytest.mark.parametrize("when", ["distil", "decode"])
+def test_a_test_split_is_refused_before_the_final_probe(
+    toy_suite, tmp_path, image_folder, methods, when
+):
+    folder = tmp_path / "mine"
+    shutil.copytree(image_folder, folder)
+    methods["peeking"] = Peeking
+    suite = small(toy_suite, methods=("peeking",))
+    suite = with_settings(suite, "peeking", folder=str(folder), when=when)
+    outcome = run(new_source(suite, tmp_path))
+    (reason,) = outcome.failed.values()
+    assert reason == "ShutSplitError: the test split is for the final probe alone"
+    assert not outcome.rows
 
 
 def reachable(value, seen=None):
@@ -524,7 +561,8 @@ def test_a_student_of_labels_is_scored_by_its_own_classifier_on_the_source(toy_s
     ]
     (cell,) = (cell for cell in cells(suite) if cell.variant.method == "random-labels")
     student = stages.pretrained_student(cell, stages.distill(cell, source), source)
-    test = source.splits(suite.source).open_test()
+    with final_probe():
+        test = source.splits(suite.source).open_test()
     right = student.network(test.images / 255).argmax(1) == test.labels
     assert rows[0].value == pytest.approx(100 * right.double().mean().item())
 
