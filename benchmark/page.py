@@ -23,6 +23,7 @@ from benchmark.tables._table import Cell, Table
 
 _FIGURE_SPACE = "\u2007"  # as wide as a digit
 _WIDE = 800  # pixels of a PNG file that spans the page
+_MEANINGS = {"best": "best in its column", "noise": "inside the noise"}  # for those who listen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Field:
 
     text: str
     rest: str
-    value: float | None
+    value: int | float | None
     mark: str
     rows: Sequence[int]
 
@@ -46,32 +47,22 @@ class Field:
 def page(report: Report) -> str:
     """Return a report as one HTML document."""
     position = {row.key: place for place, row in enumerate(report.rows)}
-    results = [table for table in report.tables if table.headline]
-    others = [table for table in report.tables if not table.headline]
-    shown = {
-        "Results": [_table(table, position) for table in results],
-        "Figures": [_picture(picture) for picture in report.pictures],
-        "Other probes": [_table(table, position) for table in others],
-    }
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            title=report.title,
-            notes=report.notes,
-            facts=[*report.facts.items(), ("numbers", f"{len(report.rows):,}")]
-            if report.rows
-            else [],
-            reading=READING,
-            changes=report.changes,
-            num_left_out=report.num_left_out,
-            results=shown["Results"],
-            pictures=shown["Figures"],
-            missing=report.missing,
-            others=shown["Other probes"],
-            contents=[(heading, entries) for heading, entries in shown.items() if entries],
-            rows=Markup(_in_script(_interned(report.rows))),
-        )
+    results, others = (
+        [_table(table, position) for table in report.tables if table.headline is headline]
+        for headline in (True, False)
+    )
+    pictures = [_picture(picture) for picture in report.pictures]
+    parts = {"Results": results, "Figures": pictures, "Other probes": others}
+    template = _environment().get_template("page.html")
+    return template.render(
+        report=report,
+        reading=READING,
+        meanings=_MEANINGS,
+        results=results,
+        pictures=pictures,
+        others=others,
+        contents=[(heading, entries) for heading, entries in parts.items() if entries],
+        rows=Markup(_in_script(_interned(report.rows))),
     )
 
 
@@ -97,7 +88,7 @@ def _table(table: Table, position: Mapping[str, int]) -> dict[str, Any]:
     columns = zip(*table.body, strict=True) if table.body else [()] * len(table.columns)
     fields = [_fields(cells, position) for cells in columns]
     return {
-        "name": table.name,
+        "id": f"table-{table.name}",
         "title": table.title,
         "notes": table.notes,
         "columns": [
@@ -131,7 +122,7 @@ def _fields(cells: Iterable[Cell], position: Mapping[str, int]) -> list[Field]:
 def _picture(picture: Picture) -> dict[str, Any]:
     figure = picture.figure
     return {
-        "name": figure.name,
+        "id": f"figure-{figure.name}",
         "title": figure.title,
         "notes": figure.notes,
         "alt": figure.alt,
