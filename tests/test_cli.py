@@ -95,12 +95,16 @@ def test_a_run_prints_its_table_and_leaves_a_report_and_rows(run, tmp_path):
     assert (code, errors) == (0, [])
     folder = tmp_path / "reports" / "toy"
     assert out.startswith("### Cross-architecture, N = 4: paper probe, all labels\n")
-    assert out.endswith("\nreports/toy/report.md\n")
+    assert out.endswith("\nreports/toy/report.md\nreports/toy/report.html\n")
     report = (folder / "report.md").read_text()
     assert report.startswith("# patterns\n\nNothing to be learnt from it.\n")
     assert out.partition("\n\nreports/")[0] in report
     assert {row.label for row in rows.read(folder / "rows.jsonl")} == {"random"}
-    assert sorted(file.name for file in folder.iterdir()) == ["report.md", "rows.jsonl"]
+    assert {file.name for file in folder.iterdir() if not file.name.startswith(".")} == {
+        *("report.md", "report.html", "rows.jsonl", "figures")
+    }
+    shown = {file.name for file in (folder / "figures").iterdir()}
+    assert shown == {"accuracy-bytes.png", "accuracy-seconds.png", "distilled-images.png"}
 
 
 def test_a_second_run_gives_the_same_and_a_third_adds_to_it(run, tmp_path):
@@ -134,7 +138,7 @@ def test_report_is_made_from_rows_alone(run, benchmark_, tmp_path, monkeypatch):
     code, out, errors = benchmark_("report", "--suite", "toy")
     assert (code, errors) == (0, [])
     assert file.read_text() == before
-    assert out.endswith("reports/toy/report.md\n")
+    assert out.endswith("reports/toy/report.md\nreports/toy/report.html\n")
 
 
 def test_rows_of_two_files_are_merged(benchmark_, new_row, tmp_path):

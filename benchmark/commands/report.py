@@ -47,12 +47,13 @@ def _name_of(suite: Suite | None, found: Sequence[Row]) -> str:
 def write_report(
     folder: Path, found: Sequence[Row], suite: Suite | None, formats: Iterable[str], store: Path
 ) -> None:
-    """Write the report of rows, and print its first table and where it is."""
+    """Write the report of rows; print its first table, and where the report is."""
     title, notes = (suite.title, suite.notes) if suite else (found[-1].suite, "")
     built = report.build(found, title=title, notes=notes)
     if report.ILLUSTRATED & set(formats):
         built = report.illustrated(built, folder, StoredSets(store))
     first = next(iter(built.tables), None)
     files = report.write(folder, built, formats)
-    place = next(iter(files), folder)
-    sys.stdout.write(f"{first.markdown() if first else 'no rows'}\n\n{place}\n")
+    whole = [str(file) for file in files if file.parent == folder]  # each table has a file, too
+    places = "\n".join(whole or [str(folder)])
+    sys.stdout.write(f"{first.markdown() if first else 'no rows'}\n\n{places}\n")
