@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from benchmark.whitening import Whitening
+
 Precision = Literal["fp32", "bf16"]
 
 
@@ -19,6 +21,7 @@ class Network(nn.Module):
 
     mean: Tensor
     std: Tensor
+    whitening: Whitening | None = None  # takes the place of mean and std
 
     def __init__(
         self,
@@ -40,9 +43,19 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
+    def normalise(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return images in [0, 1] as the backbone wants them."""
+        if self.whitening is not None:
+            return self.whitening(images)
+        return (images - self.mean) / self.std
+
     def features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p"]:
         """Return the backbone's features of images in [0, 1]."""
-        x = ((images - self.mean) / self.std).contiguous(memory_format=self.memory_format)
+        return self.features_of_normalised(self.normalise(images))
+
+    def features_of_normalised(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p"]:
+        """Return the backbone's features of images that are normalised already."""
+        x = images.contiguous(memory_format=self.memory_format)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             features: Tensor = self.backbone(x)
         return features.to(self.head.weight.dtype)

@@ -9,7 +9,7 @@ from benchmark._probes import Probe
 from benchmark.pretrain import RECIPES, Length, Recipe
 from benchmark.probe import HEAD, PROBES, HeadProbe
 from benchmark.settings import replace
-from benchmark.spec import Method, Objective, TrainingSet, UsageError
+from benchmark.spec import Method, Objective, OwnEvaluation, TrainingSet, UsageError
 
 TEACHER = "teacher"  # the control that probes the teacher itself instead of a student
 TEACHER_MODEL = "teacher-model"  # owns the settings of the backbone of a teacher pretrained here
@@ -49,7 +49,7 @@ class Suite:
         budgets: N, the main one first.
         seeds: of whole experiments: distillation, student and probe alike.
         recipe: how long students are pretrained, of those in `lengths`; `own` also lets a method
-            have its own published evaluation (`spec.TrainingSet.recipe`).
+            have its own published evaluation (`spec.OwnEvaluation`).
         probes, labels_per_class: every combination is a number (None: all labels).
         settings: what differs from defaults, by owner: a method, model, probe, kind of teacher, or
             a recipe by its objective (`mse`, `cross-entropy`); `teacher` is the kind of teacher
@@ -178,13 +178,18 @@ def recipe_of(suite: Suite, objective: Objective) -> Recipe:
     return recipe
 
 
+def evaluation_of(suite: Suite, data: TrainingSet) -> OwnEvaluation:
+    """Return what the evaluation of `data` changes: what is its method's own, under `own` alone."""
+    return data.own if suite.recipe == "own" else OwnEvaluation()
+
+
 def own_recipe(suite: Suite, data: TrainingSet) -> Recipe:
     """Return how a student is pretrained on `data`: `recipe_of`, or the method's own.
 
     Raises:
         UsageError: what the method has learnt is no recipe, such as a rate below zero.
     """
-    changes = data.recipe if suite.recipe == "own" else {}
+    changes = evaluation_of(suite, data).recipe
     recipe: Recipe = replace(data.objective, recipe_of(suite, data.objective), changes)
     return recipe
 

@@ -109,9 +109,11 @@ def pretrain(
             optimizer.param_groups[0]["lr"] = recipe.lr / 10
             optimizer.state.clear()
         images, targets = pairs[order.tensor_split(batches)[position]]
+        normalised = student.normalise(images)
         if recipe.augment:
-            images = _augmented(images, student, generator)
-        loss = _LOSSES[data.objective](student(images), targets)
+            normalised = draw(generator, num=len(images))(normalised)
+        outputs = student.head(student.features_of_normalised(normalised))
+        loss = _LOSSES[data.objective](outputs, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -124,14 +126,6 @@ _LOSSES: Mapping[Objective, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": mse_loss,
     "cross-entropy": cross_entropy,
 }
-
-
-def _augmented(
-    images: Float[Tensor, "b c h w"], student: Network, generator: torch.Generator
-) -> Float[Tensor, "b c h w"]:
-    """Return images in [0, 1] under an operation that works on normalised ones."""
-    operation = draw(generator, num=len(images))
-    return operation((images - student.mean) / student.std) * student.std + student.mean
 
 
 class _Pairs:

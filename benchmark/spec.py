@@ -21,6 +21,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from benchmark.network import Network
+from benchmark.whitening import Whitening
 
 Supervision = Literal["none", "labels"]
 Objective = Literal["mse", "cross-entropy"]
@@ -36,6 +37,7 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "coefficients": ("image_coefficients", "target_coefficients"),
     "representations": ("targets",),
     "labels": ("logits",),
+    "whitening": ("whitening_mean", "whitening_components", "whitening_scales"),
     "networks": (
         *("approximation_weight_1", "approximation_bias_1"),
         *("approximation_weight_2", "approximation_bias_2"),
@@ -222,6 +224,21 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnEvaluation:
+    """What a method's own published evaluation changes; under the recipe `own` alone.
+
+    Attributes:
+        recipe: fields of the objective's recipe.
+        images: what the student sees in the place of `TrainingSet.images`; None: these.
+        whitening: what the student does to all images in the place of per-channel normalisation.
+    """
+
+    recipe: Mapping[str, float | int] = field(default_factory=dict)
+    images: Rows | None = None
+    whitening: Whitening | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSet:
     """What a student is pretrained on, decoded from what was stored.
 
@@ -230,15 +247,14 @@ class TrainingSet:
         views: names of the predefined views that a student sees of each image.
         targets: representations [v m d] for `mse`, class probabilities [v m k] for `cross-entropy`.
         objective: decides the student's loss and recipe.
-        recipe: fields of the objective's recipe in which the method's own published evaluation
-            differs; for the recipe `own` alone.
+        own: what the method's own published evaluation changes.
     """
 
     images: Rows
     views: tuple[str, ...]
     targets: Rows
     objective: Objective
-    recipe: Mapping[str, float | int] = field(default_factory=dict)
+    own: OwnEvaluation = OwnEvaluation()
 
 
 @runtime_checkable

@@ -20,6 +20,7 @@ from benchmark.plan import (
     TEACHER,
     Cell,
     Protocol,
+    evaluation_of,
     method_of,
     own_recipe,
     probe_of,
@@ -138,6 +139,10 @@ def pretrained_student(cell: Cell, distilled: Distilled, source: Source) -> Stud
         rng.generator("student", cell.student, cell.seed),
         **source.student_settings(cell.student),
     )
+    if data is not None:
+        own = evaluation_of(suite, data)
+        network.whitening = own.whitening
+        data = replace(data, images=data.images if own.images is None else own.images)
     with source.store.lock(folder):
         if not file.exists():
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))

@@ -6,13 +6,16 @@ With the mean ``mu`` and the covariance ``V diag(s) V'`` of flattened images (di
     unwhiten(y) = mu + V diag(s + eps)^(1/2) V' y
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
+
+from benchmark.spec import ImageShape
+from benchmark.whitening import Whitening
 
 from ._checked_file import fingerprint, read_checked, write_checked
 
@@ -67,6 +70,24 @@ class Zca:
             return fitted
         return cls(**{name: tensor.to(images.device) for name, tensor in found.items()}, eps=eps)
 
+    def leading(self, num: int, shape: ImageShape) -> dict[str, Tensor]:
+        """Return `num` components of the greatest variance, to be stored (see `Whitening`).
+
+        The scale of all others, a, is the one that changes their part of the whitened images least:
+        it minimises ``sum_j s_j (a - (s_j + eps)^(-1/2))^2`` over them.
+        """
+        order = self.variances.argsort(descending=True)
+        scales = (self.variances[order] + self.eps) ** -0.5
+        weights = self.variances[order[num:]]
+        rest = (weights * scales[num:]).sum() / weights.sum().clamp_min(1e-30)
+        components = self.components.T[order[:num]]
+        size = (shape.c, shape.h, shape.w)
+        return {
+            "whitening_mean": self.mean.float().view(size),
+            "whitening_components": components.float().reshape(num, *size),
+            "whitening_scales": torch.cat([scales[:num], rest[None]]).float(),
+        }
+
     def whiten(
         self, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n c h w"]:
@@ -80,6 +101,25 @@ class Zca:
     def _scaled(self, x: Float64[Tensor, "b x"], power: float) -> Float64[Tensor, "b x"]:
         """Multiply by ``(V diag(s) V' + eps)^power``."""
         return (x @ self.components * (self.variances + self.eps) ** power) @ self.components.T
+
+
+def affordable(numbers: int, shape: ImageShape) -> int | None:
+    """Return how many components `numbers` hold beside the mean; None: not even that."""
+    num = (numbers - shape.numel - 1) // (shape.numel + 1)
+    return min(num, shape.numel) if num >= 0 else None
+
+
+def stored_whitening(stored: Mapping[str, Tensor]) -> Whitening | None:
+    """Return the whitening among stored tensors, see `Zca.leading`, or None."""
+    if "whitening_mean" not in stored:
+        return None
+    scales = stored["whitening_scales"]
+    return Whitening(
+        mean=stored["whitening_mean"],
+        components=stored["whitening_components"],
+        scales=scales[:-1],
+        rest=scales[-1],
+    )
 
 
 def _flat(images: Tensor) -> Float64[Tensor, "b x"]:

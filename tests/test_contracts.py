@@ -182,7 +182,7 @@ def test_the_file_alone_gives_the_students_training_set(problem, whole, tmp_path
     assert targets.dtype == torch.float32
     assert images.dtype in (torch.uint8, torch.float32)
     assert decoded.objective == {"none": "mse", "labels": "cross-entropy"}[method.supervision]
-    replace(decoded.objective, RECIPES[decoded.objective], decoded.recipe)
+    replace(decoded.objective, RECIPES[decoded.objective], decoded.own.recipe)
     if decoded.objective == "mse":
         assert targets.shape[2] == given.representations("identity").shape[1]
     else:

@@ -9,9 +9,9 @@ from benchmark.methods import datm
 from benchmark.methods._datm_recipes import PUBLISHED, Recipe, resolve
 from benchmark.methods._experts import Experts
 from benchmark.methods._soft_start import draw_correct, draw_real, mean_logits
-from benchmark.methods._zca import Zca
+from benchmark.methods._zca import Zca, affordable
 from benchmark.methods.datm import Datm
-from benchmark.spec import UsageError
+from benchmark.spec import ImageShape, UsageError
 
 SMALL = Datm(
     inner_steps=5,
@@ -63,17 +63,56 @@ def test_what_is_stored_fits_and_decodes_to_pixels_with_soft_labels(problem):
     before = torch.get_rng_state()
     stored = distil(SMALL, problem)
     assert torch.equal(torch.get_rng_state(), before)
-    assert {name: tuple(tensor.shape) for name, tensor in stored.items()} == {
-        "images": (6, 3, 8, 8),
-        "logits": (6, 3),
-        "learning_rate": (1,),
-    }
-    assert sum(tensor.numel() for tensor in stored.values()) <= problem.num_floats
     decoded = SMALL.decode(stored, problem.shape)
     assert decoded.objective == "cross-entropy"
+    assert torch.equal(decoded.images, stored["images"].clamp(0, 1))
     torch.testing.assert_close(decoded.targets[0], stored["logits"].softmax(1))
-    assert decoded.recipe == {"lr": float(stored["learning_rate"]), "batch_size": 128}
-    assert decoded.recipe["lr"] != pytest.approx(0.03)
+    assert decoded.own.recipe == {"lr": float(stored["learning_rate"]), "batch_size": 128}
+    assert decoded.own.recipe["lr"] != pytest.approx(0.03)
+    assert decoded.own.images is stored["images"]
+
+
+@pytest.mark.parametrize("num", [None, 0, 2, 192])
+def test_the_rest_of_the_budget_holds_components_of_the_whitening(problem, num):
+    """Which its own evaluation applies to all images."""
+    zca = Zca.fit(problem.images, eps=SMALL.zca_eps)
+    plain = 6 * (192 + 3) + 1
+    numbers = plain + (100 if num is None else 193 + 193 * num)
+    d = -(-numbers // 6) - 192
+    roomy = replace(problem, representations=lambda view: torch.zeros(60, d))
+    stored = distil(SMALL, roomy)
+    shapes = {name: tuple(tensor.shape) for name, tensor in stored.items()}
+    assert (shapes.pop("images"), shapes.pop("logits")) == ((6, 3, 8, 8), (6, 3))
+    assert shapes.pop("learning_rate") == (1,)
+    assert numbers - 193 < sum(tensor.numel() for tensor in stored.values()) <= roomy.num_floats
+    whitening = SMALL.decode(stored, problem.shape).own.whitening
+    if num is None:
+        assert (shapes, whitening) == ({}, None)
+        return
+    assert shapes == {
+        "whitening_mean": (3, 8, 8),
+        "whitening_components": (num, 3, 8, 8),
+        "whitening_scales": (num + 1,),
+    }
+    assert whitening is not None
+    images = problem.images / 255
+    error = (whitening(images) - zca.whiten(problem.images)).flatten(1)
+    lost = zca.variances.flip(0)[num:]  # what the best single scale leaves of the other components
+    exact = (lost + zca.eps) ** -0.5
+    rest = (lost * exact).sum() / lost.sum().clamp_min(1e-30)
+    expected = (lost * (rest - exact) ** 2).sum()
+    n = len(images)
+    assert float(error.square().sum() / (n - 1)) == pytest.approx(
+        float(expected), abs=1e-6, rel=1e-3
+    )
+    other = (lost * (1.01 * rest - exact) ** 2).sum()
+    assert other >= expected
+
+
+def test_whitening_components_at_the_published_budgets():
+    """CIFAR-100 with d = 512."""
+    left = [n * (3072 + 512) - n * (3072 + 100) - 1 for n in (100, 1000, 5000)]
+    assert [affordable(numbers, ImageShape(3, 32, 32)) for numbers in left] == [12, 133, 669]
 
 
 def test_no_step_gives_real_pixels_that_the_experts_recognise(problem):

@@ -21,7 +21,7 @@ from benchmark.plan import (
     with_settings,
 )
 from benchmark.pretrain import RECIPES
-from benchmark.spec import TrainingSet, UsageError
+from benchmark.spec import OwnEvaluation, TrainingSet, UsageError
 
 
 def names(suite):
@@ -142,16 +142,16 @@ def test_the_own_recipe_is_the_suites_with_what_the_method_says(toy_suite):
         views=("identity",),
         targets=torch.zeros(1, 1, 2),
         objective="cross-entropy",
-        recipe={"lr": 0.02, "batch_size": 128},
+        own=OwnEvaluation(recipe={"lr": 0.02, "batch_size": 128}),
     )
     suite = replace(toy_suite, settings={"cross-entropy": {"weight_decay": "0.5"}})
     usual = replace(RECIPES["cross-entropy"], weight_decay=0.5)
     assert own_recipe(suite, data) == usual
     own = replace(suite, recipe="own")
     assert own_recipe(own, data) == replace(usual, lr=0.02, batch_size=128)
-    assert own_recipe(own, replace(data, recipe={})) == usual
+    assert own_recipe(own, replace(data, own=OwnEvaluation())) == usual
     with pytest.raises(UsageError, match=r"^cross-entropy: lr=-0.1, .* expected a positive rate"):
-        own_recipe(own, replace(data, recipe={"lr": -0.1}))
+        own_recipe(own, replace(data, own=OwnEvaluation(recipe={"lr": -0.1})))
 
 
 def test_a_probe_that_gives_no_number_is_refused(toy_suite):

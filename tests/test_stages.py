@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmark import artifacts, plugins, stages
 from benchmark import execute as execute_module
 from benchmark import loop as loop_module
-from benchmark import plugins, stages
 from benchmark import source as source_module
 from benchmark.compute import Compute
 from benchmark.execute import execute
@@ -28,8 +28,9 @@ from benchmark.methods.random_labels import RandomLabels
 from benchmark.plan import Variant, cells
 from benchmark.pretrain import Length
 from benchmark.source import DataOptions, Source
-from benchmark.spec import Problem, UsageError
+from benchmark.spec import OwnEvaluation, Problem, UsageError
 from benchmark.store import Store
+from benchmark.whitening import Whitening
 
 CPU = Compute(torch.device("cpu"), "fp32")
 PAIR = 3 * 16 * 16 + 8  # numbers in one image and one representation
@@ -525,10 +526,19 @@ def test_bytes_are_a_budget_too(toy_suite, tmp_path, methods):
 
 @dataclass(frozen=True, kw_only=True)
 class Particular(RandomLabels):
-    """Has an evaluation of its own: batches of two."""
+    """Has an evaluation of its own: batches of two, of other images, which are whitened."""
 
     def decode(self, stored, shape):
-        return replace(super().decode(stored, shape), recipe={"batch_size": 2})
+        data = super().decode(stored, shape)
+        mean = torch.full((3, 16, 16), 0.5)
+        whitening = Whitening(
+            mean=mean,
+            components=torch.zeros(0, 3, 16, 16),
+            scales=torch.zeros(0),
+            rest=torch.tensor(2.0),
+        )
+        own = OwnEvaluation(recipe={"batch_size": 2}, images=255 - data.images, whitening=whitening)
+        return replace(data, own=own)
 
 
 def test_an_own_recipe_is_what_the_method_says_and_kept_apart(toy_suite, tmp_path, methods):
@@ -540,6 +550,33 @@ def test_an_own_recipe_is_what_the_method_says_and_kept_apart(toy_suite, tmp_pat
     )
     assert {(row.recipe, row.student_steps) for row in (*paper, *own)} == {("paper", 3), ("own", 9)}
     assert not {row.key for row in paper} & {row.key for row in own}
+    (cell,) = cells(suite)
+    for recipe in ("paper", "own"):
+        source = new_source(replace(suite, recipe=recipe), tmp_path)
+        distilled = stages.distill(cell, source)
+        network = stages.pretrained_student(cell, distilled, source).network
+        images = source.splits(suite.source).train.images[:2] / 255
+        seen = (images - network.mean) / network.std if recipe == "paper" else 2 * (images - 0.5)
+        torch.testing.assert_close(network.normalise(images), seen)
+        torch.testing.assert_close(network.features(images), network.features_of_normalised(seen))
+
+
+def test_own_images_are_what_the_student_sees(toy_suite, tmp_path, methods, monkeypatch):
+    methods["particular"] = Particular
+    lengths = {**toy_suite.lengths, "own": toy_suite.lengths["paper"]}
+    suite = small(toy_suite, methods=("particular",), budgets=(6,), lengths=lengths, recipe="own")
+    seen, pretrain = [], stages.pretrain
+
+    def spy(student, data, *arguments, **settings):
+        seen.append(data.images)
+        return pretrain(student, data, *arguments, **settings)
+
+    monkeypatch.setattr(stages, "pretrain", spy)
+    source = new_source(suite, tmp_path)
+    run(source)
+    (cell,) = cells(suite)
+    stored, _ = artifacts.read(stages.distill(cell, source).file)
+    assert torch.equal(seen[0], 255 - stored["images"].flatten(0, 1))
 
 
 def test_a_student_of_labels_is_scored_by_its_own_classifier_on_the_source(toy_suite, tmp_path):
