@@ -49,7 +49,7 @@ class CheckpointedLoop:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds spent so far, those of earlier processes included."""
+        """Wall-clock seconds spent so far, those of earlier processes and `charge` included."""
         return self._seconds_before + time.monotonic() - self._started
 
     def steps(self, name: str, total: int, **state: Any) -> Iterator[int]:
@@ -75,6 +75,10 @@ class CheckpointedLoop:
                     pause = max(self.save_every_seconds, (saved_at - began) / _SAVING_SHARE)
         if start < total:
             self._save(name, total, state)
+
+    def charge(self, seconds: float) -> None:
+        """See `spec.Loop.charge`."""
+        self._seconds_before += seconds
 
     def log(self, step: int, **values: Tensor | float) -> None:
         """See `spec.Loop.log`."""

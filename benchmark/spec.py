@@ -269,6 +269,9 @@ class Loop(Protocol):
         part of `state` is a tensor, a generator, or has `state_dict` and `load_state_dict`.
         """
 
+    def charge(self, seconds: float) -> None:
+        """Count the time that another process spent on a by-product that is used here."""
+
     def log(self, step: int, **values: Tensor | float) -> None:
         """Record scalars of a step. A value that is not finite stops the run with its name."""
 

@@ -23,10 +23,20 @@ def read_checked(file: Path) -> dict[str, Tensor] | None:
     return tensors if checksum == _checksum(tensors) else None
 
 
-def write_checked(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors that are on the CPU, whole or not at all."""
+def read_seconds(file: Path) -> float:
+    """Return how long it took to make what is in a file; 0 if it is not sound."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return float((opened.metadata() or {})["seconds"])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return 0.0
+
+
+def write_checked(file: Path, tensors: Mapping[str, Tensor], *, seconds: float) -> None:
+    """Write tensors that are on the CPU, whole or not at all, and how long making them took."""
+    metadata = {"sha256": _checksum(tensors), "seconds": f"{seconds:.3f}"}
     with atomic(file) as temporary:
-        save_file(dict(tensors), temporary, metadata={"sha256": _checksum(tensors)})
+        save_file(dict(tensors), temporary, metadata=metadata)
 
 
 def fingerprint(*parts: Any) -> str:

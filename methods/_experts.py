@@ -16,6 +16,7 @@ whole epoch, and a file that is lost or damaged is made again, with the same num
 """
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from filelock import FileLock
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -31,7 +33,7 @@ from benchmark import rng
 from benchmark.differentiable_augmentation import draw
 from benchmark.spec import Loop, UsageError
 
-from ._checked_file import read_checked, write_checked
+from ._checked_file import read_checked, read_seconds, write_checked
 from ._trajectory import FlatNetwork
 
 Storage = Literal["fp32", "fp16"]
@@ -105,6 +107,12 @@ class Snapshots:
         """Where a snapshot is, or would be."""
         return self.folder / f"expert-{expert:04}" / f"epoch-{epoch:04}.safetensors"
 
+    def lock(self, expert: int) -> FileLock:
+        """Return the lock of one expert's files."""
+        folder = self.file(expert, 0).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / "lock")
+
     def read(self, expert: int, epoch: int) -> Float[Tensor, " weights"] | None:
         """Return a snapshot, if its file is there and sound."""
         found = read_checked(self.file(expert, epoch)) or {}
@@ -113,11 +121,11 @@ class Snapshots:
         return weights if fits else None
 
     def write(
-        self, weights: Float[Tensor, " weights"], *, expert: int, epoch: int
+        self, weights: Float[Tensor, " weights"], *, expert: int, epoch: int, seconds: float = 0.0
     ) -> Float[Tensor, " weights"]:
-        """Store a snapshot; return it as it was stored, where `weights` were."""
+        """Store a snapshot, which took `seconds`; return it as it was stored, where they were."""
         stored = weights.detach().to(device="cpu", dtype=self.dtype, copy=True)
-        write_checked(self.file(expert, epoch), {"weights": stored})
+        write_checked(self.file(expert, epoch), {"weights": stored}, seconds=seconds)
         return stored.to(weights)
 
 
@@ -141,11 +149,19 @@ class Experts:
         self.training = training
 
     def train(self, num: int, epochs: int, checkpoint: Loop) -> None:
-        """Make the snapshots of the first `num` experts up to `epochs` epochs."""
+        """Make the snapshots of the first `num` experts up to `epochs` epochs.
+
+        Each is made once, also by processes that want the same ones at the same time, and its time
+        counts for all that use it.
+        """
         for step in checkpoint.steps("expert epochs", num * epochs):
             expert, epoch = divmod(step, epochs)
-            if not self.snapshots.file(expert, epoch + 1).exists():
-                checkpoint.log(step, expert_loss=self._make(expert, epoch + 1))
+            file = self.snapshots.file(expert, epoch + 1)
+            with self.snapshots.lock(expert):
+                if file.exists():
+                    checkpoint.charge(read_seconds(file))
+                else:
+                    checkpoint.log(step, expert_loss=self._make(expert, epoch + 1))
 
     def weights(self, expert: int, epoch: int) -> Float[Tensor, " weights"]:
         """Return one expert's weights after `epoch` epochs."""
@@ -176,13 +192,15 @@ class Experts:
             weights = self.snapshots.write(weights, expert=expert, epoch=0)
         weights = weights.to(self.images)
         for current in range(last + 1, epoch + 1):
+            started = time.monotonic()
             weights, loss = self._epoch(weights, self._generator(expert, current))
             if not math.isfinite(loss) or not bool(weights.isfinite().all()):
                 raise UsageError(
                     f"expert {expert} diverged in epoch {current}: choose an expert_lr below "
                     f"{self.training.lr:g} or an expert_rho below {self.training.rho:g}"
                 )
-            weights = self.snapshots.write(weights, expert=expert, epoch=current)
+            seconds = time.monotonic() - started
+            weights = self.snapshots.write(weights, expert=expert, epoch=current, seconds=seconds)
         return loss
 
     def _generator(self, expert: int, epoch: int) -> torch.Generator:

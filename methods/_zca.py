@@ -6,6 +6,7 @@ With the mean ``mu`` and the covariance ``V diag(s) V'`` of flattened images (di
     unwhiten(y) = mu + V diag(s + eps)^(1/2) V' y
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,10 @@ import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
-from benchmark.spec import ImageShape
+from benchmark.spec import ImageShape, Loop
 from benchmark.whitening import Whitening
 
-from ._checked_file import fingerprint, read_checked, write_checked
+from ._checked_file import fingerprint, read_checked, read_seconds, write_checked
 
 _CHUNK = 4096  # images at a time in double precision
 
@@ -58,17 +59,26 @@ class Zca:
         )
 
     @classmethod
-    def kept(cls, images: UInt8[Tensor, "n c h w"], *, eps: float, folder: Path | None) -> "Zca":
-        """Fit to images, or read what an earlier fit to them left in `folder`."""
-        file = folder and folder / f"zca-{fingerprint(images)[:16]}.safetensors"
-        found = file and read_checked(file)
-        if not found:
-            fitted = cls.fit(images, eps=eps)
-            if file:
-                names = ("mean", "components", "variances")
-                write_checked(file, {name: getattr(fitted, name).cpu() for name in names})
-            return fitted
-        return cls(**{name: tensor.to(images.device) for name, tensor in found.items()}, eps=eps)
+    def kept(
+        cls,
+        images: UInt8[Tensor, "n c h w"],
+        *,
+        eps: float,
+        folder: Path | None,
+        checkpoint: Loop,
+    ) -> "Zca":
+        """Fit to images, or read what an earlier fit to them left in `folder`, at its cost."""
+        if folder is None:
+            return cls.fit(images, eps=eps)
+        file = folder / f"zca-{fingerprint(images)[:16]}.safetensors"
+        if found := read_checked(file):
+            checkpoint.charge(read_seconds(file))
+            return cls(**{name: part.to(images.device) for name, part in found.items()}, eps=eps)
+        started = time.monotonic()
+        fitted = cls.fit(images, eps=eps)
+        parts = {name: getattr(fitted, name).cpu() for name in ("mean", "components", "variances")}
+        write_checked(file, parts, seconds=time.monotonic() - started)
+        return fitted
 
     def leading(self, num: int, shape: ImageShape) -> dict[str, Tensor]:
         """Return `num` components of the greatest variance, to be stored (see `Whitening`).

@@ -145,7 +145,9 @@ class Datm:
         recipe = self._resolve(k, ipc)
         _check_budget(problem, k)
         with self._snapshots(problem, recipe) as snapshots:
-            zca = Zca.kept(problem.images, eps=self.zca_eps, folder=problem.cache)
+            zca = Zca.kept(
+                problem.images, eps=self.zca_eps, folder=problem.cache, checkpoint=checkpoint
+            )
             experts = Experts(
                 snapshots,
                 zca.whiten(problem.images),

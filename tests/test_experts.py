@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,24 @@ def test_a_diverging_expert_is_named_and_not_kept(experts):
     ):
         wild.train(1, 2, loop())
     assert not wild.snapshots.file(0, 1).exists()
+
+
+def test_processes_that_want_the_same_experts_make_each_epoch_once(experts, monkeypatch):
+    """And all of them count its time."""
+    made, epoch = [], Experts._epoch
+
+    def counted(self, weights, stream):
+        made.append(weights)
+        return epoch(self, weights, stream)
+
+    monkeypatch.setattr(Experts, "_epoch", counted)
+    loops = [loop() for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda checkpoint: experts().train(2, 3, checkpoint), loops))
+    assert len(made) == 6
+    late, seconds = loop(), []
+    monkeypatch.setattr(late, "charge", seconds.append)
+    experts().train(2, 3, late)
+    assert len(made) == len(seconds) == 6
+    assert all(second > 0 for second in seconds)
+    assert late.history == {"expert epochs": []}

@@ -244,3 +244,15 @@ def test_a_failed_save_leaves_the_checkpoint_before_it(tmp_path, saved_at_every_
     assert [file.name for file in tmp_path.iterdir()] == ["walk.pt"]
     monkeypatch.undo()
     assert Walk().go(new_loop(tmp_path), "walk", 9)[0] == 4
+
+
+def test_what_others_spent_is_counted(clock, tmp_path):
+    loop = new_loop(tmp_path)
+    clock.now += 3
+    loop.charge(40.0)
+    assert loop.seconds == 43
+    assert list(loop.steps("a", 1)) == [0]
+    assert new_loop(tmp_path).seconds == 0
+    again = new_loop(tmp_path)
+    assert list(again.steps("a", 1)) == []
+    assert again.seconds == 43

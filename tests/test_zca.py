@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from benchmark.loop import CheckpointedLoop
 from benchmark.methods._zca import Zca
 
 
@@ -54,24 +55,38 @@ def test_chunks_change_nothing(images, monkeypatch):
 
 
 def test_a_fit_is_kept_and_a_damaged_one_is_made_again(images, tmp_path, monkeypatch):
-    first = Zca.kept(images, eps=0.1, folder=tmp_path)
+    loop = CheckpointedLoop(None, description="toy")
+
+    def kept(images, eps=0.1, folder=tmp_path):
+        return Zca.kept(images, eps=eps, folder=folder, checkpoint=loop)
+
+    first = kept(images)
     (file,) = tmp_path.iterdir()
-    fits = []
-    monkeypatch.setattr(
-        torch.linalg, "eigh", lambda x, eigh=torch.linalg.eigh: fits.append(x) or eigh(x)
-    )
-    again = Zca.kept(images, eps=0.2, folder=tmp_path)
+    fits, eigh = [], torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda x: fits.append(x) or eigh(x))
+    again = kept(images, eps=0.2)
     assert not fits
     assert again.eps == 0.2
     for name in ("mean", "components", "variances"):
         assert torch.equal(getattr(again, name), getattr(first, name))
-    content = file.read_bytes()
+    content, expected = file.read_bytes(), first.whiten(images)
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert torch.equal(
-        Zca.kept(images, eps=0.1, folder=tmp_path).whiten(images), first.whiten(images)
-    )
-    assert torch.equal(Zca.kept(images, eps=0.1, folder=None).whiten(images), first.whiten(images))
+    assert torch.equal(kept(images).whiten(images), expected)
+    assert torch.equal(kept(images, folder=None).whiten(images), expected)
     assert len(fits) == 2
-    assert file.read_bytes() == content
-    Zca.kept(images.flip(3), eps=0.1, folder=tmp_path)
+    assert torch.equal(kept(images).whiten(images), expected)
+    assert len(fits) == 2
+    kept(images.flip(3))
     assert len(fits) == 3
+
+
+def test_the_time_of_a_fit_counts_for_all_that_use_it(images, tmp_path, monkeypatch):
+    first, second = (CheckpointedLoop(None, description="toy") for _ in range(2))
+    monkeypatch.setattr("benchmark.methods._zca.time.monotonic", iter((10.0, 17.0)).__next__)
+    charged = {first: 0.0, second: 0.0}
+    for loop in charged:
+        monkeypatch.setattr(
+            loop, "charge", lambda seconds, loop=loop: charged.update({loop: seconds})
+        )
+        Zca.kept(images, eps=0.1, folder=tmp_path, checkpoint=loop)
+    assert charged == {first: 0.0, second: 7.0}
