@@ -15,7 +15,8 @@ The first ten classes of CIFAR-100 at one and ten images per class, narrow netwo
 cut down to minutes: whether each method works, not a reproduction of its published numbers. What
 they are published with is the accuracy of a network trained from scratch, its own classifier; the
 linear probe on its features stands beside it. The teacher plays no part but that the budget counts
-its representations.
+its representations. Rates and lengths were chosen by hand on earlier runs of seed 0, whose test
+accuracies were in view: this shows that each method works, it does not rank them.
 """.strip(),
     source="cifar100:10",
     size=32,
