@@ -52,16 +52,18 @@ def page(report: Report) -> str:
         for headline in (True, False)
     )
     pictures = [_picture(picture) for picture in report.pictures]
-    parts = {"Results": results, "Figures": pictures, "Other probes": others}
+    parts = {
+        "Result": results[:1],
+        "Figures": pictures,
+        "Tables": results[1:],
+        "Other probes": others,
+    }
     template = _environment().get_template("page.html")
     return template.render(
         report=report,
         reading=READING,
         meanings=_MEANINGS,
-        results=results,
-        pictures=pictures,
-        others=others,
-        contents=[(heading, entries) for heading, entries in parts.items() if entries],
+        parts=parts,
         rows=Markup(_in_script(_interned(report.rows))),
     )
 
@@ -105,7 +107,7 @@ def _table(table: Table, position: Mapping[str, int]) -> dict[str, Any]:
 
 def _fields(cells: Iterable[Cell], position: Mapping[str, int]) -> list[Field]:
     """Return the fields of a column; what follows the numbers is equally wide in all of them."""
-    parts = [(cell, *cell.text.partition(" ± ")[::2]) for cell in cells]
+    parts = [(cell, *_split(cell.text)) for cell in cells]
     width = max((len(rest) for _, _, rest in parts), default=0)
     return [
         Field(
@@ -117,6 +119,12 @@ def _fields(cells: Iterable[Cell], position: Mapping[str, int]) -> list[Field]:
         )
         for cell, text, rest in parts
     ]
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Return a number and what follows its ±, or the whole text and nothing."""
+    found = re.fullmatch(r"([-+]?[\d.,]+) ± (.*)", text)
+    return (found[1], found[2]) if found else (text, "")
 
 
 def _picture(picture: Picture) -> dict[str, Any]:
