@@ -292,6 +292,30 @@ def test_methods_that_lack_a_student_stay_out_of_the_mean_over_students(grid):
     assert [len(panel.points) for panel in panels] == [4, 4, 3, 3]
 
 
+def test_panels_without_any_cost_are_left_out(grid):
+    rows = [row for row in grid if row.labels_per_class is None or row.num_bytes is None]
+    titles = [panel.title for panel in compared(rows, lambda row: row.num_bytes)]
+    assert titles == [
+        "convnet: fair probe, all labels",
+        "mean of 2 students: fair probe, all labels",
+    ]
+    rows = [row for row in grid if row.num_bytes is None]
+    assert compared(rows, lambda row: row.num_bytes) == []
+
+
+def test_marks_stand_near_their_cost_and_not_on_each_other(grid):
+    rows = [replace(row, num_bytes=row.num_bytes and 1000) for row in grid]
+    for found in (grid, rows):
+        frame, *_ = lines_of(found, None, "accuracy-bytes")
+        places = sorted(bar.lines[0].get_xdata()[0] for bar in frame.containers)
+        low, high = np.log(frame.get_xlim())
+        shown = (np.log(places) - low) / (high - low)
+        assert shown[1] - shown[0] > 0.01
+        costs = sorted({row.num_bytes for row in found if row.num_bytes})
+        exact = (np.log([costs[0], costs[-1]]) - low) / (high - low)
+        assert np.abs(shown - exact).max() < 0.02
+
+
 def test_looks_are_the_same_in_every_figure_and_never_twice_alike():
     every = looks(["untrained", "random", "dsa", "idm", "datm", "krr-st", "pca", "ours", "full"])
     assert looks(["ours"])["ours"] == every["ours"]

@@ -25,6 +25,9 @@ from ._style import Look, logarithmic, looks, panels
 
 Cost = Callable[[Row], float | None]
 
+_GAP = 0.018  # of the axis, between marks of nearly the same cost
+_NAMES = 8  # in a line of the legend
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Point:
@@ -47,7 +50,8 @@ def compared(rows: Sequence[Row], cost: Cost) -> list[Panel]:
     """Return a panel for each amount of labels, of the first student and, if more, of all.
 
     They are of the probe that reports lead with and of the main dataset. Means over students are
-    taken at the main budget, of the methods that have them all.
+    taken at the main budget, of the methods that have them all. Panels where nothing has a cost are
+    left out.
     """
     dataset, student = main_downstream(rows), first_student(rows)
     rows = [row for row in rows if row.downstream == dataset and not is_variant(row)]
@@ -67,7 +71,8 @@ def compared(rows: Sequence[Row], cost: Cost) -> list[Panel]:
         panels_of_one.append(Panel(title=f"{student}: {words}", points=_points(one, cost)))
         title = f"mean of {len(students)} students: {words}"
         panels_of_all.append(Panel(title=title, points=_points(all_students, cost)))
-    return [*panels_of_one, *(panels_of_all if len(students) > 1 else [])]
+    found = [*panels_of_one, *(panels_of_all if len(students) > 1 else [])]
+    return [panel for panel in found if any(point.cost for point in panel.points)]
 
 
 def in_words(panel: Panel, unit: Callable[[float], str]) -> str:
@@ -90,15 +95,25 @@ def draw(compared: Sequence[Panel], *, axis: str, unit: str) -> figure.Figure:
     for frame, panel in zip(axes, compared, strict=True):
         _draw_points(frame, panel.points, every)
         frame.set_title(panel.title)
-        logarithmic(frame, "x", [p.cost for p in panel.points if p.cost], unit=unit)
+        costs = [point.cost for point in panel.points if point.cost]
+        logarithmic(frame, "x", costs, unit=unit)
+        frame.set_xlim(min(costs) / _margin(costs), max(costs) * _margin(costs))
         frame.set_xlabel(axis)
         frame.set_ylabel("top-1 accuracy, %")
     handles = {label: handle for frame in axes for label, handle in _handles(frame).items()}
     shown = [label for label in every if label in handles]
     drawn.legend(
-        [handles[label] for label in shown], shown, loc="outside lower center", ncols=len(shown)
+        [handles[label] for label in shown],
+        shown,
+        loc="outside lower center",
+        ncols=min(len(shown), _NAMES),
     )
     return drawn
+
+
+def _margin(costs: Sequence[float]) -> float:
+    """Return the factor of an axis beyond its costs: a third of them, or a tenth of the axis."""
+    return float(max(1.3, (max(costs) / min(costs)) ** 0.1))
 
 
 def _draw_points(frame: Axes, points: Sequence[Point], every: Mapping[str, Look]) -> None:
@@ -129,7 +144,8 @@ def _apart(points: Sequence[Point]) -> dict[Point, float]:
     costs = {point: point.cost for point in points if point.cost}
     if not costs:
         return {}
-    gap = max(1.01, (max(costs.values()) / min(costs.values())) ** 0.02)
+    seen = max(costs.values()) / min(costs.values()) * _margin(list(costs.values())) ** 2
+    gap = seen**_GAP
     shown_at = {}
     for point, cost in costs.items():
         near = [other for other, its in costs.items() if cost / gap < its < cost * gap]
