@@ -173,6 +173,7 @@ ILLUSTRATED = {"markdown", "html"}  # formats with figures
 
 def _facts(rows: Sequence[Row]) -> dict[str, str]:
     return {
+        "made by": _every(f"python -m benchmark run --suite {row.suite}" for row in rows),
         "source": _every(row.source for row in rows),
         "teacher": _every(row.teacher for row in rows),
         "recipe": _every(row.recipe for row in rows),
@@ -180,9 +181,15 @@ def _facts(rows: Sequence[Row]) -> dict[str, str]:
         "device": _every(row.device for row in rows),
         "precision": _every(row.precision for row in rows),
         "protocol": _every(row.protocol for row in rows),
-        "commit": _every(str(row.provenance["commit"])[:12] for row in rows),
+        "commit": _every(_short(row.provenance["commit"]) for row in rows),
         **{name: _every(row.provenance[name] for row in rows) for name in ("torch", "timm")},
     }
+
+
+def _short(commit: str) -> str:
+    """Return a commit as people write it; that code was not committed is not left out."""
+    name, dash, state = commit.partition("-")
+    return name[:12] + dash + state
 
 
 def _listed(report: Report) -> str:

@@ -26,8 +26,9 @@ def test_a_report_says_its_conditions_and_has_every_table(new_row, tmp_path):
     ]
     rows.append(new_row(label="ours: bases only", method="ours"))
     text = written(tmp_path, rows)
-    assert text.startswith(f"# Title\n\nNotes.\n\n{report.READING}\n\n- source: cifar100\n")
+    assert text.startswith(f"# Title\n\nNotes.\n\n{report.READING}\n\n- made by: ")
     for line in (
+        "- made by: python -m benchmark run --suite toy",
         "- source: cifar100",
         "- teacher: barlow-twins",
         "- recipe: paper",
@@ -139,3 +140,9 @@ def test_tables_of_other_packages_come_last(new_row, monkeypatch):
     foreign = {"a-table": Entry()}
     monkeypatch.setattr(plugins, "_foreign", lambda kind: foreign if kind == "tables" else {})
     assert [table.title for table in report.tables([new_row()])][-1] == "Theirs"
+
+
+def test_code_that_was_not_committed_is_not_passed_over(new_row, tmp_path):
+    provenance = {**new_row().provenance, "commit": f"{'c0ffee' * 6}-dirty"}
+    text = written(tmp_path, [new_row(), new_row(provenance=provenance, seed=1)])
+    assert "\n- commit: c0ffee, c0ffeec0ffee-dirty\n" in text
