@@ -100,6 +100,7 @@ def draw(compared: Sequence[Panel], *, axis: str, unit: str) -> figure.Figure:
         frame.set_xlim(min(costs) / _margin(costs), max(costs) * _margin(costs))
         frame.set_xlabel(axis)
         frame.set_ylabel("top-1 accuracy, %")
+        frame.margins(y=0.1)
     handles = {label: handle for frame in axes for label, handle in _handles(frame).items()}
     shown = [label for label in every if label in handles]
     drawn.legend(
