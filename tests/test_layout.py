@@ -20,6 +20,7 @@ MAY_IMPORT = {  # besides the shared files of its own folder
         "benchmark.differentiable_augmentation",
         "benchmark.files",
         "benchmark.rng",
+        "benchmark.whitening",
     },
     "suites": {"benchmark.plan", "benchmark.pretrain"},
     "tables": {"benchmark.rows"},
