@@ -46,8 +46,8 @@ def test_a_report_says_its_conditions_and_has_every_table(new_row, tmp_path):
     kinds = ["Cross-architecture", "Downstream transfer", "Storage budgets", "Ablation"]
     assert [title.partition(",")[0] for title in titles] == [
         *kinds,
-        "Storage and cost",
-        "Losses of distillation",
+        *("Paired differences", "Accuracy per byte", "Storage", "Storage by component", "Cost"),
+        *("Losses of distillation", "Published numbers", "Published numbers"),
     ]
     assert text.endswith("|\n")
     assert "in the file but not in these tables" not in text

@@ -1,6 +1,8 @@
+import re
 from dataclasses import replace
 
 import pytest
+from scipy import stats
 
 from benchmark import plugins
 from benchmark.tables._grid import first_student, main_budget, main_downstream
@@ -60,42 +62,54 @@ def test_one_row_of_any_kind_is_in_some_accuracy_table(new_row):
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_full_grid_fills_every_cell(full_grid, name):
+def test_a_full_grid_makes_whole_tables(full_grid, name):
     tables = TABLES[name](full_grid)
     assert tables
+    assert tables[0].headline
     for table in tables:
         assert all(len(line) == len(table.columns) for line in table.body)
+        assert len(set(table.columns)) == len(table.columns)
+    assert TABLES[name](full_grid) == tables
+
+
+@pytest.mark.parametrize("name", ["ablation", "budgets", "cross-architecture", "downstream"])
+def test_a_full_grid_fills_every_cell(full_grid, name):
+    for table in TABLES[name](full_grid):
         assert table.notes.startswith(
             "Distilled from cifar100, teacher barlow-twins, recipe paper."
         )
-        if name not in ("cost", "losses"):
-            places = [i for i, name in enumerate(table.columns) if name not in ("", "average rank")]
-            cells = [line[i] for line in texts(table) for i in places]
-            assert all("50.00 ± 0.00" in cell for cell in cells)
-    assert TABLES[name](full_grid) == tables
+        for line in texts(table):
+            cells = dict(zip(table.columns, line, strict=True))
+            assert all(
+                "50.00 ± 0.00" in cells[name] for name in cells.keys() - {"", "average rank"}
+            )
+
+
+def test_names_of_tables_are_those_of_files_and_no_two_alike(full_grid):
+    names = [table.name for make in TABLES.values() for table in make(full_grid)]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch("[a-z0-9-]+", name) for name in names)
 
 
 def test_which_tables_a_full_grid_gives(full_grid):
     titles = {name: [table.title for table in make(full_grid)] for name, make in TABLES.items()}
+    protocols = (
+        "fair probe, all labels",
+        "paper probe, all labels",
+        "fair probe, 10 labels a class",
+    )
     assert titles == {
         "ablation": ["Ablation, N = 100, convnet"],
-        "budgets": [
-            "Storage budgets, convnet: fair probe, all labels",
-            "Storage budgets, convnet: paper probe, all labels",
-            "Storage budgets, convnet: fair probe, 10 labels a class",
-        ],
-        "cost": ["Storage and cost"],
-        "cross-architecture": [
-            "Cross-architecture, N = 100: fair probe, all labels",
-            "Cross-architecture, N = 100: paper probe, all labels",
-            "Cross-architecture, N = 100: fair probe, 10 labels a class",
-        ],
-        "downstream": [
-            "Downstream transfer, N = 100, convnet: fair probe, all labels",
-            "Downstream transfer, N = 100, convnet: paper probe, all labels",
-            "Downstream transfer, N = 100, convnet: fair probe, 10 labels a class",
-        ],
+        "accuracy-per-byte": [f"Accuracy per byte, convnet: {words}" for words in protocols],
+        "budgets": [f"Storage budgets, convnet: {words}" for words in protocols],
+        "cost": ["Cost"],
+        "cross-architecture": [f"Cross-architecture, N = 100: {words}" for words in protocols],
+        "downstream": [f"Downstream transfer, N = 100, convnet: {words}" for words in protocols],
         "losses": ["Losses of distillation"],
+        "paired": [f"Paired differences, N = 100: {words}" for words in protocols],
+        "probe-sensitivity": ["Probe sensitivity, N = 100: all labels"],
+        "provenance": ["Published numbers", "Published numbers, each"],
+        "storage": ["Storage", "Storage by component"],
     }
 
 
@@ -171,24 +185,165 @@ def test_costs_are_means_over_seeds_and_sums_over_datasets(new_row):
         for dataset in DATASETS
         for probe in ("fair", "paper")
     ]
-    (table,) = TABLES["cost"](rows)
-    (line,) = texts(table)
-    assert dict(zip(table.columns, line, strict=True)) == {
+    (table,) = TABLES["cost"]([*rows, replace(rows[0], key="new", seed=7, device="a CPU")])
+    assert [dict(zip(table.columns, line, strict=True)) for line in texts(table)][1] == {
         "": "krr-st",
         "N": "100",
-        "images x views": "100 x 1",
-        "numbers": "358,400",
-        "bytes": "1,433,600",
+        "device": "a GPU",
         "distil, s": "11.0",
-        "peak, MiB": "1,000",
+        "distil, MiB": "1,000",
         "student steps": "1,000",
         "pretrain, s": "10.0",
-        "probe, s": "12.0",  # features of two datasets, two probes on each
+        "pretrain, MiB": "–",
+        "features, s": "8.0",  # of two datasets
+        "features, MiB": "–",
+        "probes, s": "4.0",  # two on each
     }
-    nothing = {"num_images": None, "num_views": None, "num_numbers": None, "num_bytes": None}
-    row = new_row(label="untrained", N=None, distill_peak_mib=None, **nothing)
-    (line,) = texts(TABLES["cost"]([row])[0])
-    assert line[:7] == ["untrained", "–", "–", "–", "–", "60.0", "–"]
+    assert texts(table)[0][:4] == ["krr-st", "100", "a CPU", "10.0"]
+
+
+def test_storage_is_told_in_all_and_by_component(new_row):
+    parts = {"pixels": [300, 300], "representations": [50, 200]}
+    sizes = {"num_numbers": 350, "num_bytes": 500, "file_bytes": 900, "compressed_bytes": 400}
+    rows = [
+        new_row(label="random", seed=seed, student=student, storage=parts, **sizes)
+        for seed in (0, 1)
+        for student in STUDENTS
+    ]
+    rows.append(
+        new_row(label="random", seed=2, storage=parts, **{**sizes, "compressed_bytes": 460})
+    )
+    rows.append(new_row(label="ours", storage={"bases": [7, 28], "other": [1, 8]}, num_images=1200))
+    rows.append(new_row(label="full", N=None, num_numbers=None))
+    totals, components = TABLES["storage"](rows)
+    assert texts(totals) == [
+        ["random", "100", "100 x 1", "350", "1,400", "500", "900", "420"],
+        ["ours", "100", "1,200 x 1", "358,400", "1,433,600", "1,433,600", "1,437,696", "1,300,000"],
+    ]
+    assert list(components.columns) == ["", "N", "pixels", "bases", "representations", "other"]
+    assert texts(components) == [
+        ["random", "100", "300 (300)", "–", "50 (200)", "–"],
+        ["ours", "100", "–", "7 (28)", "–", "1 (8)"],
+    ]
+
+
+def test_accuracy_per_byte_by_hand(new_row):
+    rows = [
+        new_row(label="untrained", N=None, value=30.0, num_bytes=None),
+        new_row(label="random", value=40.0, num_bytes=1024, compressed_bytes=1000),
+        new_row(label="random", N=50, value=38.0, num_bytes=512),
+        new_row(label="krr-st", value=40.0, num_bytes=4096),
+        new_row(label="ours", value=42.0, num_bytes=4096),
+    ]
+    (table,) = TABLES["accuracy-per-byte"](rows)
+    assert texts(table) == [
+        ["random", "50", "512", "1,300,000", "38.00", "76", "+8.00", "+16", "yes"],
+        ["random", "100", "1,024", "1,000", "40.00", "40", "+10.00", "+10", "yes"],
+        ["krr-st", "100", "4,096", "1,300,000", "40.00", "10", "+10.00", "+2.5", "no"],
+        ["ours", "100", "4,096", "1,300,000", "42.00", "10.5", "+12.00", "+3", "yes"],
+    ]
+
+
+def test_probes_stand_side_by_side_and_agree_on_an_order_or_not(new_row):
+    values = {"random": (40.0, 30.0), "krr-st": (41.0, 33.0), "ours": (42.0, 32.0)}
+    rows = [
+        new_row(label=label, probe=probe, seed=seed, value=value + seed)
+        for label, pair in values.items()
+        for probe, value in zip(("fair", "paper"), pair, strict=True)
+        for seed in (0, 1)
+    ]
+    rows.append(new_row(label="teacher", student="teacher", N=None, probe="fair", value=60.0))
+    (table,) = TABLES["probe-sensitivity"](rows)
+    assert texts(table) == [
+        ["random", "40.50, 30.50 (-10.00 ± 0.00)"],
+        ["krr-st", "41.50, 33.50 (-8.00 ± 0.00)"],
+        ["ours", "42.50, 32.50 (-10.00 ± 0.00)"],
+        ["teacher", "–"],
+        ["rank agreement", "0.33"],  # two pairs of three in the same order
+    ]
+    assert TABLES["probe-sensitivity"]([row for row in rows if row.probe == "fair"]) == []
+
+
+def test_paired_differences_are_tested_line_by_line(new_row):
+    values = {
+        "random": [40.0, 41.0, 42.0],
+        "krr-st": [40.1, 40.9, 42.3],
+        "ours": [45.0, 46.2, 47.1],
+    }
+    rows = [
+        new_row(label=label, student=student, seed=seed, value=value + shift)
+        for student, shift in (("convnet", 0), ("vit", -20))
+        for label, line in values.items()
+        for seed, value in enumerate(line)
+    ]
+    (table,) = TABLES["paired"](rows)
+    assert list(table.columns) == ["", "convnet", "vit", "mean"]
+    assert [line[0] for line in texts(table)] == [
+        "krr-st - random",
+        "ours - random",
+        "ours - krr-st",
+    ]
+    tests = [
+        stats.ttest_rel(values[one], values[other])
+        for one, other in (("krr-st", "random"), ("ours", "random"), ("ours", "krr-st"))
+    ]
+    for line, test, times in zip(table.body, tests, (1, 2, 1), strict=True):
+        low, high = test.confidence_interval(0.95)
+        p = f"p = {times * test.pvalue:.3f}" if times * test.pvalue >= 0.001 else "p < 0.001"
+        for cell in line[1:]:
+            assert cell.text == f"{(low + high) / 2:+.2f} ± {(high - low) / 2:.2f}, {p}"
+    marks = [[cell.mark for cell in line[1:]] for line in table.body]
+    assert marks == [["noise"] * 3, [""] * 3, [""] * 3]
+
+
+def test_a_method_that_lacks_a_student_has_no_mean(new_row):
+    rows = [
+        new_row(label=label, student=student, value=value)
+        for label, student, value in (
+            ("random", "convnet", 40.0),
+            ("random", "vit", 20.0),
+            ("ours", "convnet", 41.0),
+        )
+    ]
+    (table,) = TABLES["paired"](rows)
+    assert texts(table) == [["ours - random", "+1.00", "–", "–"]]
+
+
+def test_every_published_number_has_a_status_and_a_reason(new_row):
+    rows = [
+        *(new_row(label="krr-st", seed=seed, value=46.0 + seed) for seed in (0, 1, 2)),
+        new_row(label="ours", value=48.0),
+        new_row(label="random", value=45.0),
+        new_row(label="random", probe="fair", value=50.0),
+        new_row(label="random", N=25, changes={"paper": {"steps": 9}}, student_steps=7),
+    ]
+    totals, each = TABLES["provenance"](rows)
+    assert texts(totals) == [
+        ["Cross-architecture", "36", "1", "1", "1", "0", "33"],
+        ["Downstream transfer", "24", "1", "1", "1", "0", "21"],
+        ["Storage budgets", "24", "1", "1", "1", "1", "20"],
+        ["Ablation", "3", "1", "0", "1", "0", "1"],
+    ]
+    lines = {tuple(line[:4]): line[4:] for line in texts(each)}
+    assert len(lines) == len(each.body) == 36 + 18 + 18 + 1  # of each table what is not in others
+    place = ("100", "convnet", "cifar100")
+    assert lines["krr-st", *place] == ["47.00", "47.00 ± 2.48", "+0.00", "reproduced", "–"]
+    assert lines["ours", *place] == ["52.41", "48.00", "-4.41", "missed", "–"]
+    assert lines["random", *place] == ["43.66", "45.00", "+1.34", "above", "–"]
+    assert lines["random", "25", *place[1:]] == [
+        *("41.61", "50.00", "+8.39", "other settings"),
+        "settings of paper; 7 student steps instead of 1,000",
+    ]
+    why = {key: line[-1] for key, line in lines.items() if line[3] == "not attempted"}
+    assert why["dsa", *place] == "dsa was not run"
+    assert why["krr-st", "25", *place[1:]] == "not at N = 25"
+    assert why["krr-st", "100", "vit", "cifar100"] == "not with vit"
+    assert why["krr-st", "100", "convnet", "cub2011"] == "not probed on cub2011"
+
+
+def test_where_no_published_number_was_tried_there_are_counts_alone(new_row):
+    (totals,) = TABLES["provenance"]([new_row(downstream="digits")])
+    assert [line[-1] for line in texts(totals)] == ["36", "24", "24", "3"]
 
 
 def test_published_numbers_are_those_of_the_paper(new_row):
@@ -210,6 +365,7 @@ def test_published_numbers_are_those_of_the_paper(new_row):
     [
         {"source": "cifar10"},
         {"teacher": "supervised"},
+        {"teacher": "barlow-twins of imagenet"},
         {"recipe": "equal-steps"},
         {"probe": "fair"},
         {"labels_per_class": 10},

@@ -10,7 +10,7 @@ from benchmark.rows import Row
 from ._marks import Column, average_ranks, legend, marks
 from ._published import published
 from ._statistics import samples_of, summarise
-from ._table import MISSING, Cell, Mark, Table, number
+from ._table import MISSING, Cell, Mark, Table, estimated, number
 
 _ORDER = (
     *("untrained", "random", "random-labels", "random-bytes"),
@@ -85,19 +85,14 @@ def main_downstream(rows: Sequence[Row]) -> str | None:
 
 def cell(rows: Sequence[Row], mark: Mark = "") -> Cell:
     """Return mean and interval over seeds, and the published number where there is one."""
-    summary = summarise(samples_of(rows))
-    if summary is None:
+    estimate = summarise(samples_of(rows))
+    if estimate is None:
         return MISSING
-    text, reference = str(summary), published(rows[0])
-    if reference is not None:
-        text += f" (paper {reference:.2f}, {summary.mean - reference:+.2f})"
-    return Cell(
-        text,
-        value=summary.mean,
-        half_width=summary.half_width,
-        keys=tuple(row.key for row in rows),
-        mark=mark,
-    )
+    (reference, *others) = {published(row) for row in rows}
+    note = ""
+    if reference is not None and not others:
+        note = f" (paper {reference:.2f}, {estimate.mean - reference:+.2f})"
+    return estimated(estimate, [row.key for row in rows], note=note, mark=mark)
 
 
 def grid(

@@ -55,10 +55,13 @@ class Estimate:
             return 1.0 if self.mean == 0 else None
         return float(2 * stdtr(self.degrees, -abs(self.mean) / self.standard_error))
 
+    def __format__(self, sign: str) -> str:
+        """Return mean and interval; `+` shows the sign of a difference."""
+        width = "" if self.half_width is None else f" ± {self.half_width:.2f}"
+        return f"{self.mean:{sign}.2f}{width}"
+
     def __str__(self) -> str:
-        if self.half_width is None:
-            return f"{self.mean:.2f}"
-        return f"{self.mean:.2f} ± {self.half_width:.2f}"
+        return format(self)
 
 
 def samples_of(rows: Sequence[Row]) -> Samples:

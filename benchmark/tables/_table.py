@@ -7,6 +7,7 @@ from typing import Literal
 import pandas as pd
 
 from ._latex import escape, tabular
+from ._statistics import Estimate
 
 Mark = Literal["", "best", "noise"]
 
@@ -94,6 +95,34 @@ def number(value: int | float | None, form: str, keys: Sequence[str] = ()) -> Ce
     if value is None:
         return MISSING
     return Cell(form.format(value), value=value, keys=tuple(keys))
+
+
+def estimated(
+    estimate: Estimate | None,
+    keys: Sequence[str] = (),
+    *,
+    sign: Literal["", "+"] = "",
+    note: str = "",
+    mark: Mark = "",
+) -> Cell:
+    """Return a mean with its interval, or a dash if there is none.
+
+    Args:
+        estimate: of an accuracy, or of a difference if `sign` is to be shown.
+        keys: of the rows behind it.
+        sign: `+` for differences.
+        note: what follows the numbers.
+        mark: of the cell.
+    """
+    if estimate is None:
+        return MISSING
+    return Cell(
+        f"{estimate:{sign}}{note}",
+        value=estimate.mean,
+        half_width=estimate.half_width,
+        keys=tuple(keys),
+        mark=mark,
+    )
 
 
 def _on_one_line(text: str) -> str:

@@ -5,30 +5,29 @@ from statistics import fmean
 
 from benchmark.rows import Row
 
-from ._grid import conditions, labels
+from ._grid import conditions
+from ._sets import by_set, names, one_per_seed
 from ._table import Cell, Table, number
 
 __all__ = ["losses"]
 
+_COLUMNS = ("", "N", "logged value", "first quarter", "last quarter", "seeds where it fell")
+
 
 def losses(rows: Sequence[Row]) -> list[Table]:
     """Return one table, a line for each method, budget and logged value; none if nothing was."""
-    sets = {(row.label, row.N, row.seed): row for row in rows if row.losses}
-    body = []
-    for label in labels(sets.values()):
-        mine = [row for row in sets.values() if row.label == label]
-        for budget in sorted({row.N for row in mine if row.N is not None}):
-            seeds = [row for row in mine if budget == row.N]
-            names = sorted({name for row in seeds for name in row.losses})
-            body += [[Cell(label), number(budget, "{}"), *_line(seeds, name)] for name in names]
-    if not body:
+    logged = [row for row in rows if row.losses and row.N is not None]
+    if not logged:
         return []
-    notes = (
-        f"{conditions(list(sets.values()))}. Means over seeds; what no step lowers is shown too."
-    )
-    columns = ["", "N", "logged value", "first quarter", "last quarter", "seeds where it fell"]
+    body = [
+        [*names(*key), *_line(seeds, name)]
+        for key, mine in by_set(logged).items()
+        for seeds in [one_per_seed(mine)]
+        for name in sorted({name for row in seeds for name in row.losses})
+    ]
+    notes = f"{conditions(logged)}. Means over seeds; what no step lowers is shown too."
     title = "Losses of distillation"
-    return [Table(name="losses", title=title, notes=notes, columns=columns, body=body)]
+    return [Table(name="losses", title=title, notes=notes, columns=_COLUMNS, body=body)]
 
 
 def _line(rows: Sequence[Row], name: str) -> list[Cell]:

@@ -1,0 +1,81 @@
+"""What every method stores: numbers and bytes, of what kind, and how far they compress."""
+
+from collections.abc import Sequence
+
+from benchmark.rows import Row
+
+from ._grid import conditions
+from ._sets import by_set, images, mean, names, one_per_seed
+from ._table import MISSING, Cell, Table
+
+__all__ = ["storage"]
+
+_FP32_BYTES = 4
+_COMPONENTS = ("pixels", "bases", "coefficients", "representations", "labels", "networks", "other")
+
+
+def storage(rows: Sequence[Row]) -> list[Table]:
+    """Return what distilled sets take in all, and by component; none if nothing was stored."""
+    stored = [row for row in rows if row.num_numbers is not None]
+    if not stored:
+        return []
+    sets = {key: one_per_seed(mine) for key, mine in by_set(stored).items()}
+    return [_totals(sets, conditions(stored)), _parts(sets, conditions(stored))]
+
+
+_Sets = dict[tuple[str, int | None], list[Row]]
+
+
+def _totals(sets: _Sets, conditions: str) -> Table:
+    return Table(
+        name="storage",
+        title="Storage",
+        notes=(
+            f"{conditions}. Means over seeds. The file is the tensors and a header that tells how "
+            "they were made; compressed is what DEFLATE leaves of the tensors."
+        ),
+        columns=[
+            *("", "N", "images x views", "numbers", "bytes in fp32"),
+            *("bytes of tensors", "bytes of file", "bytes compressed"),
+        ],
+        body=[
+            [
+                *names(*key),
+                images(mine[0]),
+                mean(mine, lambda row: row.num_numbers, "{:,.0f}"),
+                mean(mine, _fp32_bytes, "{:,.0f}"),
+                mean(mine, lambda row: row.num_bytes, "{:,.0f}"),
+                mean(mine, lambda row: row.file_bytes, "{:,.0f}"),
+                mean(mine, lambda row: row.compressed_bytes, "{:,.0f}"),
+            ]
+            for key, mine in sets.items()
+        ],
+    )
+
+
+def _fp32_bytes(row: Row) -> int | None:
+    return None if row.num_numbers is None else _FP32_BYTES * row.num_numbers
+
+
+def _parts(sets: _Sets, conditions: str) -> Table:
+    present = {name for mine in sets.values() for row in mine for name in row.storage}
+    columns = [name for name in _COMPONENTS if name in present]
+    return Table(
+        name="storage-components",
+        title="Storage by component",
+        notes=f"{conditions}. Numbers and, in brackets, their bytes; means over seeds.",
+        columns=["", "N", *columns],
+        body=[
+            [*names(*key), *(_part(mine, column) for column in columns)]
+            for key, mine in sets.items()
+        ],
+    )
+
+
+def _part(rows: Sequence[Row], component: str) -> Cell:
+    mine = [row for row in rows if component in row.storage]
+    if not mine:
+        return MISSING
+    numbers = mean(mine, lambda row: row.storage[component][0], "{:,.0f}")
+    taken = mean(mine, lambda row: row.storage[component][1], "{:,.0f}")
+    return Cell(f"{numbers.text} ({taken.text})", value=numbers.value, keys=numbers.keys)
