@@ -1,4 +1,4 @@
-"""Whether the names and settings of a suite make sense, before anything is loaded."""
+"""Whether the names, the settings and the cells of a suite make sense, before anything is made."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +20,7 @@ from benchmark.plan import (
 from benchmark.pretrain import RECIPES
 from benchmark.probe import HEAD, PROBES
 from benchmark.settings import replace
+from benchmark.source import Source
 from benchmark.spec import UsageError
 
 
@@ -46,6 +47,21 @@ def check(suite: Suite, cells: Sequence[Cell]) -> None:
             _check(owner, given)
     if suite.teacher in plugins.names("teachers"):
         model_settings(teacher_of(suite).model, suite.settings.get(TEACHER_MODEL, {}))
+
+
+def refusals(cells: Sequence[Cell], source: Source) -> dict[Cell, str]:
+    """Return the cells that their methods refuse before there is a teacher, and why."""
+    refused = {}
+    for cell in cells:
+        if cell.variant.method != TEACHER:
+            method = method_of(source.suite, cell.variant)
+            labels = method.supervision == "labels"
+            try:
+                if (ask := getattr(method, "check", None)) is not None:
+                    ask(source.outline(N=cell.N, labels=labels))
+            except UsageError as error:
+                refused[cell] = " ".join(str(error).split())
+    return refused
 
 
 def owners(suite: Suite, cells: Sequence[Cell]) -> set[str]:

@@ -86,14 +86,19 @@ def draw(
         UsageError: no operation has that name.
     """
     operations = OPERATIONS if operations is None else operations
-    for name in operations:
-        if name not in OPERATIONS:
-            raise unknown("augmentation", name, list(OPERATIONS))
+    expect_operations(operations)
     choice, uniform = torch.rand(
         num + 1, 3, dtype=torch.float64, generator=generator, device=generator.device
     ).split([1, num])
     chosen = operations[int(choice[0, 0] * len(operations))] if operations else None
     return Augmentation(operation=chosen, uniform=uniform)
+
+
+def expect_operations(names: Sequence[str]) -> None:
+    """Raise a UsageError unless each of these is an operation."""
+    for name in names:
+        if name not in OPERATIONS:
+            raise unknown("augmentation", name, list(OPERATIONS))
 
 
 def _color(images: Tensor, uniform: Tensor) -> Tensor:

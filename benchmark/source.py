@@ -20,7 +20,7 @@ from benchmark.plan import TEACHER, TEACHER_MODEL, Suite, recipe_of, teacher_of
 from benchmark.pretrain import RECIPES
 from benchmark.pretrain_teacher import TeacherPlan, pretrain_teacher
 from benchmark.rows import PROTOCOL
-from benchmark.spec import Budget, LabelledImages, Problem, UsageError
+from benchmark.spec import Budget, LabelledImages, Outline, Problem, UsageError
 from benchmark.store import Store, key_of
 from benchmark.teacher import Teacher, load_teacher, save_teacher, shipped_teachers
 
@@ -243,6 +243,17 @@ class Source:
             self._representations[view] = tensors["representations"]
         return self._representations[view]
 
+    def outline(self, *, N: int | None, labels: bool) -> Outline:
+        """Return what of `problem` is known without the teacher."""
+        source = self.splits(self.suite.source)
+        sizes = source.train.labels.bincount(minlength=source.num_classes).tolist()
+        return Outline(
+            source=self.suite.source,
+            shape=source.train.shape,
+            N=N or 0,
+            class_sizes=tuple(sizes) if labels else None,
+        )
+
     def problem(self, *, N: int | None, labels: bool) -> Problem:
         """Return all that a method may see, its labels only if it is to see them."""
         source = self.splits(self.suite.source)
@@ -251,6 +262,7 @@ class Source:
             return self.representations(view)  # a bound method would hand over this source
 
         return Problem(
+            source=self.suite.source,
             images=self.images,
             representations=representations,
             teacher=self.teacher,

@@ -164,10 +164,29 @@ class Represent(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What is known of a problem before there is a teacher.
+
+    Attributes:
+        source: name of the source dataset, as on the command line.
+        shape: of one source image.
+        N: the budget.
+        class_sizes: source images of each class; None for a method that does not see labels.
+    """
+
+    source: str
+    shape: ImageShape
+    N: int
+    class_sizes: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """All that a method may see: no test split, no downstream data, no evaluator.
 
     Attributes:
+        source: name of the source dataset, as on the command line; a method may know it only to
+            find what is published for it.
         images: the source images, on the device.
         representations: the teacher's representations of every source image under a predefined view
             (`benchmark.views`), computed once and cached.
@@ -181,6 +200,7 @@ class Problem:
             there under a key of its own that covers all that they depend on; None: keep nothing.
     """
 
+    source: str
     images: UInt8[Tensor, "n c h w"]
     representations: Callable[[str], Float[Tensor, "n d"]]
     teacher: Represent
@@ -201,6 +221,14 @@ class Problem:
     def device(self) -> torch.device:
         """Where the source images live."""
         return self.images.device
+
+    @property
+    def outline(self) -> Outline:
+        """What of it is known before there is a teacher."""
+        sizes = None
+        if self.labels is not None:
+            sizes = tuple(self.labels.bincount(minlength=self.num_classes or 0).tolist())
+        return Outline(source=self.source, shape=self.shape, N=self.budget.N, class_sizes=sizes)
 
     @property
     def num_floats(self) -> int:
@@ -288,6 +316,10 @@ class Method(Protocol):
     A method may also have `views`: names of the predefined views under which it wants the teacher's
     representations of the source. They are computed before its clock starts, as they are the
     teacher's cost. Without it that is the plain view alone.
+
+    A method may also have ``check(outline: Outline) -> None``, which raises a `UsageError` for what
+    it cannot do or has no settings for. It is asked for every cell before anything is made, so that
+    no teacher is pretrained in vain; `distill` refuses the same.
     """
 
     supervision: ClassVar[Supervision]

@@ -1,9 +1,8 @@
 """The published settings of DATM, which differ with the dataset and the images per class (IPC)."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from benchmark.spec import UsageError
 
@@ -52,28 +51,31 @@ class Recipe:
 
 _DEEPER = (128, 128, 128, 128)  # for 64x64
 
-# (classes, IPC) -> the released configs/<dataset>/ConvIN/IPC<ipc>.yaml of CIFAR-10, CIFAR-100 and
-# Tiny ImageNet; another dataset with as many classes gets the same. CIFAR-100 at IPC 1 has the
-# paper's start epochs there since a correction.
-PUBLISHED: Mapping[tuple[int, ...], Recipe] = {
-    (10, 1): Recipe(
+# The released configs/<dataset>/ConvIN/IPC<ipc>.yaml. CIFAR-100 at IPC 1 has the paper's start
+# epochs there since a correction.
+PUBLISHED: Mapping[str, Recipe] = {
+    "cifar10-ipc1": Recipe(
         start_epochs=(0, 4, 4), image_lr=100.0, logit_lr=5.0, lr_lr=1e-7, threshold=1.1
     ),
-    (10, 10): Recipe(start_epochs=(0, 10, 20), expansion_steps=1000, image_lr=100.0, logit_lr=2.0),
-    (10, 50): Recipe(start_epochs=(0, 20, 40), expansion_steps=2000, image_lr=1000.0, logit_lr=2.0),
-    (10, 500): Recipe(inner_steps=40, start_epochs=(40, 60, 60), image_lr=50.0),
-    (10, 1000): Recipe(inner_steps=100, start_epochs=(40, 60, 60), image_lr=50.0),
-    (100, 1): Recipe(
+    "cifar10-ipc10": Recipe(
+        start_epochs=(0, 10, 20), expansion_steps=1000, image_lr=100.0, logit_lr=2.0
+    ),
+    "cifar10-ipc50": Recipe(
+        start_epochs=(0, 20, 40), expansion_steps=2000, image_lr=1000.0, logit_lr=2.0
+    ),
+    "cifar10-ipc500": Recipe(inner_steps=40, start_epochs=(40, 60, 60), image_lr=50.0),
+    "cifar10-ipc1000": Recipe(inner_steps=100, start_epochs=(40, 60, 60), image_lr=50.0),
+    "cifar100-ipc1": Recipe(
         inner_steps=40,
         target_epochs=3,
         start_epochs=(0, 10, 20),
         expansion_steps=1000,
         image_lr=1000.0,
     ),
-    (100, 10): Recipe(start_epochs=(0, 30, 50), expansion_steps=2000, image_lr=1000.0),
-    (100, 50): Recipe(start_epochs=(20, 70, 70), image_lr=1000.0, initial_images="real"),
-    (100, 100): Recipe(start_epochs=(30, 70, 70), image_lr=50.0),
-    (200, 1): Recipe(
+    "cifar100-ipc10": Recipe(start_epochs=(0, 30, 50), expansion_steps=2000, image_lr=1000.0),
+    "cifar100-ipc50": Recipe(start_epochs=(20, 70, 70), image_lr=1000.0, initial_images="real"),
+    "cifar100-ipc100": Recipe(start_epochs=(30, 70, 70), image_lr=50.0),
+    "tiny-imagenet-ipc1": Recipe(
         inner_steps=40,
         start_epochs=(0, 15, 20),
         expansion_steps=2000,
@@ -81,7 +83,7 @@ PUBLISHED: Mapping[tuple[int, ...], Recipe] = {
         lr_lr=1e-4,
         inner_widths=_DEEPER,
     ),
-    (200, 10): Recipe(
+    "tiny-imagenet-ipc10": Recipe(
         inner_steps=40,
         start_epochs=(10, 50, 50),
         inner_batch=500,
@@ -89,7 +91,7 @@ PUBLISHED: Mapping[tuple[int, ...], Recipe] = {
         lr_lr=1e-4,
         inner_widths=_DEEPER,
     ),
-    (200, 50): Recipe(
+    "tiny-imagenet-ipc50": Recipe(
         inner_steps=20,
         start_epochs=(40, 70, 70),
         image_lr=100.0,
@@ -99,47 +101,12 @@ PUBLISHED: Mapping[tuple[int, ...], Recipe] = {
 }
 
 
-def resolve(
-    problem: tuple[int, int], own: Mapping[str, Any], *, wanted: tuple[int, ...] | None = None
-) -> Recipe:
-    """Return the published recipe of a problem, changed by what in `own` is not None.
-
-    Args:
-        problem: classes and IPC.
-        own: a value, or None, for each field of `Recipe`.
-        wanted: classes and IPC of the published recipe to use, if not the problem's.
-
-    Raises:
-        UsageError: none is published, and `own` does not say everything; or makes no sense.
-    """
-    if wanted is not None and wanted not in PUBLISHED:
-        known = "; ".join(f"{k},{ipc}" for k, ipc in PUBLISHED)
-        raise UsageError(f"datm.recipe={','.join(map(str, wanted))}: expected one of {known}")
-    given = {name: value for name, value in own.items() if value is not None}
-    missing = [name for name in own if name not in given]
-    published = PUBLISHED.get(wanted or problem)
-    if published is not None:
-        given = {name: getattr(published, name) for name in own} | given
-    elif missing:
-        k, ipc = min(PUBLISHED, key=lambda known: _distance(known, problem))
-        raise UsageError(
-            f"datm has no published recipe for {problem[0]} classes at {problem[1]} images each; "
-            f"the nearest is for {k} at {ipc}: set datm.recipe={k},{ipc} to use it, or set all of "
-            + ", ".join(missing)
-        )
-    recipe = Recipe(**given)
-    for name in ("inner_steps", "target_epochs", "expansion_steps", "inner_batch"):
-        if getattr(recipe, name) < 1:
-            raise UsageError(f"datm.{name}={getattr(recipe, name)}: expected 1 or more")
-    if len(recipe.start_epochs) != 3 or not (
-        0 <= recipe.start_epochs[0] < recipe.start_epochs[1] <= recipe.start_epochs[2]
+def expect_start_epochs(start_epochs: tuple[int, ...] | None) -> None:
+    """Raise a UsageError unless these are None, or three epochs in order, see `Recipe`."""
+    if start_epochs is not None and (
+        len(start_epochs) != 3 or not 0 <= start_epochs[0] < start_epochs[1] <= start_epochs[2]
     ):
         raise UsageError(
-            f"datm.start_epochs={recipe.start_epochs}: expected three epochs, the first below the "
-            "second, the second not above the third"
+            f"start_epochs={','.join(map(str, start_epochs))}: expected three epochs, the first "
+            "below the second, the second not above the third"
         )
-    return recipe
-
-
-def _distance(known: tuple[int, ...], problem: tuple[int, ...]) -> float:
-    return sum(abs(math.log(a / b)) for a, b in zip(known, problem, strict=True))

@@ -15,19 +15,20 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from benchmark.network import Network
-from benchmark.spec import Problem, TrainingSet, UsageError
+from benchmark.spec import Outline, Problem, TrainingSet, UsageError
 
 
-def images_per_class(method: str, problem: Problem) -> tuple[int, int]:
+def images_per_class(method: str, outline: Outline) -> tuple[int, int]:
     """Return the number of classes k and the images per class (IPC) of the budget N = IPC x k.
 
     Raises:
         UsageError: N is less than one image per class, or no multiple of k, or some class has fewer
             images than that.
     """
-    k, budget = problem.num_classes, problem.budget.N
-    if k is None or problem.labels is None:
+    sizes, budget = outline.class_sizes, outline.N
+    if sizes is None:
         raise UsageError(f"{method} learns from labels, and the source set has none")
+    k = len(sizes)
     ipc, rest = divmod(budget, k)
     if ipc == 0:
         raise UsageError(
@@ -39,11 +40,10 @@ def images_per_class(method: str, problem: Problem) -> tuple[int, int]:
             f"{method} at N={budget}: not the same number of images for each of {k} classes; the "
             f"nearest budgets that give it are {ipc * k} and {(ipc + 1) * k}"
         )
-    counts = torch.bincount(problem.labels, minlength=k)
-    if int(counts.min()) < ipc:
+    if min(sizes) < ipc:
         raise UsageError(
             f"{method} at N={budget}: {ipc} images per class wanted, but class "
-            f"{int(counts.argmin())} has {int(counts.min())}"
+            f"{sizes.index(min(sizes))} has {min(sizes)}"
         )
     return k, ipc
 

@@ -11,10 +11,11 @@ from torch.nn.functional import mse_loss
 
 from benchmark import views as predefined
 from benchmark.augment import shift_and_flip
-from benchmark.spec import Loop, Problem, UsageError
+from benchmark.spec import Loop, Problem
 
 from ._distilled import Distilled
 from ._pool import InnerModel, Pool
+from ._ranges import expect_counts, expect_momenta, expect_not_negative
 from ._ridge import ridge_predict
 
 _MAX_SHIFT = 4  # pixels, of real images that are augmented (released code)
@@ -60,12 +61,11 @@ class OuterLoop:
     outer_views: Literal["all", "one"] = "all"
 
     def __post_init__(self) -> None:
-        expect_positive(self, "real_batch", "distilled_batch", "pool_size", "max_age")
-        for name in ("outer_steps", "outer_lr", "ridge", "inner_lr", "inner_weight_decay"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name}={getattr(self, name)}: expected 0 or more")
-        if not 0 <= self.inner_momentum < 1:
-            raise UsageError(f"inner_momentum={self.inner_momentum}: expected 0 to below 1")
+        expect_counts(self, "real_batch", "distilled_batch", "pool_size", "max_age")
+        expect_counts(self, "inner_widths")
+        expect_not_negative(self, "outer_steps", "outer_lr", "ridge")
+        expect_not_negative(self, "inner_lr", "inner_weight_decay")
+        expect_momenta(self, "inner_momentum")
 
     @property
     def inner_settings(self) -> dict[str, tuple[int, ...]]:
@@ -222,11 +222,3 @@ class Bilevel:
         if m <= wanted:
             return None
         return torch.randperm(m, generator=self.generator, device=self.generator.device)[:wanted]
-
-
-def expect_positive(settings: OuterLoop, *names: str) -> None:
-    """Raise a UsageError unless each of these settings is positive, or None."""
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise UsageError(f"{name}={value}: expected a positive number")

@@ -44,7 +44,6 @@ Differences from the released code (NUS-HPC-AI-Lab/DATM):
 * Whitening is fitted and applied in double precision.
 """
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -60,6 +59,7 @@ from benchmark.spec import (
     ImageShape,
     Limit,
     Loop,
+    Outline,
     OwnEvaluation,
     Problem,
     Supervision,
@@ -68,9 +68,11 @@ from benchmark.spec import (
 )
 
 from ._checked_file import fingerprint
-from ._datm_recipes import InitialImages, Recipe, resolve
+from ._datm_recipes import PUBLISHED, InitialImages, Recipe, expect_start_epochs
 from ._experts import Experts, ExpertTraining, Snapshots, Storage
 from ._labelled import images_per_class, new_inner_model
+from ._published import expect_recipe, resolve
+from ._ranges import expect_counts, expect_momenta, expect_not_negative, expect_positive
 from ._soft_start import draw_correct, draw_real, mean_logits
 from ._trajectory import FlatNetwork, SoftLabelLoss, SoftSet, match
 from ._zca import Zca, affordable, stored_whitening
@@ -85,7 +87,8 @@ class Datm:
     """Difficulty-aligned trajectory matching; defaults are those of the released code.
 
     Attributes:
-        recipe: the (classes, IPC) whose published settings are used; None for the problem's own.
+        recipe: the published recipe to use, such as ``cifar10-ipc50``, or the dataset whose recipe
+            for the same images per class is used; None for the source's own.
         inner_steps ... inner_widths: None for what the recipe says, see `_datm_recipes.Recipe`.
         outer_steps: updates of the distilled set.
         initial_lr: of the learned rate.
@@ -102,7 +105,7 @@ class Datm:
     supervision: ClassVar[Supervision] = "labels"
     limit: ClassVar[Limit] = "numbers"
 
-    recipe: tuple[int, ...] | None = None
+    recipe: str | None = None
     inner_steps: int | None = None
     target_epochs: int | None = None
     start_epochs: tuple[int, ...] | None = None
@@ -136,13 +139,28 @@ class Datm:
     inner_model: str = "convnet"
     inner_norm: Literal["instance"] | None = "instance"  # with 128 channels a block: networks.py
 
+    def __post_init__(self) -> None:
+        expect_recipe(self, PUBLISHED)
+        expect_start_epochs(self.start_epochs)
+        expect_counts(self, "inner_steps", "target_epochs", "expansion_steps", "inner_batch")
+        expect_counts(self, "inner_widths", "keep_every")
+        expect_counts(self, "num_experts", "expert_epochs", "expert_batch")
+        expect_positive(self, "initial_lr", "expert_lr", "zca_eps")
+        expect_not_negative(self, "image_lr", "logit_lr", "lr_lr", "threshold", "outer_steps")
+        expect_not_negative(self, "expert_rho", "expert_alpha", "max_expert_gib")
+        expect_momenta(self, "image_momentum", "logit_momentum", "lr_momentum")
+
+    def check(self, outline: Outline) -> None:
+        """Refuse what is not class-balanced, has no published recipe, or asks too much of it."""
+        self._resolve(outline)
+
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
     ) -> dict[str, Tensor]:
         """Return IPC images of each class, class by class, their label logits, and the rate."""
-        k, ipc = images_per_class("datm", problem)
+        recipe = self._resolve(problem.outline)
+        k, ipc = images_per_class("datm", problem.outline)
         assert problem.labels is not None
-        recipe = self._resolve(k, ipc)
         _check_budget(problem, k)
         with self._snapshots(problem, recipe) as snapshots:
             zca = Zca.kept(
@@ -181,13 +199,9 @@ class Datm:
             ),
         )
 
-    def _resolve(self, k: int, ipc: int) -> Recipe:
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
-        recipe = resolve((k, ipc), own, wanted=self.recipe)
-        for name in ("num_experts", "expert_epochs", "expert_batch", "keep_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"datm.{name}={value}: expected 1 or more")
+    def _resolve(self, outline: Outline) -> Recipe:
+        _, ipc = images_per_class("datm", outline)
+        recipe = resolve(self, PUBLISHED, owner="datm", source=outline.source, ipc=ipc)
         last = recipe.start_epochs[2] - 1 + recipe.target_epochs
         if last > self.expert_epochs:
             raise UsageError(

@@ -4,8 +4,10 @@ Zhao, Li, Qin and Yu: *Improved Distribution Matching for Dataset Condensation*,
 2307.09742). Published for CIFAR-100, a ConvNet-3 trained from scratch: 20.1 % at one image per
 class, 45.1 % at ten, 50.0 % at fifty (as given in table 1 of arXiv 2601.21296).
 Users of the code report 28.7 % (with its default flags) and three to four points above the paper at
-ten, and about 46 % at fifty (issues 2 and 1 of the repository). Its own evaluation is DSA's: the
-cross-entropy recipe at 1 000 epochs.
+ten, and about 46 % at fifty (issues 2 and 1 of the repository). Its own evaluation is DSA's, the
+cross-entropy recipe at 1 000 epochs on the same network: ``--recipe own --students convnet --set
+convnet.widths=128,128,128 --set convnet.norm=instance --probes head``. The recipe `own` alone keeps
+the suite's students and probes.
 
 A stored canvas holds four images at half the side; a student and the loss see its quarters enlarged
 (`expand`). In each outer step, for a network f with features phi drawn from a queue, and per class
@@ -19,13 +21,22 @@ on distilled ones. phi are the backbone's flattened features, as every published
 
 Class-sorted order implies the labels: IPC x k canvases are all that is stored.
 
-Two accidents of the released code (uitrbn/IDM) are part of the published recipe, and can be undone:
+The logged accuracy weighs cross-entropy the more, the longer the networks train, so that the
+objective of a step says little about the canvases. Its parts are logged for each step; after the
+last one, the first and the last canvases are compared by their objective under the same networks,
+those of the final queue, with the same weights, real images and augmentations.
+
+Three accidents of the released code (uitrbn/IDM) are part of the published recipes, and can be
+undone:
 
 * One optimizer holds the canvases of all classes and steps once per class, so that momentum also
   moves the classes whose turn it is not (`drift`, see `_turns`).
 * Evaluating the distilled set resets the accuracies, and a network that has not trained since
   weighs its cross-entropy with 0. Evaluation has no place here, but the resets stay, at the
   interval at which that code evaluates (`meter_reset_interval`; 0 for never).
+* The script for Tiny ImageNet has the two ways to begin the wrong way round, so that with each of
+  its published commands a canvas begins as one whole image, whose quarters are then parts of it,
+  not as four images (`start`).
 
 Differences from that code:
 
@@ -36,8 +47,10 @@ Differences from that code:
 * All randomness comes from one seed. There, augmentations and networks are seeded by the clock.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -45,15 +58,31 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from benchmark.differentiable_augmentation import OPERATIONS, draw
-from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet, UsageError
+from benchmark import rng
+from benchmark.differentiable_augmentation import OPERATIONS, draw, expect_operations
+from benchmark.spec import (
+    ImageShape,
+    Limit,
+    Loop,
+    Outline,
+    Problem,
+    Supervision,
+    TrainingSet,
+    UsageError,
+)
 
 from ._distribution_matching import expand, feature_distance, mean_features, shrink
 from ._labelled import RealImages, hard_labelled, images_per_class, new_inner_model
 from ._network_queue import NetworkQueue, QueuedModel
+from ._published import expect_recipe, resolve
+from ._ranges import expect_counts, expect_momenta, expect_not_negative
 from ._turns import Turns
 
 __all__ = ["Idm"]
+
+Start = Literal["quarters", "whole"]
+
+_JUDGES = 10  # networks of the final queue under which first and last canvases are compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +95,7 @@ class Recipe:
         birth_interval: outer steps between two newborns of the queue.
         inner_steps: that each chosen network trains in an outer step.
         meter_reset_interval: outer steps between two resets of the accuracies; 0 for never.
+        start: what a canvas begins as: four real images, one in each of its quarters, or one.
     """
 
     cross_entropy_weight: float
@@ -73,20 +103,24 @@ class Recipe:
     birth_interval: int = 30
     inner_steps: int = 10
     meter_reset_interval: int = 100
+    start: Start = "quarters"
 
 
-# (classes, images per class): the commands of the released command.txt for CIFAR-10, CIFAR-100 and
-# TinyImageNet.
-PUBLISHED: Mapping[tuple[int, int], Recipe] = {
-    (10, 1): Recipe(cross_entropy_weight=0.5, real_batch=5000, birth_interval=5),
-    (10, 10): Recipe(cross_entropy_weight=0.5),
-    (10, 50): Recipe(cross_entropy_weight=0.1, meter_reset_interval=500),
-    (100, 1): Recipe(cross_entropy_weight=0.5, real_batch=5000, birth_interval=5),
-    (100, 10): Recipe(cross_entropy_weight=0.1, inner_steps=50),
-    (100, 50): Recipe(cross_entropy_weight=0.1, meter_reset_interval=500),
-    (200, 1): Recipe(cross_entropy_weight=0.5),
-    (200, 10): Recipe(cross_entropy_weight=0.5, meter_reset_interval=500),
-    (200, 50): Recipe(cross_entropy_weight=0.8, inner_steps=50, meter_reset_interval=1000),
+# The commands of the released command.txt, as far as the datasets are here.
+PUBLISHED: Mapping[str, Recipe] = {
+    "cifar10-ipc1": Recipe(cross_entropy_weight=0.5, real_batch=5000, birth_interval=5),
+    "cifar10-ipc10": Recipe(cross_entropy_weight=0.5),
+    "cifar10-ipc50": Recipe(cross_entropy_weight=0.1, meter_reset_interval=500),
+    "cifar100-ipc1": Recipe(cross_entropy_weight=0.5, real_batch=5000, birth_interval=5),
+    "cifar100-ipc10": Recipe(cross_entropy_weight=0.1, inner_steps=50),
+    "cifar100-ipc50": Recipe(cross_entropy_weight=0.1, meter_reset_interval=500),
+    "tiny-imagenet-ipc1": Recipe(cross_entropy_weight=0.5, start="whole"),
+    "tiny-imagenet-ipc10": Recipe(
+        cross_entropy_weight=0.5, meter_reset_interval=500, start="whole"
+    ),
+    "tiny-imagenet-ipc50": Recipe(
+        cross_entropy_weight=0.8, inner_steps=50, meter_reset_interval=1000, start="whole"
+    ),
 }
 
 
@@ -94,28 +128,35 @@ PUBLISHED: Mapping[tuple[int, int], Recipe] = {
 class Idm:
     """Distribution matching with partition-and-expand, a queue of networks and cross-entropy.
 
-    The fields of `Recipe` are None for what `PUBLISHED` has for this number of classes and images
-    per class; the other defaults hold for every published command.
+    The fields of `Recipe` are None for what is published for the source and its images per class;
+    the other defaults hold for every published command.
 
     Attributes:
+        recipe: the published recipe to use, such as ``cifar10-ipc50``, or the dataset whose recipe
+            for the same images per class is used; None for the source's own.
         drift: momentum moves classes out of turn, as released.
         initial_models: of the queue; one more is born in the first outer step.
         queue_size: the most networks; the oldest leaves.
         trained_models: of the queue, drawn at random, in each outer step.
         group_images: distilled images in one pass through the network, unless one class has more.
-        augmentations: leave out `flip` for digits.
+        augmentations: of which one is drawn each time. The strategy that DSA published for digits
+            has no `flip`; leave it out for such data, nothing here does so by itself.
         inner_widths, inner_norm: settings of the inner model; None for those that it does not have.
+            The released code refuses batch norm but in one model of its own (ConvNet_GBN), and
+            every published command has the instance norm of ConvNet.
     """
 
     supervision: ClassVar[Supervision] = "labels"
     limit: ClassVar[Limit] = "numbers"
 
+    recipe: str | None = None
     outer_steps: int = 20_000
     cross_entropy_weight: float | None = None
     real_batch: int | None = None
     birth_interval: int | None = None
     inner_steps: int | None = None
     meter_reset_interval: int | None = None
+    start: Start | None = None
     outer_lr: float = 0.2  # the flag in every command; the script's own default is 1.0
     outer_momentum: float = 0.5
     drift: bool = True
@@ -132,16 +173,30 @@ class Idm:
     inner_widths: tuple[int, ...] | None = (128, 128, 128)
     inner_norm: Literal["batch", "instance"] | None = "instance"
 
+    def __post_init__(self) -> None:
+        expect_recipe(self, PUBLISHED)
+        expect_counts(self, "real_batch", "birth_interval", "initial_models", "queue_size")
+        expect_counts(self, "inner_batch", "group_images", "inner_widths")
+        expect_not_negative(self, "outer_steps", "cross_entropy_weight", "meter_reset_interval")
+        expect_not_negative(self, "inner_steps", "trained_models")
+        expect_not_negative(self, "outer_lr", "inner_lr", "inner_weight_decay")
+        expect_momenta(self, "outer_momentum", "inner_momentum")
+        expect_operations(self.augmentations)
+
+    def check(self, outline: Outline) -> None:
+        """Refuse what is not class-balanced, cannot be halved, or has no published recipe."""
+        self._recipe(outline)
+
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
     ) -> dict[str, Tensor]:
         """Return IPC canvases of each class, as pixels, class by class."""
-        k, ipc = images_per_class("idm", problem)
-        recipe = self._recipe(k, ipc)
-        if problem.shape.h % 2 or problem.shape.w % 2:
-            raise UsageError(f"idm halves images: {problem.shape} has an odd side")
+        recipe = self._recipe(problem.outline)
+        k, ipc = images_per_class("idm", problem.outline)
         real = RealImages.of(problem, generator)
-        images = torch.stack([self._canvases(real, c, ipc) for c in range(k)])
+        begin = real.of_class if recipe.start == "whole" else partial(_quartered, real)
+        images = torch.stack([begin(c, ipc) for c in range(k)])
+        first = images.clone()
         turns = Turns(
             images=images,
             velocity=torch.zeros_like(images),
@@ -158,42 +213,26 @@ class Idm:
                 queue.push()
             (model,) = queue.choose(1)
             turns.arrive()
-            gradient, logged = self._outer_gradient(model, images, real, recipe)
+            gradient, parts = self._outer_gradient(model, images, real, recipe)
             turns.step(gradient)
+            del parts["objective"]  # its weight grows while networks learn: see `_compare`
             for model in queue.choose(self.trained_models):
                 for _ in range(recipe.inner_steps):
                     model.train(*real.of_any_class(self.inner_batch))
-            checkpoint.log(step, **logged)
+            checkpoint.log(step, **parts)
+        judges = queue.models[:: math.ceil(len(queue.models) / _JUDGES)]
+        self._compare((first, images), judges, real=real, recipe=recipe, checkpoint=checkpoint)
         return {"images": real.pixels(images)}
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the enlarged quarters of all canvases, with the labels that order implies."""
         return hard_labelled(torch.stack([expand(canvases) for canvases in stored["images"]]))
 
-    def _recipe(self, k: int, ipc: int) -> Recipe:
-        """Return the published recipe with the fields that the user set."""
-        names = [field.name for field in fields(Recipe)]
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        if len(given) == len(names):
-            return Recipe(**given)
-        if (k, ipc) not in PUBLISHED:
-            nearest = min(PUBLISHED, key=lambda at: (abs(at[0] - k), abs(at[1] - ipc)))
-            values = ", ".join(f"{name}={getattr(PUBLISHED[nearest], name)}" for name in names)
-            raise UsageError(
-                f"idm at {ipc} images for each of {k} classes: no published recipe, the nearest is "
-                f"that of {nearest[1]} for each of {nearest[0]} ({values}); set all of these"
-            )
-        return replace(PUBLISHED[k, ipc], **given)
-
-    def _canvases(self, real: RealImages, c: int, ipc: int) -> Float[Tensor, "ipc c h w"]:
-        """Return canvases of four random real images of class `c` each, at half size."""
-        top_left, bottom_left, top_right, bottom_right = (
-            shrink(real.of_class(c, ipc)) for _ in range(4)
-        )
-        left, right = (
-            torch.cat(half, 2) for half in ((top_left, bottom_left), (top_right, bottom_right))
-        )
-        return torch.cat((left, right), 3)
+    def _recipe(self, outline: Outline) -> Recipe:
+        _, ipc = images_per_class("idm", outline)
+        if outline.shape.h % 2 or outline.shape.w % 2:
+            raise UsageError(f"idm halves images: {outline.shape} has an odd side")
+        return resolve(self, PUBLISHED, owner="idm", source=outline.source, ipc=ipc)
 
     def _new_queue(self, problem: Problem, generator: torch.Generator) -> NetworkQueue:
         def new_model(stream: torch.Generator) -> QueuedModel:
@@ -214,6 +253,25 @@ class Idm:
             new_model, initial=self.initial_models, size=self.queue_size, generator=generator
         )
 
+    def _compare(
+        self,
+        canvases: Sequence[Float[Tensor, "k ipc c h w"]],
+        judges: Sequence[QueuedModel],
+        *,
+        real: RealImages,
+        recipe: Recipe,
+        checkpoint: Loop,
+    ) -> None:
+        """Log the objective of earlier and later canvases under the same networks and draws."""
+        for step in checkpoint.steps("objective", len(canvases)):
+            stream = rng.generator("idm", "objective", device=real.generator.device)
+            seen = replace(real, generator=stream)
+            values = [
+                self._outer_gradient(judge, canvases[step], seen, recipe)[1]["objective"]
+                for judge in judges
+            ]
+            checkpoint.log(step, objective=torch.stack(values).mean())
+
     def _outer_gradient(
         self,
         model: QueuedModel,
@@ -221,7 +279,10 @@ class Idm:
         real: RealImages,
         recipe: Recipe,
     ) -> tuple[Float[Tensor, "k ipc c h w"], dict[str, Tensor]]:
-        """Return the gradient of the classes' losses, and the means of their parts."""
+        """Return the gradient of the classes' losses, and the means of their parts.
+
+        Of the parts, the objective is the sum of the two others, weighted.
+        """
         k, ipc = images.shape[:2]
         weight = recipe.cross_entropy_weight * model.accuracy
         gradients: list[Tensor] = []
@@ -245,6 +306,16 @@ class Idm:
             distances.append(distance.detach())
             entropies.append(entropy.detach())
         distance, entropy = torch.stack(distances).sum() / k, torch.stack(entropies).sum() / k
-        logged = {"feature_distance": distance, "cross_entropy": entropy}
-        logged["objective"] = distance + weight * entropy
-        return torch.cat(gradients), logged
+        parts = {"feature_distance": distance, "cross_entropy": entropy}
+        return torch.cat(gradients), {**parts, "objective": distance + weight * entropy}
+
+
+def _quartered(real: RealImages, c: int, ipc: int) -> Float[Tensor, "ipc c h w"]:
+    """Return canvases of four random real images of class `c` each, at half size."""
+    top_left, bottom_left, top_right, bottom_right = (
+        shrink(real.of_class(c, ipc)) for _ in range(4)
+    )
+    left, right = (
+        torch.cat(half, 2) for half in ((top_left, bottom_left), (top_right, bottom_right))
+    )
+    return torch.cat((left, right), 3)

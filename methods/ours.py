@@ -46,8 +46,9 @@ from benchmark.spec import (
 from ._approximation import NETWORKS, fit_shifts
 from ._decoding import DecodedImages, DecodedTargets
 from ._distilled import Bases, Distilled, Pairs, restore
-from ._outer_loop import Bilevel, OuterLoop, expect_positive
+from ._outer_loop import Bilevel, OuterLoop
 from ._pca import principal_components
+from ._ranges import expect_counts, expect_not_negative
 from ._storage import Layout, Storage, fit_budget
 from ._subset import draw_images
 
@@ -84,9 +85,9 @@ class Ours(OuterLoop):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect_positive(
-            self, "num_image_bases", "num_target_bases", "basis_size", "approximation_width"
-        )
+        expect_counts(self, "num_image_bases", "num_target_bases", "basis_size")
+        expect_counts(self, "approximation_width")
+        expect_not_negative(self, "approximation_steps", "approximation_lr")
         for view in self.augmentations:
             predefined.expect(view)
         if len(set(self.views)) < len(self.views):

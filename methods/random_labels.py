@@ -7,7 +7,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet
+from benchmark.spec import (
+    ImageShape,
+    Limit,
+    Loop,
+    Outline,
+    Problem,
+    Supervision,
+    TrainingSet,
+)
 
 from ._labelled import RealImages, hard_labelled, images_per_class
 
@@ -21,11 +29,15 @@ class RandomLabels:
     supervision: ClassVar[Supervision] = "labels"
     limit: ClassVar[Limit] = "numbers"
 
+    def check(self, outline: Outline) -> None:
+        """Refuse a budget that is not the same number of images of each class."""
+        images_per_class("random-labels", outline)
+
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
     ) -> dict[str, Tensor]:
         """Return the images; their order implies the labels."""
-        k, ipc = images_per_class("random-labels", problem)
+        k, ipc = images_per_class("random-labels", problem.outline)
         real = RealImages.of(problem, generator)
         rows = torch.stack([real.draw_rows(c, ipc) for c in range(k)])
         return {"images": problem.images[rows]}

@@ -31,6 +31,7 @@ def labelled_problem() -> Callable[..., Problem]:
         representations = images.flatten(1)[:, :5] / 255
         mean, std = (0.5, 0.5, 0.4), (0.3, 0.3, 0.2)
         return Problem(
+            source="toy",
             images=images,
             representations=lambda view: representations,
             teacher=lambda x: x.flatten(1)[:, :5],
@@ -65,6 +66,7 @@ def toy_problem() -> Callable[..., Problem]:
 
         mean, std = (0.5, 0.45, 0.4), (0.3, 0.25, 0.2)
         return Problem(
+            source="toy",
             images=images,
             representations=representations,
             teacher=teacher,

@@ -55,6 +55,7 @@ CHEAP = {  # a method that is not here runs as it is published
         "birth_interval": 2,
         "inner_steps": 1,
         "meter_reset_interval": 0,
+        "start": "quarters",
         "queue_size": 4,
         "inner_batch": 8,
         "inner_widths": (4, 4),

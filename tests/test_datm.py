@@ -3,10 +3,13 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
 
+from benchmark.differentiable_augmentation import draw
 from benchmark.loop import CheckpointedLoop
 from benchmark.methods import datm
-from benchmark.methods._datm_recipes import PUBLISHED, Recipe, resolve
+from benchmark.methods._datm_recipes import PUBLISHED
 from benchmark.methods._experts import Experts
 from benchmark.methods._soft_start import draw_correct, draw_real, mean_logits
 from benchmark.methods._zca import Zca, affordable
@@ -162,6 +165,136 @@ def test_steps_are_sgd_with_momentum_on_the_matching_gradient(problem, monkeypat
     assert not any(torch.equal(start, target) for start, target in starts)
 
 
+@pytest.fixture
+def _double():
+    """Compute in double precision, the pixels and the networks included."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def snapshots(problem, expert):
+    """One expert's weights after each epoch, from its files."""
+    files = sorted(problem.cache.glob(f"datm-*/expert-{expert:04}/epoch-*.safetensors"))
+    return [load_file(file)["weights"].to(torch.get_default_dtype()) for file in files]
+
+
+def applied(network, weights, images):
+    """What the network says of whitened images with one vector of weights."""
+    named, at = {}, 0
+    for name, parameter in network.named_parameters():
+        named[name] = weights[at : at + parameter.numel()].view(parameter.shape)
+        at += parameter.numel()
+    std, mean = network.std, network.mean
+    return torch.func.functional_call(network, named, (images * std + mean,))
+
+
+def new_network(problem):
+    stream = torch.Generator().manual_seed(0)
+    return problem.new_network("convnet", 3, stream, widths=(8, 8), norm="instance")
+
+
+def start_of(method, problem, stream):
+    """What no outer step leaves, whitened; the stream is then where outer steps begin."""
+    loop = CheckpointedLoop(None, description="datm")
+    stored = replace(method, outer_steps=0).distill(problem, generator=stream, checkpoint=loop)
+    zca = Zca.fit(problem.images, eps=0.1)
+    whitened = zca.whiten(stored["images"])
+    return zca, [whitened, stored["logits"], stored["learning_rate"][0]]
+
+
+def twin(method, problem):
+    """The whole outer loop, plainly: every unroll is one graph, momentum is written out."""
+    stream = torch.Generator().manual_seed(0)
+    zca, learned = start_of(method, problem, stream)
+    network, paths = new_network(problem), [snapshots(problem, 0), snapshots(problem, 1)]
+    velocities = [torch.zeros_like(x) for x in learned]
+    losses = []
+    first, second, last = method.start_epochs
+    for step in range(method.outer_steps):
+        if step % 2 == 0:
+            turns = torch.randperm(2, generator=stream)
+        path = paths[turns[step % 2]]
+        bound = min(last, second + (last - second) * step // method.expansion_steps)
+        epoch = int(torch.randint(first, bound, (), generator=stream))
+        rows = []
+        while len(rows) < method.inner_steps:
+            rows += torch.randperm(len(learned[0]), generator=stream).split(method.inner_batch)
+        batches = [(some, draw(stream, num=len(some))) for some in rows[: method.inner_steps]]
+        images, logits, lr = (x.detach().requires_grad_() for x in learned)
+        weights = path[epoch].clone().requires_grad_()
+        for some, augment in batches:
+            soft = logits[some].softmax(1)
+            loss = cross_entropy(applied(network, weights, augment(images[some])), soft)
+            (slope,) = torch.autograd.grad(loss, [weights], create_graph=True)
+            weights = weights - lr * slope
+        target = path[epoch + method.target_epochs]
+        loss = (weights - target).square().sum() / (path[epoch] - target).square().sum()
+        losses.append(loss.item())
+        if loss > method.threshold:
+            continue
+        gradients = torch.autograd.grad(loss, [images, logits, lr])
+        rates = (method.image_lr, method.logit_lr, method.lr_lr)
+        for i, (gradient, rate, momentum) in enumerate(
+            zip(gradients, rates, (0.5, 0.9, 0.5), strict=True)
+        ):
+            velocities[i] = momentum * velocities[i] + gradient
+            learned[i] = learned[i] - rate * velocities[i]
+    return {
+        "images": zca.unwhiten(learned[0]),
+        "logits": learned[1],
+        "learning_rate": learned[2].view(1),
+    }, losses
+
+
+@pytest.mark.usefixtures("_double")
+def test_agrees_with_a_plain_loop(problem):
+    """Whose expert, which epochs, which batches, what is skipped, and how all three move."""
+    method = replace(
+        SMALL,
+        start_epochs=(1, 2, 4),
+        target_epochs=2,
+        expansion_steps=6,
+        expert_epochs=5,
+        outer_steps=10,
+        lr_lr=1e-3,
+        threshold=0.999,
+    )
+    expected, losses = twin(method, problem)
+    assert 0 < sum(loss > method.threshold for loss in losses) < len(losses) // 2
+    loop = CheckpointedLoop(None, description="datm")
+    stored = distil(method, problem, loop=loop)
+    logged = [point["matching_loss"] for point in loop.history["outer steps"]]
+    torch.testing.assert_close(logged, losses, rtol=1e-8, atol=0)
+    for name, value in expected.items():
+        torch.testing.assert_close(stored[name], value, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.usefixtures("_double")
+@pytest.mark.parametrize("initial_images", ["correct", "real"])
+def test_labels_and_choice_of_images_come_from_the_last_epoch(problem, monkeypatch, initial_images):
+    method = replace(SMALL, outer_steps=0, initial_images=initial_images)
+    asked, logits = [], Experts.logits
+
+    def spied(self, expert, epoch, rows):
+        asked.append(epoch)
+        return logits(self, expert, epoch, rows)
+
+    monkeypatch.setattr(Experts, "logits", spied)
+    _, (images, actual, _) = start_of(method, problem, torch.Generator().manual_seed(0))
+    assert set(asked) == {method.expert_epochs}
+    said = torch.stack(
+        [applied(new_network(problem), snapshots(problem, i)[-1], images) for i in range(2)]
+    ).detach()
+    if initial_images == "real":
+        assert min((said - actual).abs().amax((1, 2))) < 1e-9
+        return
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    for i, label in enumerate(labels):
+        right = said[said[:, i].argmax(1) == label, i]
+        torch.testing.assert_close(actual[i], right.mean(0), rtol=1e-8, atol=1e-9)
+
+
 def test_a_killed_run_goes_on_to_the_same_set(problem, tmp_path):
     uninterrupted = distil(SMALL, problem)
     with pytest.raises(KeyboardInterrupt):
@@ -231,9 +364,8 @@ def test_networks_see_whitened_images_as_they_are(problem, monkeypatch):
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(labelled_problem, N, changes, message):
-    method = replace(SMALL, **changes)
     with pytest.raises(UsageError, match=message) as caught:
-        distil(method, labelled_problem(N=N))
+        distil(replace(SMALL, **changes), labelled_problem(N=N))
     assert "\n" not in str(caught.value)
 
 
@@ -243,35 +375,12 @@ def test_more_labels_than_the_budget_has_room_for_are_refused(labelled_problem):
         distil(SMALL, problem)
 
 
-NOTHING = {field.name: None for field in fields(Recipe)}
-
-
-def test_unpublished_settings_are_refused_with_the_nearest_published():
-    with pytest.raises(UsageError, match=r"20 classes at 9 images each; .* set datm.recipe=10,10"):
-        resolve((20, 9), NOTHING)
-    with pytest.raises(
-        UsageError, match=r"recipe=100,50 to use it, or set all of inner_steps, .*inner_widths$"
-    ):
-        resolve((100, 40), NOTHING | {"threshold": 1.0})
-    assert resolve((100, 50), NOTHING) == PUBLISHED[100, 50]
-    changed = resolve((100, 50), NOTHING | {"inner_steps": 7})
-    assert changed == replace(PUBLISHED[100, 50], inner_steps=7)
-    assert resolve((20, 9), NOTHING, wanted=(100, 10)) == PUBLISHED[100, 10]
-    with pytest.raises(UsageError, match=r"datm.recipe=0,7: expected one of 10,1; 10,10; "):
-        resolve((20, 9), NOTHING, wanted=(0, 7))
-
-
-@pytest.mark.parametrize("known", sorted(PUBLISHED))
-def test_the_defaults_reach_every_published_recipe(known):
-    assert Datm()._resolve(*known) == PUBLISHED[known]
-
-
 def test_start_epochs_grow_from_easy_to_hard():
-    recipe = PUBLISHED[100, 10]
+    recipe = PUBLISHED["cifar100-ipc10"]
     for step in (0, 99, 100, 1999, 2000, 9999):
         expected = min(50, 30 + math.floor((50 - 30) * step / 2000))
         assert recipe.max_start_epoch(step) == expected
-    assert {PUBLISHED[100, 50].max_start_epoch(step) for step in (0, 5, 9999)} == {70}
+    assert {PUBLISHED["cifar100-ipc50"].max_start_epoch(step) for step in (0, 5, 9999)} == {70}
 
 
 def test_starts_are_drawn_below_the_current_bound(problem, monkeypatch):

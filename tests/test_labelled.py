@@ -13,12 +13,12 @@ from benchmark.spec import UsageError
 
 
 def test_images_per_class_is_the_budget_over_the_classes(labelled_problem):
-    assert images_per_class("x", labelled_problem(N=12)) == (3, 4)
+    assert images_per_class("x", labelled_problem(N=12).outline) == (3, 4)
 
 
 def test_a_source_without_labels_is_refused(labelled_problem):
     with pytest.raises(UsageError, match="x learns from labels"):
-        images_per_class("x", replace(labelled_problem(N=12), labels=None))
+        images_per_class("x", replace(labelled_problem(N=12), labels=None).outline)
 
 
 def test_draws_are_different_normalised_images_of_the_class(labelled_problem):

@@ -341,7 +341,7 @@ def test_released_pool_stops_training_for_good(toy_problem):
 
 @pytest.mark.parametrize("name", ["real_batch", "distilled_batch", "pool_size", "max_age"])
 def test_nothing_of_no_size(name):
-    with pytest.raises(UsageError, match=f"{name}=0: expected a positive number"):
+    with pytest.raises(UsageError, match=f"{name}=0: expected 1 or more"):
         replace(TINY, **{name: 0})
 
 

@@ -206,7 +206,7 @@ def test_the_suites_that_ship_make_sense(name, controls):
         ({"settings": {"vit": {"depth": "x"}}}, "vit.depth=x: expected int"),
         ({"settings": {"teacher": {"momentum": 1}}}, "unknown setting of supervised 'momentum'"),
         ({"settings": {"barlow-twins": {"x": 1}}}, "unknown setting of barlow-twins 'x'"),
-        ({"settings": {"krr-st": {"max_age": 0}}}, "krr-st: max_age=0: expected a positive number"),
+        ({"settings": {"krr-st": {"max_age": 0}}}, "krr-st: max_age=0: expected 1 or more"),
     ],
 )
 def test_what_makes_no_sense_is_refused_whether_it_is_needed_or_not(toy_suite, changes, message):

@@ -37,6 +37,7 @@ def cifar100_shaped():
 def test_files_keep_to_the_published_budgets(method, budget, cifar100_shaped, tmp_path):
     images, representations = cifar100_shaped
     problem = Problem(
+        source="toy",
         images=images,
         representations=lambda view: representations,
         teacher=lambda x: x.flatten(1)[:, :D],

@@ -418,7 +418,7 @@ def test_a_method_sees_its_problem_and_nothing_else(toy_suite, tmp_path, labels)
     source = new_source(small(toy_suite), tmp_path)
     problem = source.problem(N=4, labels=labels)
     assert {field.name for field in fields(Problem)} == {
-        *("images", "representations", "teacher", "labels", "num_classes"),
+        *("source", "images", "representations", "teacher", "labels", "num_classes"),
         *("mean", "std", "budget", "new_network", "cache"),
     }
     assert (problem.labels is not None) == (problem.num_classes is not None) == labels

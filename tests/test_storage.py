@@ -12,6 +12,7 @@ PAIR = 3 * 32 * 32 + 512
 def cifar(N, *, n=50_000, side=32, d=512):
     """A problem of CIFAR-100's size whose tensors take no memory."""
     return Problem(
+        source="toy",
         images=torch.zeros(1, 3, 1, 1, dtype=torch.uint8).expand(n, 3, side, side),
         representations=lambda view: torch.zeros(1, 1).expand(n, d),
         teacher=lambda images: torch.zeros(len(images), d),
@@ -88,6 +89,9 @@ class NoLoop:
     def log(self, step, **values):
         pytest.fail("no step is taken")
 
+    def charge(self, seconds):
+        pytest.fail("nothing is shared")
+
 
 def test_the_published_arithmetic():
     storage = Ours().storage(cifar(100))
@@ -149,7 +153,7 @@ def test_more_bases_than_dimensions_are_refused():
     "name", ["num_image_bases", "num_target_bases", "basis_size", "approximation_width"]
 )
 def test_nothing_of_no_size(name):
-    with pytest.raises(UsageError, match=f"{name}=0: expected a positive number"):
+    with pytest.raises(UsageError, match=f"{name}=0: expected 1 or more"):
         Ours(**{name: 0})
 
 

@@ -2,18 +2,20 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from benchmark import rows
-from benchmark.check import check, owners
+from benchmark.check import check, owners, refusals
 from benchmark.commands._suite import expect_owners, jobs_of, source_of, suite_of
 from benchmark.commands.report import write_report
-from benchmark.execute import Outcome, execute
+from benchmark.execute import execute
 from benchmark.plan import Cell, cells
 from benchmark.source import Source
 from benchmark.spec import UsageError
 from benchmark.stages import is_done
+
+_NOTHING = "nothing could be run, for the reasons above"
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -29,9 +31,14 @@ def main(arguments: argparse.Namespace) -> int:
     if file.exists():
         rows.read(file)  # what is no row of this version is said before anything is run
     source = source_of(suite, arguments)
+    refused = refusals(wanted, source)
     if arguments.dry_run:
-        _print_plan(wanted, source)
+        _print_plan(wanted, refused, source)
         return 0
+    _print_reasons("skipped", refused)
+    wanted = [cell for cell in wanted if cell not in refused]
+    if not wanted:
+        raise UsageError(_NOTHING)
     source.prepare()
     if num_done := sum(is_done(cell, source) for cell in wanted):
         sys.stderr.write(f"{num_done} of {len(wanted)} cells are done already\n")
@@ -41,20 +48,23 @@ def main(arguments: argparse.Namespace) -> int:
         jobs=jobs_of(arguments, source.compute.device),
         done=partial(rows.update, file),
     )
-    _print_reasons(outcome)
+    _print_reasons("skipped", outcome.skipped)
+    _print_reasons("failed", outcome.failed)
     if not outcome.rows and not outcome.failed:
-        raise UsageError("nothing could be run, for the reasons above")
+        raise UsageError(_NOTHING)
     found = rows.update(file, outcome.rows)
     write_report(folder, found, suite, arguments.format, arguments.store)
     return 1 if outcome.failed else 0
 
 
-def _print_plan(wanted: Sequence[Cell], source: Source) -> None:
+def _print_plan(wanted: Sequence[Cell], refused: Mapping[Cell, str], source: Source) -> None:
     for cell in wanted:
-        sys.stdout.write(f"{'done ' if is_done(cell, source) else 'to do'}  {cell}\n")
+        if cell in refused:
+            sys.stdout.write(f"refused: {cell}: {refused[cell]}\n")
+        else:
+            sys.stdout.write(f"{'done ' if is_done(cell, source) else 'to do'}  {cell}\n")
 
 
-def _print_reasons(outcome: Outcome) -> None:
-    for verb, reasons in (("skipped", outcome.skipped), ("failed", outcome.failed)):
-        for cell, reason in reasons.items():
-            sys.stderr.write(f"{verb}: {cell}: {reason}\n")
+def _print_reasons(verb: str, reasons: Mapping[Cell, str]) -> None:
+    for cell, reason in reasons.items():
+        sys.stderr.write(f"{verb}: {cell}: {reason}\n")

@@ -42,6 +42,7 @@ _IDM = {
     "birth_interval": 5,
     "inner_steps": 3,
     "meter_reset_interval": 0,
+    "start": "quarters",
     "outer_lr": 1.0,
     "queue_size": 10,
     "inner_batch": 64,

@@ -1,0 +1,41 @@
+"""Settings that make sense: whoever has one that does not is told in one line.
+
+A setting may be a number, several, or None, which is never refused. What is not finite always is.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from benchmark.spec import UsageError
+
+
+def expect_counts(settings: Any, *names: str) -> None:
+    """Raise a UsageError unless each of these settings is 1 or more."""
+    _expect(settings, names, lambda value: value >= 1, "1 or more")
+
+
+def expect_positive(settings: Any, *names: str) -> None:
+    """Raise a UsageError unless each of these settings is above 0."""
+    _expect(settings, names, lambda value: value > 0, "a number above 0")
+
+
+def expect_not_negative(settings: Any, *names: str) -> None:
+    """Raise a UsageError unless each of these settings is 0 or more."""
+    _expect(settings, names, lambda value: value >= 0, "0 or more")
+
+
+def expect_momenta(settings: Any, *names: str) -> None:
+    """Raise a UsageError unless each of these settings is at least 0 and below 1."""
+    _expect(settings, names, lambda value: 0 <= value < 1, "0 to below 1")
+
+
+def _expect(
+    settings: Any, names: tuple[str, ...], fits: Callable[[float], bool], wanted: str
+) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        values = value if isinstance(value, tuple) else (value,)
+        if not all(one is None or (math.isfinite(one) and fits(one)) for one in values):
+            shown = ",".join(map(str, values))
+            raise UsageError(f"{name}={shown}: expected {wanted}")
