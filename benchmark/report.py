@@ -60,7 +60,7 @@ def build(rows: Sequence[Row], *, title: str, notes: str) -> Report:
     return Report(
         title=title,
         notes=notes,
-        facts=_facts(kept) if kept else {},
+        facts=facts(kept),
         changes=_changes(kept),
         rows=kept,
         num_left_out=len(left_out),
@@ -171,7 +171,10 @@ FORMATS: Mapping[str, Callable[[Report], Mapping[str, str]]] = {
 ILLUSTRATED = {"markdown", "html"}  # formats with figures
 
 
-def _facts(rows: Sequence[Row]) -> dict[str, str]:
+def facts(rows: Sequence[Row]) -> dict[str, str]:
+    """Return by name what made rows and under which conditions, nothing for no rows."""
+    if not rows:
+        return {}
     return {
         "made by": _every(f"python -m benchmark run --suite {row.suite}" for row in rows),
         "source": _every(row.source for row in rows),

@@ -153,6 +153,44 @@ def test_rows_of_two_files_are_merged(benchmark_, new_row, tmp_path):
     assert (tmp_path / "merged" / "report.md").read_text().startswith("# patterns\n")
 
 
+def test_rows_without_a_folder_go_to_their_suite_and_are_added_to_it(benchmark_, new_row, tmp_path):
+    kept = tmp_path / "reports" / "toy" / "rows.jsonl"
+    rows.write(kept, [new_row(seed=0)])
+    rows.write(tmp_path / "elsewhere" / "rows.jsonl", [new_row(seed=1), new_row(seed=2)])
+    code, out, _ = benchmark_("report", "--rows", "elsewhere", "--format", "csv,latex")
+    assert code == 0
+    assert out.endswith("\n\nreports/toy\n")
+    assert [row.seed for row in rows.read(kept)] == [0, 1, 2]
+    written = sorted(path.name for path in (kept.parent / "tables").iterdir())
+    assert {"cross-architecture-paper-all.csv", "cross-architecture-paper-all.tex"} <= set(written)
+    assert not (kept.parent / "report.md").exists()
+
+
+def test_rows_of_a_suite_that_is_not_known_here_need_a_folder(benchmark_, new_row, tmp_path):
+    rows.write(tmp_path / "rows.jsonl", [new_row(suite="../outside")])
+    line = refused(benchmark_("report", "--rows", "rows.jsonl"))
+    assert line == "suite '../outside' is not known here: --output DIR is wanted"
+
+
+def test_a_report_of_another_folder(benchmark_, new_row, tmp_path):
+    rows.write(tmp_path / "reports" / "toy" / "rows.jsonl", [new_row()])
+    code, out, _ = benchmark_(
+        *("report", "--suite", "toy", "--output", "new", "--format", "markdown")
+    )
+    assert (code, out.splitlines()[-1]) == (0, "new/report.md")
+    assert [path.name for path in (tmp_path / "reports" / "toy").iterdir()] == ["rows.jsonl"]
+
+
+def test_two_runs_are_compared(benchmark_, new_row, tmp_path):
+    rows.write(tmp_path / "a" / "rows.jsonl", [new_row(value=40.0)])
+    rows.write(tmp_path / "b.jsonl", [new_row(value=42.0, settings={"outer_steps": 200})])
+    code, out, errors = benchmark_("compare", "a", "b.jsonl")
+    assert (code, errors) == (0, [])
+    assert out.startswith("# a (A) and b.jsonl (B)\n\n### What changed\n")
+    assert re.search(r"^\| krr-st.outer_steps +\| +100 \| +200 \|$", out, re.M)
+    assert re.search(r"\| +40.00 \| +42.00 \| +\+2.00 \|$", out, re.M)
+
+
 def test_rows_of_a_suite_that_is_not_known_here_keep_its_name(benchmark_, new_row, tmp_path):
     rows.write(tmp_path / "rows.jsonl", [new_row(suite="theirs")])
     code, *_ = benchmark_("report", "--rows", "rows.jsonl", "--output", ".")
@@ -207,7 +245,7 @@ def test_a_broken_plug_in_is_listed_as_such(benchmark_, plug):
     assert "supervised" in out
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["list"], ["report"], ["teacher"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["list"], ["report"], ["compare"], ["teacher"]])
 def test_help_shows_worked_examples_that_are_understood(command, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([*command, "--help"])
@@ -350,9 +388,12 @@ def test_a_mistake_is_one_line_that_says_what_would_be_right(run, words, message
         ("list", "the following arguments are required: KIND"),
         ("list metods", "argument KIND: unknown kind 'metods': did you mean 'methods'\\? known: m"),
         ("report", "reports/quick/rows.jsonl: no such file; `run` makes it, or name others"),
-        ("report --suite toyy", "reports/toyy/rows.jsonl: no such file"),
-        ("report --rows rows.jsonl", "--rows FILE ... and --output DIR: expected both or neither"),
-        ("report --output x", "--rows FILE ... and --output DIR: expected both or neither"),
+        ("report --suite toyy", "unknown suite 'toyy': did you mean 'toy'\\? known: cifar100, "),
+        ("report --suite toy", "reports/toy/rows.jsonl: no such file; `run` makes it, or name oth"),
+        ("report --format cvs", "argument --format: unknown format 'cvs': did you mean 'csv'\\? "),
+        ("compare a.jsonl", "the following arguments are required: B"),
+        ("compare a.jsonl b", "a.jsonl: no such file; expected rows.jsonl of a run, or the folder"),
+        ("report --rows none", "none/rows.jsonl: no such file; `run` makes it, or name others w"),
         ("report --rows none.jsonl --output x", "none.jsonl: no such file"),
         ("teacher", "the following arguments are required: --output"),
         ("teacher --output t.safetensors --set random.x=1", "unknown setting of random 'x'"),

@@ -3,15 +3,17 @@
 Contestants are what has a budget; `untrained`, `full` and `teacher` are there to be looked at.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from scipy.stats import rankdata
 
 from benchmark.rows import Row
 
 from ._statistics import LEVEL, Estimate, holm, less, samples_of, summarise
-from ._table import NOISE, Cell, Mark
+from ._table import NOISE, Cell, Mark, estimated
 
+_K = TypeVar("_K", bound=Hashable)
 Column = Mapping[str, Sequence[Row]]  # the rows of each label, which differ in their seeds alone
 
 
@@ -55,12 +57,33 @@ def legend(body: Iterable[Sequence[Cell]], *, reference: str = "random") -> str:
     return " ".join(meaning for mark, meaning in meanings.items() if mark in found)
 
 
-def corrected(differences: Mapping[str, Estimate | None]) -> dict[str, float]:
+def tested(differences: Mapping[_K, Estimate | None]) -> dict[_K, Cell]:
+    """Return differences as cells: with their corrected probabilities, marked where they are noise.
+
+    Holm's correction is for all of them; those that cannot be tested have no probability.
+    """
+    p = corrected(differences)
+    return {
+        name: estimated(
+            difference,
+            sign="+",
+            note=_probability(p[name]) if name in p else "",
+            mark="noise" if p.get(name, 0.0) >= LEVEL else "",
+        )
+        for name, difference in differences.items()
+    }
+
+
+def _probability(p: float) -> str:
+    return ", p < 0.001" if p < 0.001 else f", p = {p:.3f}"
+
+
+def corrected(differences: Mapping[_K, Estimate | None]) -> dict[_K, float]:
     """Return the corrected probabilities of the differences that can be tested at all."""
     return holm(
         {
-            label: difference.p
-            for label, difference in differences.items()
+            name: difference.p
+            for name, difference in differences.items()
             if difference is not None and difference.p is not None
         }
     )

@@ -11,9 +11,10 @@ with the mean squares of the two-way analysis of variance, and Satterthwaite's d
 (Biometrics Bulletin 2, 1946). With one subset (all labels) this is Student's t over seeds, exactly.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -24,6 +25,7 @@ from benchmark.rows import Row
 LEVEL = 0.05  # of every test; intervals hold the rest
 MIN_SEEDS = 3  # for a test: with two, Satterthwaite's approximation alarms too often
 
+_K = TypeVar("_K", bound=Hashable)
 Samples = Mapping[int, Float[np.ndarray, " _"]]  # by seed, one value for each subset
 
 
@@ -116,13 +118,13 @@ def _alike(parts: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, "n m"]
     return np.stack(parts)
 
 
-def holm(probabilities: Mapping[str, float]) -> dict[str, float]:
+def holm(probabilities: Mapping[_K, float]) -> dict[_K, float]:
     """Return probabilities so corrected that any false alarm at all is as rare as one test's.
 
     Holm's step-down procedure (Scandinavian Journal of Statistics 6, 1979); the tests may depend
     on each other.
     """
-    corrected, worst = {}, 0.0
+    corrected, worst = dict[_K, float](), 0.0
     for rank, name in enumerate(sorted(probabilities, key=lambda name: probabilities[name])):
         worst = max(worst, min(1.0, (len(probabilities) - rank) * probabilities[name]))
         corrected[name] = worst

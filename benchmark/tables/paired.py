@@ -18,9 +18,9 @@ from ._grid import (
     slug,
     sort_into,
 )
-from ._marks import corrected
-from ._statistics import LEVEL, Samples, less, mean_of, samples_of, summarise
-from ._table import NOISE, Cell, Table, estimated
+from ._marks import tested
+from ._statistics import Samples, less, mean_of, samples_of, summarise
+from ._table import NOISE, Cell, Table
 
 __all__ = ["paired"]
 
@@ -83,28 +83,11 @@ def _body(columns: Mapping[str, _Column], names: Sequence[str]) -> list[list[Cel
         if reference not in names:
             continue
         others = [name for name in names if name not in _REFERENCES[: position + 1]]
-        found = [_differences(column, reference, others) for column in columns.values()]
+        found = [
+            tested({name: summarise(less(column[name], column[reference])) for name in others})
+            for column in columns.values()
+        ]
         body += [
             [Cell(f"{name} - {reference}"), *(cells[name] for cells in found)] for name in others
         ]
     return body
-
-
-def _differences(column: _Column, reference: str, others: Sequence[str]) -> dict[str, Cell]:
-    found = {name: summarise(less(column[name], column[reference])) for name in others}
-    tested = corrected(found)
-    return {
-        name: estimated(
-            found[name],
-            sign="+",
-            note=_probability(tested.get(name)),
-            mark="noise" if tested.get(name, 0) >= LEVEL else "",
-        )
-        for name in others
-    }
-
-
-def _probability(p: float | None) -> str:
-    if p is None:
-        return ""
-    return ", p < 0.001" if p < 0.001 else f", p = {p:.3f}"

@@ -1,0 +1,19 @@
+"""Show what changed between two runs."""
+
+import argparse
+import sys
+
+from benchmark.commands._rows import rows_at
+from benchmark.comparison import compare
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print what changed in settings and in numbers from one run to another."""
+    before, after = (
+        rows_at(path, "expected rows.jsonl of a run, or the folder that it is in")
+        for path in (arguments.before, arguments.after)
+    )
+    tables = [table.markdown() for table in compare(before, after)]
+    heading = f"# {arguments.before} (A) and {arguments.after} (B)"
+    sys.stdout.write("\n\n".join([heading, *tables]) + "\n")
+    return 0

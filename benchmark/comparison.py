@@ -1,0 +1,155 @@
+"""Two runs side by side: what changed in settings and in numbers, and what of that is noise."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from benchmark.report import current, facts
+from benchmark.rows import Row
+from benchmark.tables._grid import describe, labels, protocol_of, protocols, slug
+from benchmark.tables._marks import tested
+from benchmark.tables._statistics import Samples, less, mean_of, samples_of, summarise
+from benchmark.tables._table import MISSING, NOISE, Cell, Table, estimated, number
+
+_Place = tuple[str, int | None, str, str]  # label, N, student, downstream dataset
+_Pairs = Mapping[_Place, tuple[list[Row], list[Row]]]
+
+_NOTES = (
+    "B less A in points, with its 95 % interval, over the seeds that both have (and the subsets of "
+    "labels). p is the probability of such a difference if there is none, after Holm's correction "
+    f"for the lines of a column; it takes three seeds. {NOISE}: inside the noise."
+)
+
+
+def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Table]:
+    """Return what changed: settings, then numbers by method, then every number, probe by probe.
+
+    As in reports, rows that later ones have replaced do not count.
+    """
+    before, after = current(before)[0], current(after)[0]
+    pairs = {protocol: _pairs(before, after, protocol) for protocol in protocols([*before, *after])}
+    pairs = {protocol: found for protocol, found in pairs.items() if found}
+    columns = {describe(*protocol): found for protocol, found in pairs.items()}
+    return [
+        _settings(before, after),
+        *([_by_method(columns)] if columns else []),
+        *(_numbers(protocol, found) for protocol, found in pairs.items()),
+    ]
+
+
+def _settings(before: Sequence[Row], after: Sequence[Row]) -> Table:
+    """Return every fact and every setting of what both runs have that is not the same."""
+    shared = _owners(before) & _owners(after)
+    a, b = _facts(before, shared), _facts(after, shared)
+    changed = [name for name in {**a, **b} if a.get(name) != b.get(name)]
+    return Table(
+        name="settings",
+        title="What changed",
+        notes="" if changed else "Nothing but the numbers.",
+        columns=["", "A", "B"],
+        body=[
+            [Cell(name), *(Cell(run.get(name, MISSING.text)) for run in (a, b))] for name in changed
+        ],
+    )
+
+
+def _owners(rows: Iterable[Row]) -> set[str]:
+    return {owner for row in rows for owner in (row.label, row.student, row.probe)}
+
+
+def _facts(rows: Sequence[Row], shared: set[str]) -> dict[str, str]:
+    """Return facts, what the grid holds, and the settings of `shared` and of what has no row."""
+    grid: dict[str, Iterable[object]] = {
+        "methods": labels(rows),
+        "budgets": sorted({row.N for row in rows if row.N is not None}),
+        "students": sorted({row.student for row in rows}),
+        "downstream": sorted({row.downstream for row in rows}),
+        "probes": [describe(*protocol) for protocol in protocols(rows)],
+    }
+    found = {
+        **facts(rows),
+        **{name: ", ".join(map(str, values)) for name, values in grid.items()},
+    }
+    for row in rows:
+        parts = {
+            row.label: {**row.settings, f"student steps at N = {row.N}": row.student_steps},
+            row.student: row.student_settings,
+            row.probe: row.probe_settings,
+        }
+        others = {owner: fields for owner, fields in row.changes.items() if owner != row.method}
+        for owner, fields in {**others, **parts}.items():
+            if owner in shared or owner not in parts:
+                found |= {f"{owner}.{name}": json.dumps(x) for name, x in fields.items()}
+    return found
+
+
+def _pairs(before: Sequence[Row], after: Sequence[Row], protocol: tuple[str, int | None]) -> _Pairs:
+    """Return the rows of both runs at each place that both have, methods in their order."""
+    a, b = (
+        _by_place(row for row in rows if protocol_of(row) == protocol) for rows in (before, after)
+    )
+    rank = {label: position for position, label in enumerate(labels([*before, *after]))}
+    places = sorted(a.keys() & b.keys(), key=lambda place: (rank[place[0]], place[1] or 0, place))
+    return {place: (a[place], b[place]) for place in places}
+
+
+def _by_place(rows: Iterable[Row]) -> dict[_Place, list[Row]]:
+    found: dict[_Place, list[Row]] = {}
+    for row in rows:
+        found.setdefault((row.label, row.N, row.student, row.downstream), []).append(row)
+    return found
+
+
+def _difference(pair: tuple[Sequence[Row], Sequence[Row]]) -> Samples:
+    a, b = pair
+    return less(samples_of(b), samples_of(a))
+
+
+def _by_method(columns: Mapping[str, _Pairs]) -> Table:
+    """Return the mean change of every method over all numbers that both runs have of it."""
+    names = list(dict.fromkeys(label for pairs in columns.values() for label, *_ in pairs))
+    cells = [
+        tested(
+            {
+                name: summarise(
+                    mean_of(
+                        [_difference(pair) for (label, *_), pair in pairs.items() if label == name]
+                    )
+                )
+                for name in names
+            }
+        )
+        for pairs in columns.values()
+    ]
+    return Table(
+        name="methods",
+        title="Mean change by method",
+        notes=f"{_NOTES} Means over all students, budgets and datasets that both runs have.",
+        columns=["", *columns],
+        body=[[Cell(name), *(column[name] for column in cells)] for name in names],
+    )
+
+
+def _numbers(protocol: tuple[str, int | None], pairs: _Pairs) -> Table:
+    changes = tested({place: summarise(_difference(pair)) for place, pair in pairs.items()})
+    return Table(
+        name=f"numbers-{slug(*protocol)}",
+        title=f"Numbers: {describe(*protocol)}",
+        notes=_NOTES,
+        columns=["", "N", "student", "probed on", "A", "B", "B - A"],
+        body=[
+            [
+                Cell(label),
+                number(N, "{}"),
+                Cell(student),
+                Cell(dataset),
+                _mean(a),
+                _mean(b),
+                changes[label, N, student, dataset],
+            ]
+            for (label, N, student, dataset), (a, b) in pairs.items()
+        ],
+    )
+
+
+def _mean(rows: Sequence[Row]) -> Cell:
+    return estimated(summarise(samples_of(rows)), [row.key for row in rows])

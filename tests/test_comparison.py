@@ -1,0 +1,106 @@
+"""Two runs side by side: settings that differ, numbers that differ, and which of it is noise."""
+
+from dataclasses import replace
+
+import pytest
+from scipy import stats
+
+from benchmark.comparison import compare
+
+BEFORE = {"krr-st": [40.0, 41.0, 42.0], "ours": [50.0, 51.0, 52.0]}
+AFTER = {"krr-st": [40.2, 40.9, 42.0], "ours": [53.0, 54.3, 54.9]}
+
+
+@pytest.fixture
+def run(new_row):
+    """Make rows of two students, seed by seed, with changes to all of them."""
+
+    def make(values, **changes):
+        return [
+            new_row(label=label, seed=seed, student=student, value=value - 10 * (student == "vit"))
+            for label, numbers in values.items()
+            for student in ("convnet", "vit")
+            for seed, value in enumerate(numbers)
+        ]
+
+    return make
+
+
+def texts(table):
+    return [[cell.text for cell in line] for line in table.body]
+
+
+def test_a_run_does_not_differ_from_itself(run):
+    settings, methods, numbers = compare(run(BEFORE), run(BEFORE))
+    assert settings.body == []
+    assert settings.notes == "Nothing but the numbers."
+    assert texts(methods) == [[label, "+0.00 ± 0.00, p = 1.000"] for label in ("krr-st", "ours")]
+    assert {cell.text for *_, cell in numbers.body} == {"+0.00 ± 0.00, p = 1.000"}
+
+
+def test_changes_are_tested_over_equal_seeds(run):
+    _, methods, numbers = compare(run(BEFORE), run(AFTER))
+    tests = [stats.ttest_rel(AFTER[label], BEFORE[label]) for label in BEFORE]
+    ps = [min(1, times * test.pvalue) for times, test in zip((1, 2), tests, strict=True)]
+    expected = []
+    for test, p in zip(tests, ps, strict=True):
+        low, high = test.confidence_interval(0.95)
+        expected.append(f"{(low + high) / 2:+.2f} ± {(high - low) / 2:.2f}, p = {p:.3f}")
+    assert texts(methods) == [["krr-st", expected[0]], ["ours", expected[1]]]
+    assert [line[1].mark for line in methods.body] == ["noise", ""]
+    assert [line[:5] for line in texts(numbers)] == [
+        ["krr-st", "100", "convnet", "cifar100", "41.00 ± 2.48"],
+        ["krr-st", "100", "vit", "cifar100", "31.00 ± 2.48"],
+        ["ours", "100", "convnet", "cifar100", "51.00 ± 2.48"],
+        ["ours", "100", "vit", "cifar100", "41.00 ± 2.48"],
+    ]
+    assert [line[5] for line in texts(numbers)][1] == "31.03 ± 2.25"
+
+
+def test_settings_that_differ_are_named_by_their_owner(run):
+    before = run(BEFORE)
+    after = [
+        replace(
+            row,
+            settings={"outer_steps": 200, "new": None},
+            student_settings={"depth": 2} if row.student == "vit" else {},
+            probe_settings={"steps": 5000},
+            changes={"teacher": {"epochs": 20}},
+            student_steps=50,
+            device="a CPU",
+        )
+        for row in before
+        if row.seed < 2 and row.label == "krr-st"
+    ]
+    settings, *_ = compare(before, after)
+    assert texts(settings) == [
+        ["seeds", "0, 1, 2", "0, 1"],
+        ["device", "a GPU", "a CPU"],
+        ["methods", "krr-st, ours", "krr-st"],
+        ["krr-st.outer_steps", "100", "200"],
+        ["krr-st.student steps at N = 100", "1000", "50"],
+        ["teacher.epochs", "–", "20"],
+        ["krr-st.new", "–", "null"],
+        ["vit.depth", "–", "2"],
+    ]
+
+
+def test_what_only_one_run_has_is_no_number(run, new_row):
+    (settings,) = compare(run(BEFORE), [new_row(probe="fair", value=1.0)])
+    assert ["probes", "paper probe, all labels", "fair probe, all labels"] in texts(settings)
+    _, methods, numbers = compare(run(BEFORE), [new_row(value=44.0), new_row(label="dsa")])
+    assert texts(methods) == [["krr-st", "+4.00"]]
+    assert [line[-3:] for line in texts(numbers)] == [["41.00 ± 2.48", "44.00", "+4.00"]]
+
+
+def test_without_common_seeds_there_is_no_difference_to_test(run, new_row):
+    _, methods, numbers = compare(run(BEFORE), [new_row(seed=9, value=44.0)])
+    assert texts(methods) == [["krr-st", "–"]]
+    assert [line[-3:] for line in texts(numbers)] == [["41.00 ± 2.48", "44.00", "–"]]
+
+
+def test_nothing_is_compared_with_nothing(new_row):
+    (settings,) = compare([], [])
+    assert settings.body == []
+    (settings,) = compare([], [new_row()])
+    assert ["source", "–", "cifar100"] in texts(settings)
