@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from benchmark.differentiable_augmentation import Augmentation
+from benchmark.differentiable_augmentation import OPERATIONS, Augmentation
 from benchmark.methods._trajectory import FlatNetwork, SoftLabelLoss, SoftSet, _Path, match
 from benchmark.network import Network
 from benchmark.spec import UsageError
@@ -105,30 +105,39 @@ def test_the_gradient_predicts_small_changes_of_the_loss(case, part):
     torch.testing.assert_close((above - below) / (2 * size), slope, rtol=1e-5, atol=1e-9)
 
 
-def test_loss_and_gradient_are_the_released_codes():
+@pytest.mark.parametrize("case", ["", "augmented."])
+def test_loss_and_gradient_are_the_released_codes(case):
+    """Without augmentation, and with one of its own for each image of each inner step."""
     with safe_open(RECORDED, framework="pt") as file:
         recorded = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         layout = json.loads(file.metadata()["weights"].partition(": ")[2])
     network = flat_network()
     assert [tuple(shape) for _, shape in layout] == list(network.shapes.values())
-    batches = [batch[batch >= 0] for batch in recorded["batches"]]
-    as_is = Augmentation(operation=None, uniform=torch.zeros(1, 3, dtype=torch.float64))
-    distilled = SoftSet(
-        images=recorded["images"], logits=recorded["logits"], lr=recorded["lr"].squeeze()
-    )
+    rows = [batch[batch >= 0] for batch in recorded[f"{case}batches"]]
+    augmentations = [Augmentation(operation=None, uniform=torch.zeros(1, 3).double())] * len(rows)
+    if case:
+        augmentations = [
+            Augmentation(operation=OPERATIONS[operation], uniform=uniform[: len(batch)])
+            for operation, uniform, batch in zip(
+                recorded["augmented.operations"], recorded["augmented.uniform"], rows, strict=True
+            )
+        ]
+        assert len({augment.operation for augment in augmentations}) == 5  # flip was not drawn
     actual = match(
-        distilled,
-        inner_loss=SoftLabelLoss(network=network, batches=[(rows, as_is) for rows in batches]),
+        SoftSet(images=recorded["images"], logits=recorded["logits"], lr=recorded["lr"].squeeze()),
+        inner_loss=SoftLabelLoss(
+            network=network, batches=list(zip(rows, augmentations, strict=True))
+        ),
         start=recorded["start"],
         target=recorded["target"],
-        num_steps=len(batches),
+        num_steps=len(rows),
     )
     expected = SoftSet(
-        images=recorded["images_gradient"],
-        logits=recorded["logits_gradient"],
-        lr=recorded["lr_gradient"].squeeze(),
+        images=recorded[f"{case}images_gradient"],
+        logits=recorded[f"{case}logits_gradient"],
+        lr=recorded[f"{case}lr_gradient"].squeeze(),
     )
-    assert_same(actual, (recorded["loss"].squeeze(), expected), rtol=1e-9)
+    assert_same(actual, (recorded[f"{case}loss"].squeeze(), expected), rtol=1e-8)
 
 
 class Meter:

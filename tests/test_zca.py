@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from benchmark.loop import CheckpointedLoop
 from benchmark.methods._zca import Zca
+
+RECORDED = Path(__file__).parent / "fixtures" / "zca.safetensors"
 
 
 @pytest.fixture(name="images")
@@ -29,6 +34,25 @@ def test_whitening_is_the_symmetric_root_of_the_inverse_covariance(images):
     whitened = Zca.fit(images, eps=0.1).whiten(images)
     assert whitened.dtype == torch.float32
     torch.testing.assert_close(whitened.flatten(1), expected.float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("eps", ["0.1", "0.001"])
+def test_agrees_with_kornia(eps):
+    """The code that DATM whitens with; its matrices are found by whitening rows of the identity."""
+    recorded = load_file(RECORDED)
+    images = recorded["images"]
+    zca = Zca.fit(images, eps=float(eps))
+    rows = torch.eye(48, dtype=torch.float64).view(48, 3, 4, 4)
+    actual = {
+        "mean": zca.mean,
+        "transform": (zca.whiten(rows) - zca.whiten(torch.zeros_like(rows))).flatten(1),
+        "inverse": (zca.unwhiten(rows) - zca.unwhiten(torch.zeros_like(rows))).flatten(1),
+        "whitened": zca.whiten(images),
+        "unwhitened": zca.unwhiten(zca.whiten(images) / 2),
+    }
+    for name, value in actual.items():
+        expected = recorded[f"{eps}.{name}"]
+        assert (value - expected).norm() < 1e-9 * expected.norm(), name
 
 
 def test_whitened_variances_are_those_of_the_regularised_whitening(images):
