@@ -202,8 +202,10 @@ def test_two_seeds_are_too_few_and_what_is_the_same_is_noise(new_row):
     assert _marks.marks(column(new_row, random=[40.0, 41.0], ours=[60.0, 61.1])) == {}
     same = [40.0, 41.0, 42.0]
     assert _marks.marks(column(new_row, random=same, ours=same)) == {"ours": "noise"}
-    beyond = [value + 9 for value in same]  # no spread at all: nothing to test with
-    assert _marks.marks(column(new_row, random=same, ours=beyond)) == {}
+    uneven = [40.1, 41.7, 42.3]
+    beyond = [value + 9.3 for value in uneven]  # no spread but rounding: nothing to test with
+    assert len({ours - theirs for ours, theirs in zip(beyond, uneven, strict=True)}) > 1
+    assert _marks.marks(column(new_row, random=uneven, ours=beyond)) == {}
 
 
 def test_a_difference_that_is_only_significant_uncorrected_is_noise_and_never_best(new_row):

@@ -11,6 +11,7 @@ _ESCAPES = str.maketrans(
         "±": r"$\pm$",
         "–": "--",
         "≈": r"$\approx$",
+        "|": r"\textbar{}",
         "<": r"$<$",
         ">": r"$>$",
         **{symbol: rf"\{symbol}" for symbol in "&%$#_{}"},
@@ -41,6 +42,7 @@ def tabular(
     lines = [" & ".join(line) + r" \\" for line in body]
     return "\n".join(
         [
+            "% packages: booktabs, graphicx",
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{escape(caption)}}}",

@@ -23,6 +23,7 @@ from scipy.special import stdtr, stdtrit
 from benchmark.rows import Row
 
 LEVEL = 0.05  # of every test; intervals hold the rest
+_ROUNDING = 1e-9  # points: values this close are equal numbers that were computed differently
 MIN_SEEDS = 3  # for a test: with two, Satterthwaite's approximation alarms too often
 
 _K = TypeVar("_K", bound=Hashable)
@@ -105,7 +106,7 @@ def estimate(grid: Float[np.ndarray, "n m"]) -> Estimate:
         rest = ((grid - seeds - subsets + mean) ** 2).sum() / ((n - 1) * (m - 1))
         of_subsets = max(n * ((subsets - mean) ** 2).sum() / (m - 1) - rest, 0.0)
     total = of_seeds + of_subsets
-    if total == 0:
+    if total < _ROUNDING**2:
         return Estimate(float(mean), n, 0.0)
     degrees = total**2 / (of_seeds**2 / (n - 1) + of_subsets**2 / max(m - 1, 1))
     return Estimate(float(mean), n, float(np.sqrt(total / (n * m))), float(degrees))

@@ -1,5 +1,6 @@
 """A table: what every file here makes, and what a report is made of."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
@@ -54,6 +55,11 @@ class Table:
     body: Sequence[Sequence[Cell]] = field(default_factory=list)
     headline: bool = True
 
+    def __post_init__(self) -> None:
+        """Refuse a name that would lead to another folder, or differ by system."""
+        if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", self.name):
+            raise ValueError(f"{self.name!r} cannot be the name of a table's files")
+
     def markdown(self) -> str:
         """Return the table as a Markdown section."""
         texts = [[_in_markdown(cell) for cell in line] for line in self.body]
@@ -65,14 +71,14 @@ class Table:
     def csv(self) -> str:
         """Return the table as CSV, a missing number being an empty field.
 
-        Numbers are not rounded; half-widths and marks have columns of their own.
+        Numbers have ten digits; half-widths and marks have columns of their own.
         """
         columns = {}
         for position, name in enumerate(self.columns):
             cells = [line[position] for line in self.body]
             columns[name] = [_in_csv(cell) for cell in cells]
             if any(cell.half_width is not None for cell in cells):
-                columns[f"{name} ±"] = [cell.half_width for cell in cells]
+                columns[f"{name} ±"] = [_ten_digits(cell.half_width) for cell in cells]
             if any(cell.mark for cell in cells):
                 columns[f"{name} mark"] = [cell.mark for cell in cells]
         return pd.DataFrame(columns, dtype=object).to_csv(index=False, lineterminator="\n")
@@ -136,8 +142,13 @@ def _in_markdown(cell: Cell) -> str:
 
 def _in_csv(cell: Cell) -> str | int | float | None:
     if cell.value is not None:
-        return cell.value
+        return _ten_digits(cell.value)
     return None if cell == MISSING else cell.text
+
+
+def _ten_digits(value: int | float | None) -> int | float | None:
+    """Return a number without the last digits of a float, in which machines differ."""
+    return float(f"{value:.10g}") if isinstance(value, float) else value
 
 
 def _in_latex(cell: Cell) -> str:
