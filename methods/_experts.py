@@ -18,7 +18,7 @@ whole epoch, and a file that is lost or damaged is made again, with the same num
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from benchmark import rng
-from benchmark.differentiable_augmentation import draw
+from benchmark.differentiable_augmentation import OPERATIONS, draw
 from benchmark.spec import Loop, UsageError
 
 from ._checked_file import read_checked, read_seconds, write_checked
@@ -53,6 +53,7 @@ class ExpertTraining:
         batch_size: of real images, augmented each for itself.
         storage: of a snapshot. Training goes on from what was stored, so that half precision, too,
             gives the same numbers after an interruption.
+        augmentations: of which one is drawn for each batch.
     """
 
     lr: float
@@ -60,6 +61,7 @@ class ExpertTraining:
     alpha: float
     batch_size: int
     storage: Storage
+    augmentations: tuple[str, ...] = field(default=OPERATIONS, repr=False)
 
 
 def gsam_direction(
@@ -214,7 +216,8 @@ class Experts:
         order = torch.randperm(len(self.labels), generator=generator).to(self.labels.device)
         total = weights.new_zeros(())
         for rows in order.split(training.batch_size):
-            images = draw(generator, num=len(rows))(self.images[rows])
+            augment = draw(generator, num=len(rows), operations=training.augmentations)
+            images = augment(self.images[rows])
             loss = partial(self._loss, images=images, labels=self.labels[rows])
             direction, value = gsam_direction(loss, weights, rho=training.rho, alpha=training.alpha)
             weights = weights - training.lr * direction

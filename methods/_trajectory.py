@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from benchmark.differentiable_augmentation import Augmentation, draw
+from benchmark.differentiable_augmentation import OPERATIONS, Augmentation, draw
 from benchmark.network import Network
 from benchmark.spec import UsageError
 
@@ -144,6 +144,7 @@ class SoftLabelLoss:
         m: int,
         num_steps: int,
         generator: torch.Generator,
+        operations: Sequence[str] = OPERATIONS,
     ) -> "SoftLabelLoss":
         """Cut shuffled orders of m images into batches, and draw an augmentation for each."""
         rows: list[Tensor] = []
@@ -152,7 +153,10 @@ class SoftLabelLoss:
             rows += order.split(batch_size)
         return cls(
             network=network,
-            batches=[(batch, draw(generator, num=len(batch))) for batch in rows[:num_steps]],
+            batches=[
+                (batch, draw(generator, num=len(batch), operations=operations))
+                for batch in rows[:num_steps]
+            ],
         )
 
     def __call__(

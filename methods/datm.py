@@ -55,6 +55,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from benchmark.differentiable_augmentation import OPERATIONS, expect_operations
 from benchmark.spec import (
     ImageShape,
     Limit,
@@ -97,6 +98,9 @@ class Datm:
         num_experts, expert_epochs: the last epoch's weights also choose images and label them.
         expert_lr, expert_rho, expert_alpha, expert_batch, expert_storage: see `_experts`.
         max_expert_gib: refuse to begin if the experts would take more of the disk.
+        augmentations: of which one is drawn for each batch, of experts and of inner steps (the
+            released code's dsa_strategy). DSA published a strategy for digits that has no `flip`;
+            leave it out for such data, nothing here does so by itself.
         zca_eps: regulariser of the whitening, for pixels in [0, 1].
         inner_model, inner_norm: a network without running statistics; None for a model that has
             no such setting.
@@ -135,6 +139,7 @@ class Datm:
     expert_storage: Storage = "fp32"
     max_expert_gib: float = 20.0  # the published experts take 19.0 (CIFAR-100)
 
+    augmentations: tuple[str, ...] = OPERATIONS  # dsa_strategy, in both released scripts
     zca_eps: float = 0.1  # utils/utils_baseline.py
     inner_model: str = "convnet"
     inner_norm: Literal["instance"] | None = "instance"  # with 128 channels a block: networks.py
@@ -149,6 +154,7 @@ class Datm:
         expect_not_negative(self, "image_lr", "logit_lr", "lr_lr", "threshold", "outer_steps")
         expect_not_negative(self, "expert_rho", "expert_alpha", "max_expert_gib")
         expect_momenta(self, "image_momentum", "logit_momentum", "lr_momentum")
+        expect_operations(self.augmentations)
 
     def check(self, outline: Outline) -> None:
         """Refuse what is not class-balanced, has no published recipe, or asks too much of it."""
@@ -219,6 +225,7 @@ class Datm:
             alpha=self.expert_alpha,
             batch_size=self.expert_batch,
             storage=self.expert_storage,
+            augmentations=self.augmentations,
         )
 
     def _new_network(
@@ -235,10 +242,12 @@ class Datm:
             UsageError: they would take too much of the disk.
         """
         network = self._new_network(problem, recipe, torch.Generator().manual_seed(0))
+        # all six operations go without saying, as their random numbers follow from the key
+        fewer = () if self.augmentations == OPERATIONS else self.augmentations
         key = fingerprint(
             *(problem.images, problem.labels, self.zca_eps, self._training),
             *(self.inner_model, recipe.inner_widths, self.inner_norm),
-            *(network.shapes, network.network.precision),
+            *(network.shapes, network.network.precision, *fewer),
         )
         with nullcontext(problem.cache) if problem.cache else TemporaryDirectory() as folder:
             place = Path(folder) / f"datm-{key[:16]}"
@@ -300,6 +309,7 @@ class Datm:
                     m=len(distilled.images),
                     num_steps=recipe.inner_steps,
                     generator=generator,
+                    operations=self.augmentations,
                 ),
                 start=experts.weights(expert, epoch),
                 target=experts.weights(expert, epoch + recipe.target_epochs),

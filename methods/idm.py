@@ -21,10 +21,10 @@ on distilled ones. phi are the backbone's flattened features, as every published
 
 Class-sorted order implies the labels: IPC x k canvases are all that is stored.
 
-The logged accuracy weighs cross-entropy the more, the longer the networks train, so that the
-objective of a step says little about the canvases. Its parts are logged for each step; after the
-last one, the first and the last canvases are compared by their objective under the same networks,
-those of the final queue, with the same weights, real images and augmentations.
+The longer the networks train, the more their accuracy makes of cross-entropy, so that the objective
+of a step says little about the canvases. Its parts are logged for each step; after the last one,
+the first and the last canvases are compared by their objective under the same networks, up to ten
+of the final queue, with the same weights, real images and augmentations.
 
 Three accidents of the released code (uitrbn/IDM) are part of the published recipes, and can be
 undone:

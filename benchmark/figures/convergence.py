@@ -16,8 +16,9 @@ from ._style import FAINT, logarithmic, looks, panels
 __all__ = ["convergence"]
 
 _LOOP = "outer steps"
-# What the outer loop of a method lowers, by the name under which it is logged
-_LOSSES = ("outer_loss", "objective", "matching_loss", "distance")
+# What the outer loop of a method lowers, or the part of it that means the same in every step, by
+# the name under which it is logged
+_LOSSES = ("outer_loss", "feature_distance", "matching_loss", "distance")
 _WIDE = 20.0  # from this ratio of largest to smallest on, a loss is shown on a logarithmic axis
 
 
