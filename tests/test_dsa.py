@@ -1,14 +1,20 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
-from benchmark.differentiable_augmentation import draw
+from benchmark.differentiable_augmentation import OPERATIONS, Augmentation, draw
 from benchmark.loop import CheckpointedLoop
+from benchmark.methods import dsa
 from benchmark.methods._labelled import RealImages
 from benchmark.methods.dsa import PUBLISHED, Dsa
-from benchmark.spec import UsageError
+from benchmark.network_factory import NetworkFactory
+from benchmark.spec import ImageShape, UsageError
+
+RECORDED = Path(__file__).parent / "fixtures" / "dsa.safetensors"
 
 SMALL = Dsa(
     num_inner_models=2,
@@ -128,6 +134,63 @@ def test_agrees_with_a_plain_loop(
     actual = distil(method, problem)
     assert actual.dtype == torch.float64
     torch.testing.assert_close(actual, twin(method, problem), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.usefixtures("_double")
+def test_three_outer_steps_are_the_released_loops(labelled_problem, monkeypatch):
+    """With the images, augmentations and weights that the released code had."""
+    recorded = load_file(RECORDED)
+    networks = []
+
+    def new_network(model, num_outputs, stream, **settings):
+        factory = NetworkFactory(shape=ImageShape(3, 16, 16), mean=(0.0,) * 3, std=(1.0,) * 3)
+        network = factory(model, num_outputs, generator(), **settings)
+        weights = [recorded[name] for name in sorted(recorded) if name.startswith("weight.")]
+        with torch.no_grad():
+            for parameter, weight in zip(network.parameters(), weights, strict=True):
+                parameter.copy_(weight)
+        networks.append(network)
+        return network
+
+    class Recorded(RealImages):
+        def of_class(self, c, most):
+            return recorded["loop.start"][c] if most == 2 else recorded["real"].roll(-c, 0)[:most]
+
+    orders, augmentations = generator(), []
+    for step in range(3):
+        for c in range(4):
+            chosen, uniform = (recorded[f"loop.{x}"][step, c] for x in ("operations", "uniform"))
+            augmentations.append(Augmentation(operation=OPERATIONS[chosen], uniform=uniform[None]))
+        for epoch in range(2 if step < 2 else 0):
+            chosen, uniform = (
+                recorded[f"loop.inner_{x}"][step, epoch] for x in ("operations", "uniform")
+            )
+            order = torch.randperm(8, generator=orders)
+            augmentations.append(Augmentation(operation=OPERATIONS[chosen], uniform=uniform[order]))
+    monkeypatch.setattr(dsa, "RealImages", Recorded)
+    monkeypatch.setattr(dsa, "draw", lambda *args, **settings: augmentations.pop(0))
+    problem = replace(
+        labelled_problem(N=8, k=4, side=16),
+        new_network=new_network,
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+    )
+    method = Dsa(
+        num_inner_models=1,
+        outer_steps_per_model=3,
+        inner_epochs=2,
+        real_batch=3,
+        inner_widths=(6, 6, 6),
+    )
+    loop = CheckpointedLoop(None, description="dsa")
+    actual = distil(method, problem, loop=loop)
+    assert not augmentations
+    losses = torch.tensor([point["distance"] for point in loop.history["outer steps"]])
+    torch.testing.assert_close(losses, recorded["loop.losses"], rtol=1e-9, atol=0)
+    moved, expected = (x - recorded["loop.start"] for x in (actual, recorded["loop.images"]))
+    assert (moved - expected).norm() < 1e-6 * expected.norm()
+    weights = torch.cat([weight.detach().flatten() for weight in networks[0].parameters()])
+    torch.testing.assert_close(weights, recorded["loop.weights"], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])

@@ -1,15 +1,21 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
-from benchmark.differentiable_augmentation import draw
+from benchmark.differentiable_augmentation import OPERATIONS, Augmentation, draw
 from benchmark.loop import CheckpointedLoop
+from benchmark.methods import idm
 from benchmark.methods._distribution_matching import expand
 from benchmark.methods._labelled import RealImages
 from benchmark.methods.idm import Idm
-from benchmark.spec import UsageError
+from benchmark.network_factory import NetworkFactory
+from benchmark.spec import ImageShape, UsageError
+
+RECORDED = Path(__file__).parent / "fixtures" / "idm.safetensors"
 
 SMALL = Idm(
     outer_steps=5,
@@ -126,6 +132,79 @@ def test_agrees_with_a_plain_loop_over_classes(
     expected, weighed = twin(method, problem)
     assert any(weighed)
     torch.testing.assert_close(distil(method, problem), expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.usefixtures("_double")
+@pytest.mark.parametrize("group_images", [1, 16, 256])
+def test_three_outer_steps_are_the_released_loops(labelled_problem, monkeypatch, group_images):
+    """With the images, augmentations and weights that the released code had."""
+    recorded = load_file(RECORDED)
+    networks, training_batches = [], iter(range(1, 7))
+
+    def new_network(model, num_outputs, stream, **settings):
+        factory = NetworkFactory(shape=ImageShape(3, 16, 16), mean=(0.0,) * 3, std=(1.0,) * 3)
+        network = factory(model, num_outputs, torch.Generator(), **settings)
+        weights = [recorded[name] for name in sorted(recorded) if name.startswith("weight.")]
+        with torch.no_grad():
+            for parameter, weight in zip(network.parameters(), weights, strict=True):
+                parameter.copy_(weight)
+        networks.append(network)
+        return network
+
+    class Recorded(RealImages):
+        def of_class(self, c, most):
+            return recorded["loop.start"][c] if most == 2 else recorded["real"].roll(-c, 0)[:most]
+
+        def of_any_class(self, most):
+            j = next(training_batches)
+            rows = torch.arange(j, j + most) % 6
+            return recorded["real"][rows], (3 * rows + j) % 4
+
+    augmentations = [
+        Augmentation(operation=OPERATIONS[operation], uniform=uniform[None])
+        for operation, uniform in zip(
+            recorded["loop.operations"].flatten(),
+            recorded["loop.uniform"].flatten(0, 1),
+            strict=True,
+        )
+    ]
+    first = iter(augmentations + 2 * augmentations[:4])  # at last, two sets are compared
+    monkeypatch.setattr(idm, "RealImages", Recorded)
+    monkeypatch.setattr(idm, "draw", lambda *args, **settings: next(first))
+    problem = replace(
+        labelled_problem(N=8, k=4, side=16),
+        new_network=new_network,
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+    )
+    method = Idm(
+        outer_steps=3,
+        cross_entropy_weight=0.1,
+        real_batch=3,
+        birth_interval=3,
+        inner_steps=2,
+        meter_reset_interval=0,
+        start="whole",
+        initial_models=1,
+        queue_size=1,
+        inner_batch=5,
+        group_images=group_images,
+        inner_widths=(6, 6, 6),
+    )
+    loop = CheckpointedLoop(None, description="idm")
+    actual = distil(method, problem, loop=loop)
+    moved, expected = (x - recorded["loop.start"] for x in (actual, recorded["loop.images"]))
+    assert (moved - expected).norm() < 1e-6 * expected.norm()
+    logged = loop.history["outer steps"]
+    entropies, distances = (
+        torch.tensor([point[part] for point in logged])
+        for part in ("cross_entropy", "feature_distance")
+    )
+    torch.testing.assert_close(entropies, recorded["loop.cross_entropies"], rtol=1e-9, atol=0)
+    losses = distances + 0.1 * recorded["loop.accuracies"] * entropies
+    torch.testing.assert_close(losses, recorded["loop.losses"], rtol=1e-9, atol=0)
+    weights = torch.cat([weight.detach().flatten() for weight in networks[-1].parameters()])
+    torch.testing.assert_close(weights, recorded["loop.weights"], rtol=1e-9, atol=1e-12)
 
 
 def test_a_killed_run_goes_on_to_the_same_images(labelled_problem, tmp_path):
