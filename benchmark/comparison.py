@@ -63,7 +63,7 @@ def _facts(rows: Sequence[Row], shared: set[str]) -> dict[str, str]:
         "budgets": sorted({row.N for row in rows if row.N is not None}),
         "students": sorted({row.student for row in rows}),
         "downstream": sorted({row.downstream for row in rows}),
-        "probes": [describe(*protocol) for protocol in protocols(rows)],
+        "probes": [slug(*protocol) for protocol in protocols(rows)],
     }
     found = {
         **facts(rows),

@@ -55,6 +55,36 @@ def test_one_row_is_enough(new_row, name):
             assert "None" not in table.markdown()
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_rows_of_two_machines_fill_the_same_cells(full_grid, name):
+    elsewhere = {"device": "a CPU", "precision": "fp32"}
+    mixed = [replace(row, **elsewhere) if row.seed else row for row in full_grid]
+    one, two = TABLES[name](full_grid), TABLES[name](mixed)
+    if name == "cost":  # which has a line for each
+        assert [2 * len(table.body) for table in one] == [len(table.body) for table in two]
+    else:
+        assert one == two
+
+
+def test_the_whole_published_grid_fills_every_table(new_row):
+    methods = ("random", "dsa", "idm", "datm", "krr-st", "ours")
+    students = ("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit")
+    rows = [
+        new_row(label=label, student=student, N=N, seed=seed, value=40.0 + seed)
+        for label in methods
+        for student in students
+        for N in (100, 25, 50, 1000, 5000)
+        for seed in range(5)
+    ]
+    tables = {table.name: table for make in TABLES.values() for table in make(rows)}
+    for name, columns in (("cross-architecture-paper-all", 6), ("budgets-paper-all", 5)):
+        lines = texts(tables[name])
+        assert [line[0] for line in lines] == list(methods)
+        assert all(cell.startswith("42.00 ± 1.96") for line in lines for cell in line[1:-1])
+        assert len(tables[name].columns) == columns + 2
+    assert len(tables["storage"].body) == len(tables["cost"].body) == 30
+
+
 def test_one_row_of_any_kind_is_in_some_accuracy_table(new_row):
     for changes in ({}, {"N": None}, {"downstream": "digits"}, {"student": "teacher", "N": None}):
         tables = TABLES["cross-architecture"]([new_row(value=12.34, **changes)])
@@ -294,6 +324,20 @@ def test_paired_differences_are_tested_line_by_line(new_row):
             assert cell.text == f"{(low + high) / 2:+.2f} ± {(high - low) / 2:.2f}, {p}"
     marks = [[cell.mark for cell in line[1:]] for line in table.body]
     assert marks == [["noise"] * 3, [""] * 3, [""] * 3]
+
+
+def test_where_random_was_not_run_random_labels_is_what_others_are_compared_with(new_row):
+    values = {"random-labels": [40.0, 41.0, 41.5], "dsa": [40.5, 40.9, 41.2], "idm": [50.0, 51, 52]}
+    rows = [
+        new_row(label=label, seed=seed, value=float(value))
+        for label, line in values.items()
+        for seed, value in enumerate(line)
+    ]
+    (table,) = TABLES["paired"](rows)
+    assert [line[0] for line in texts(table)] == ["dsa - random-labels", "idm - random-labels"]
+    (table,) = TABLES["cross-architecture"](rows)
+    assert [line[1].mark for line in table.body] == ["", "noise", "best"]
+    assert "inside the noise of `random-labels`" in table.notes
 
 
 def test_a_method_that_lacks_a_student_has_no_mean(new_row):

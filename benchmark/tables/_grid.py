@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from benchmark.rows import Row
 
-from ._marks import Column, average_ranks, legend, marks
+from ._marks import Column, average_ranks, baseline, legend, marks
 from ._published import published
 from ._statistics import samples_of, summarise
 from ._table import MISSING, Cell, Mark, Table, estimated, number
@@ -119,14 +119,14 @@ def grid(
         chosen = [row for row in rows if protocol_of(row) == protocol]
         placed = sort_into(columns, chosen, column_of)
         ranks = average_ranks(list(placed.values()))
-        body = fill(placed, labels(chosen), ranks=ranks)
+        reference = baseline(labels(chosen))
+        body = fill(placed, labels(chosen), reference=reference, ranks=ranks)
+        marked = legend(body, reference=reference)
         tables.append(
             Table(
                 name=f"{name}-{slug(*protocol)}",
                 title=f"{title}: {describe(*protocol)}",
-                notes=joined(
-                    f"{conditions(chosen)}.", notes, legend(body), _RANKS if ranks else ""
-                ),
+                notes=joined(f"{conditions(chosen)}.", notes, marked, _RANKS if ranks else ""),
                 columns=["", *columns, *(["average rank"] if ranks else [])],
                 body=body,
                 headline=not tables,
@@ -153,7 +153,7 @@ def fill(
     columns: Mapping[_C, Column],
     names: Sequence[str],
     *,
-    reference: str = "random",
+    reference: str,
     ranks: Mapping[str, float] = MappingProxyType({}),
 ) -> list[list[Cell]]:
     """Return the lines of labels: a marked number for each column, then the rank if there is any.

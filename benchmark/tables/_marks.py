@@ -22,7 +22,13 @@ def contestants(column: Column) -> list[str]:
     return [label for label, rows in column.items() if rows and rows[0].N is not None]
 
 
-def marks(column: Column, *, reference: str = "random") -> dict[str, Mark]:
+def baseline(names: Iterable[str]) -> str:
+    """Return the label of random images: of `random-labels` only where nobody ran `random`."""
+    found = set(names)
+    return "random" if "random" in found or "random-labels" not in found else "random-labels"
+
+
+def marks(column: Column, *, reference: str) -> dict[str, Mark]:
     """Return the marks of a column.
 
     `noise`: the paired difference from `reference` is not significant, Holm's correction made for
@@ -47,7 +53,7 @@ def marks(column: Column, *, reference: str = "random") -> dict[str, Mark]:
     return found
 
 
-def legend(body: Iterable[Sequence[Cell]], *, reference: str = "random") -> str:
+def legend(body: Iterable[Sequence[Cell]], *, reference: str) -> str:
     """Return what the marks of a table mean, those that it has."""
     found = {cell.mark for line in body for cell in line}
     meanings = {

@@ -1,4 +1,4 @@
-"""Every method less `random`, and less `krr-st`: what is there beyond the noise."""
+"""Every method less random images, and less `krr-st`: what is there beyond the noise."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,13 +18,12 @@ from ._grid import (
     slug,
     sort_into,
 )
-from ._marks import tested
+from ._marks import baseline, tested
 from ._statistics import Samples, less, mean_of, samples_of, summarise
 from ._table import NOISE, Cell, Table
 
 __all__ = ["paired"]
 
-_REFERENCES = ("random", "krr-st")
 _NOTES = (
     "Mean difference in points and its 95 % interval over equal seeds (and subsets of labels); p "
     "is the probability of such a difference if there is none, after Holm's correction for the "
@@ -79,10 +78,11 @@ def _columns(rows: Sequence[Row]) -> dict[str, _Column]:
 def _body(columns: Mapping[str, _Column], names: Sequence[str]) -> list[list[Cell]]:
     """Return a line for each method and reference, `krr-st` less `random` being there once."""
     body = []
-    for position, reference in enumerate(_REFERENCES):
+    references = (baseline(names), "krr-st")
+    for position, reference in enumerate(references):
         if reference not in names:
             continue
-        others = [name for name in names if name not in _REFERENCES[: position + 1]]
+        others = [name for name in names if name not in references[: position + 1]]
         found = [
             tested({name: summarise(less(column[name], column[reference])) for name in others})
             for column in columns.values()

@@ -20,7 +20,12 @@ def storage(rows: Sequence[Row]) -> list[Table]:
     if not stored:
         return []
     sets = {key: one_per_seed(mine) for key, mine in by_set(stored).items()}
-    return [_totals(sets, conditions(stored)), _parts(sets, conditions(stored))]
+    tables = [_totals(sets, conditions(stored))]
+    return (
+        [*tables, _parts(sets, conditions(stored))]
+        if any(row.storage for row in stored)
+        else tables
+    )
 
 
 _Sets = dict[tuple[str, int | None], list[Row]]
