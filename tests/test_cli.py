@@ -299,8 +299,8 @@ def test_less_than_one_image_of_a_class_is_a_dash_and_told_why(run, tmp_path):
     )
     assert line == reason
     report = (tmp_path / "reports" / "toy" / "report.md").read_text()
-    assert re.search(r"\|\s+\| +N = 2 \| +N = 3 \|\n", report)
-    assert re.search(r"\| random-labels +\| +– \| +\d+\.\d\d \|\n", report)
+    assert re.search(r"\|\s+\| +N = 2 \| +N = 3 \|", report)
+    assert re.search(r"\| random-labels +\| +– \| +\d+\.\d\d \|", report)
     code, _, errors = run("--methods", "random-labels", "--budgets", "2")
     assert (code, errors[0]) == (2, reason)
 
