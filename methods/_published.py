@@ -44,7 +44,7 @@ def resolve(method: Any, published: Mapping[str, R], *, owner: str, source: str,
         near = _nearest(published, dataset, ipc)
         missing = ", ".join(field for field in own if field not in given)
         raise UsageError(
-            f"{owner} has no published recipe for {dataset} at {ipc} images per class; the nearest "
+            f"{owner} has no published recipe for {dataset} at {ipc} per class; the nearest "
             f"is {near}: set {owner}.recipe={near} to use it, or set all of {missing}"
         )
     return replace(published.get(name, recipes[0]), **given)
