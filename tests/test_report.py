@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from benchmark import plugins, report
+from benchmark import arguments, plugins, report
 from benchmark.tables._table import Table
 
 
@@ -140,6 +140,18 @@ def test_tables_of_other_packages_come_last(new_row, monkeypatch):
     foreign = {"a-table": Entry()}
     monkeypatch.setattr(plugins, "_foreign", lambda kind: foreign if kind == "tables" else {})
     assert [table.title for table in report.tables([new_row()])][-1] == "Theirs"
+
+
+def test_what_the_command_line_offers_is_what_a_report_can_be(new_row, tmp_path):
+    assert tuple(report.FORMATS) == arguments.FORMATS
+    built = report.build([new_row()], title="", notes="")
+    files = report.write(tmp_path, built, ["csv", "latex"])
+    assert {file.relative_to(tmp_path).as_posix() for file in files} == {
+        f"tables/{table.name}.{ending}" for table in built.tables for ending in ("csv", "tex")
+    }
+    for table in built.tables:
+        assert (tmp_path / "tables" / f"{table.name}.csv").read_text() == table.csv()
+        assert (tmp_path / "tables" / f"{table.name}.tex").read_text() == table.latex()
 
 
 def test_code_that_was_not_committed_is_not_passed_over(new_row, tmp_path):

@@ -74,8 +74,9 @@ def test_latex(table):
 
 
 def test_no_character_of_text_is_a_command_of_latex():
-    escaped = escape("\\input{x} $a_1^2$ 50% #1 ~ {b} & 3-4 krr-st -5 <c> |")
-    bare = re.sub(r"\\[a-z]+(\{\})?|\\[&%$#_{}]|\$[<>-]\$", "", escaped)
+    escaped = escape("\\input{x} $a_1^2$ 50% #1 ~ {b} & 3-4 krr-st -5 <c> | [*")
+    assert escape("[a]*") == "{[}a]{*}"
+    bare = re.sub(r"\\[a-z]+(\{\})?|\{[\[*]\}|\\[&%$#_{}]|\$[<>-]\$", "", escaped)
     assert not set("\\{}$&#^_%~|<>") & set(bare)
     assert "$-$5" in escaped
     assert "3-4 krr-st" in escaped

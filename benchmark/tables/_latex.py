@@ -12,6 +12,8 @@ _ESCAPES = str.maketrans(
         "–": "--",
         "≈": r"$\approx$",
         "|": r"\textbar{}",
+        "[": "{[}",  # at the start of a line it would be an option of the line break before it
+        "*": "{*}",
         "<": r"$<$",
         ">": r"$>$",
         **{symbol: rf"\{symbol}" for symbol in "&%$#_{}"},
