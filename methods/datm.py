@@ -42,6 +42,7 @@ Differences from the released code (NUS-HPC-AI-Lab/DATM):
 * A matching loss that is not finite stops the run; there, the step is skipped.
 * All randomness comes from named seeds. There, augmentations and networks are seeded by the clock.
 * Whitening is fitted and applied in double precision.
+* A last batch of inner steps that is short comes last (there, first; no published setting has one).
 """
 
 from collections.abc import Iterator, Mapping
