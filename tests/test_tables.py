@@ -322,6 +322,10 @@ def test_paired_differences_are_tested_line_by_line(new_row):
         p = f"p = {times * test.pvalue:.3f}" if times * test.pvalue >= 0.001 else "p < 0.001"
         for cell in line[1:]:
             assert cell.text == f"{(low + high) / 2:+.2f} ± {(high - low) / 2:.2f}, {p}"
+    by_label = {label: {row.key for row in rows if row.label == label} for label in values}
+    assert set(table.body[1][3].keys) == by_label["ours"] | by_label["random"]
+    vit = {row.key for row in rows if row.student == "vit"}
+    assert set(table.body[1][2].keys) == vit & (by_label["ours"] | by_label["random"])
     marks = [[cell.mark for cell in line[1:]] for line in table.body]
     assert marks == [["noise"] * 3, [""] * 3, [""] * 3]
 

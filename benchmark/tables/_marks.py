@@ -4,6 +4,7 @@ Contestants are what has a budget; `untrained`, `full` and `teacher` are there t
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 from scipy.stats import rankdata
@@ -63,15 +64,23 @@ def legend(body: Iterable[Sequence[Cell]], *, reference: str) -> str:
     return " ".join(meaning for mark, meaning in meanings.items() if mark in found)
 
 
-def tested(differences: Mapping[_K, Estimate | None]) -> dict[_K, Cell]:
+def tested(
+    differences: Mapping[_K, Estimate | None],
+    keys: Mapping[_K, Sequence[str]] = MappingProxyType({}),
+) -> dict[_K, Cell]:
     """Return differences as cells: with their corrected probabilities, marked where they are noise.
 
     Holm's correction is for all of them; those that cannot be tested have no probability.
+
+    Args:
+        differences: by name.
+        keys: by name, of the rows behind them.
     """
     p = corrected(differences)
     return {
         name: estimated(
             difference,
+            keys.get(name, ()),
             sign="+",
             note=_probability(p[name]) if name in p else "",
             mark="noise" if p.get(name, 0.0) >= LEVEL else "",

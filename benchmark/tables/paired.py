@@ -1,5 +1,6 @@
 """Every method less random images, and less `krr-st`: what is there beyond the noise."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from benchmark.rows import Row
@@ -24,6 +25,7 @@ from ._table import NOISE, Cell, Table
 
 __all__ = ["paired"]
 
+_MEAN = "mean"  # over all students
 _NOTES = (
     "Mean difference in points and its 95 % interval over equal seeds (and subsets of labels); p "
     "is the probability of such a difference if there is none, after Holm's correction for the "
@@ -45,7 +47,7 @@ def paired(rows: Sequence[Row]) -> list[Table]:
     for protocol in protocols(chosen):
         mine = [row for row in chosen if protocol_of(row) == protocol]
         columns = _columns(mine)
-        body = _body(columns, labels(mine))
+        body = _body(columns, labels(mine), _keys(mine))
         if body:
             tables.append(
                 Table(
@@ -69,13 +71,24 @@ def _columns(rows: Sequence[Row]) -> dict[str, _Column]:
     }
     if len(columns) > 1:
         parts = list(columns.values())
-        columns["mean"] = {
-            label: mean_of([part[label] for part in parts]) for label in labels(rows)
-        }
+        columns[_MEAN] = {label: mean_of([part[label] for part in parts]) for label in labels(rows)}
     return columns
 
 
-def _body(columns: Mapping[str, _Column], names: Sequence[str]) -> list[list[Cell]]:
+def _keys(rows: Sequence[Row]) -> dict[tuple[str, str], list[str]]:
+    """Return the keys behind each column and label."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows:
+        found[row.student, row.label].append(row.key)
+        found[_MEAN, row.label].append(row.key)
+    return found
+
+
+def _body(
+    columns: Mapping[str, _Column],
+    names: Sequence[str],
+    keys: Mapping[tuple[str, str], Sequence[str]],
+) -> list[list[Cell]]:
     """Return a line for each method and reference, `krr-st` less `random` being there once."""
     body = []
     references = (baseline(names), "krr-st")
@@ -84,8 +97,11 @@ def _body(columns: Mapping[str, _Column], names: Sequence[str]) -> list[list[Cel
             continue
         others = [name for name in names if name not in references[: position + 1]]
         found = [
-            tested({name: summarise(less(column[name], column[reference])) for name in others})
-            for column in columns.values()
+            tested(
+                {name: summarise(less(column[name], column[reference])) for name in others},
+                {name: [*keys[student, name], *keys[student, reference]] for name in others},
+            )
+            for student, column in columns.items()
         ]
         body += [
             [Cell(f"{name} - {reference}"), *(cells[name] for cells in found)] for name in others
