@@ -179,7 +179,7 @@ def facts(rows: Sequence[Row]) -> dict[str, str]:
     return {
         "made by": _every(f"python -m benchmark run --suite {row.suite}" for row in rows),
         "source": _every(row.source for row in rows),
-        "teacher": _every(row.teacher for row in rows),
+        "teacher": _every(map(_teacher, rows)),
         "recipe": _every(row.recipe for row in rows),
         "seeds": _every(row.seed for row in rows),
         "device": _every(row.device for row in rows),
@@ -188,6 +188,11 @@ def facts(rows: Sequence[Row]) -> dict[str, str]:
         "commit": _every(_short(row.provenance["commit"]) for row in rows),
         **{name: _every(row.provenance[name] for row in rows) for name in ("torch", "timm")},
     }
+
+
+def _teacher(row: Row) -> str:
+    read = (f"{accuracy:.1f} % ({how})" for how, accuracy in sorted(row.teacher_held_out.items()))
+    return f"{row.teacher}, held out: {', '.join(read)}".replace("_", " ")
 
 
 def _short(commit: str) -> str:

@@ -26,7 +26,8 @@ class Row:
         label: of the method in tables.
         method, settings: the plug-in and its fields; `student_settings` and `probe_settings`
         likewise. N: the budget, None where none plays a part.
-        source, teacher, student, downstream: names.
+        source, teacher, student, downstream: names; `size` is the side of all images.
+        teacher_held_out: accuracies in per cent on a held-out tenth of the teacher's own source.
         recipe: `paper`, `equal-steps` or `own`; `student_steps` is what that came to.
         probe, labels_per_class: which probe, on how many labels (None: all).
         seed: of the whole experiment.
@@ -41,8 +42,9 @@ class Row:
         num_numbers: numbers stored, whatever their type, and `num_bytes` what these take.
         file_bytes: size of the file that holds them, header included; `compressed_bytes` what
             DEFLATE makes of the numbers, a lossless lower figure.
-        distill_seconds, pretrain_seconds, features_seconds, probe_seconds: wall-clock time of this
-            number's stages (all probes of a student on one dataset share its features).
+        teacher_seconds, distill_seconds, pretrain_seconds, features_seconds, probe_seconds:
+            wall-clock time of this number's stages (all probes of a student on one dataset share
+            its features).
         distill_peak_mib, pretrain_peak_mib, features_peak_mib: peak memory of these.
         device, precision: where and how; `provenance` has versions, commit and time.
     """
@@ -56,7 +58,9 @@ class Row:
     settings: dict[str, Any]
     N: int | None
     source: str
+    size: int
     teacher: str
+    teacher_held_out: dict[str, float]
     student: str
     student_settings: dict[str, Any]
     downstream: str
@@ -80,6 +84,7 @@ class Row:
     losses: dict[str, list[float]]
     changes: dict[str, Any]
     student_steps: int
+    teacher_seconds: float
     distill_seconds: float
     pretrain_seconds: float
     features_seconds: float

@@ -30,7 +30,7 @@ def test_a_report_says_its_conditions_and_has_every_table(new_row, tmp_path):
     for line in (
         "- made by: python -m benchmark run --suite toy",
         "- source: cifar100",
-        "- teacher: barlow-twins",
+        "- teacher: barlow-twins, held out: 40.0 % (10 labels per class), 70.0 % (all labels)",
         "- recipe: paper",
         "- seeds: 0, 9, 10",
         "- device: a GPU",

@@ -60,6 +60,8 @@ def departures(row: Row) -> list[str]:
     found = []
     if row.source != "cifar100":
         found.append(f"source {row.source}")
+    if row.size != 32:
+        found.append(f"{row.size}x{row.size} images")
     if row.teacher != "barlow-twins":  # it names its own source where that is another
         found.append(f"teacher {row.teacher}")
     if row.recipe != "paper":

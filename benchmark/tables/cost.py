@@ -22,8 +22,12 @@ def cost(rows: Sequence[Row]) -> list[Table]:
     chosen = [row for row in rows if row.student in (student, "teacher")]
     if not chosen:
         return []
+    teacher = ", ".join(
+        f"{seconds:,.0f} s" for seconds in sorted({r.teacher_seconds for r in chosen})
+    )
     notes = (
-        f"{conditions(chosen)}. Means over seeds. Pretraining, features and probes are those of "
+        f"{conditions(chosen)}. Means over seeds. The teacher, not counted here, took {teacher} of "
+        f"pretraining. Pretraining, features and probes are those of "
         f"one {student or 'network'}: features of all datasets, all probes on them. Peak memory is "
         "what was allocated on a GPU, and what the whole process held on a CPU."
     )
