@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmark.arguments import new_parser
-from benchmark.spec import UsageError
+from benchmark.spec import NonFiniteError, UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UsageError, OSError) as error:
         sys.stderr.write(f"benchmark: {' '.join(str(error).split())}\n")
         return 2
+    except NonFiniteError as error:
+        sys.stderr.write(f"benchmark: {error}\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("benchmark: interrupted; the same line goes on from here\n")
         return 130

@@ -2,10 +2,13 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+import timm
 import torch
 from torch import nn
 
@@ -25,12 +28,14 @@ class Compute:
         device: where everything lives.
         precision: of backbones.
         threads: of every process on a CPU: sums of another number of threads round otherwise.
+        all_threads: of the teacher's stages, which nothing runs beside.
     """
 
     device: torch.device
     precision: Precision
     memory_format: torch.memory_format = torch.channels_last
     threads: int | None = None
+    all_threads: int | None = None
 
     @property
     def settings(self) -> dict[str, str | int | None]:
@@ -39,7 +44,24 @@ class Compute:
             "device": self.device.type,
             "precision": self.precision,
             "threads": self.threads,
+            "torch": str(torch.__version__),
+            "timm": timm.__version__,
         }
+
+    @property
+    def teacher_settings(self) -> dict[str, str | int | None]:
+        """What the keys of the teacher's stages must cover: they do not depend on `threads`."""
+        return {**self.settings, "threads": self.all_threads}
+
+    @contextmanager
+    def on_all_threads(self) -> Iterator[None]:
+        """Give the block all threads there are."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.all_threads or before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def find_device(name: str) -> torch.device:

@@ -16,14 +16,14 @@ from multiprocessing.synchronize import RLock
 import torch
 from tqdm import tqdm
 
-from benchmark.loop import NonFiniteError
 from benchmark.plan import Cell
 from benchmark.progress import bar, share_terminal
 from benchmark.rows import Row
 from benchmark.run import run_cell
 from benchmark.source import Source
-from benchmark.spec import UsageError
-from benchmark.stages import OverBudgetError, RefusedError, distilled_key
+from benchmark.spec import NonFiniteError, UsageError
+from benchmark.stage_keys import distilled_key
+from benchmark.stages import OverBudgetError, RefusedError
 
 
 @dataclass

@@ -12,14 +12,10 @@ from tqdm import tqdm
 
 from benchmark.files import atomic
 from benchmark.progress import bar
-from benchmark.spec import UsageError
+from benchmark.spec import NonFiniteError, UsageError
 
 _HISTORY = 200  # points kept of a loop's logged values
 _SAVING_SHARE = 0.05  # the most of the time that goes into checkpoints; a pool can be 400 MB
-
-
-class NonFiniteError(RuntimeError):
-    """A logged value stopped being a number."""
 
 
 class CheckpointError(UsageError):

@@ -91,6 +91,11 @@ def is_model(name: str) -> bool:
     return name in plugins.names("models") or bool(timm.is_model(name))
 
 
+def model_code(name: str) -> str | None:
+    """Return a hash of a model's code; timm's go by its version, which is in every key."""
+    return plugins.code_of("models", name) if name in plugins.names("models") else None
+
+
 def model_settings(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of a model as values; text is parsed.
 

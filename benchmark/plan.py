@@ -55,6 +55,7 @@ class Suite:
             a recipe by its objective (`mse`, `cross-entropy`); `teacher` is the kind of teacher
             that is pretrained, whichever it is, and `teacher-model` its backbone.
         precision: of all networks; None lets a measurement on the device decide.
+        flags: what the command line changed of it, in its words.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Suite:
     labels_per_class: tuple[int | None, ...] = (None, 10)
     settings: Mapping[str, Settings] = field(default_factory=dict)
     precision: Literal["fp32", "bf16"] | None = None
+    flags: str = ""
 
 
 class Protocol(NamedTuple):

@@ -5,12 +5,17 @@ of this package (files whose name begins with ``_`` are shared code, not plug-in
 add plug-ins through entry points of the group ``benchmark.<kind>``.
 """
 
+import ast
 import difflib
+import hashlib
 import importlib
 import pkgutil
+import sys
 import traceback
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.spec import UsageError
@@ -50,6 +55,30 @@ def _loaded(what: str, load: Callable[[], Any]) -> Any:
             f"{what} cannot be loaded: {type(error).__name__}: {error} "
             f"({place.filename}, line {place.lineno})"
         ) from error
+
+
+@cache
+def code_of(kind: Kind, name: str) -> str:
+    """Return a hash of a plug-in's code: its file, those it inherits from, what its folder shares.
+
+    Comments, docstrings and layout do not count.
+    """
+    plugin = load(kind, name)
+    package = plugin.__module__.rpartition(".")[0]
+    modules = {cls.__module__ for cls in getattr(plugin, "__mro__", (plugin,))}
+    own = {module for module in modules if module.rpartition(".")[0] == package}
+    files = {Path(str(sys.modules[module].__file__)) for module in own}
+    shared = {file for first in files for file in first.parent.glob("_*.py")}
+    digest = hashlib.sha256()
+    for file in sorted(files | shared, key=lambda file: file.name):
+        tree = ast.parse(file.read_bytes())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+                node
+            ):
+                node.body = node.body[1:]
+        digest.update(f"{file.name}\n{ast.dump(tree)}\n".encode())
+    return digest.hexdigest()[:20]
 
 
 def unknown(noun: str, name: str, known: list[str]) -> UsageError:

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from benchmark import rng
 from benchmark._fair_probe import FairProbe
 from benchmark._probes import PaperProbe, Probe, random_ranks
-from benchmark.loop import NonFiniteError
 from benchmark.network import Network
-from benchmark.spec import UsageError
+from benchmark.progress import bar
+from benchmark.spec import NonFiniteError, UsageError
 
 NUM_DRAWS = 10  # subsets of the training split that a few-label number is the mean of
 
@@ -110,9 +110,11 @@ def extract(
     """
     device = network.mean.device
     features = torch.empty(len(images), network.num_features, device=device)
-    with _evaluating(network), torch.inference_mode():
+    progress = bar(total=len(images), description="extract features")
+    with progress, _evaluating(network), torch.inference_mode():
         for batch, out in zip(images.split(batch_size), features.split(batch_size), strict=True):
             out.copy_(network.features(batch.to(device, non_blocking=True) / 255))
+            progress.update(len(batch))
     return features
 
 

@@ -36,12 +36,12 @@ def _code() -> dict[str, str]:
 def commit() -> str:
     """Return the commit of the checkout that this code runs from, or `none`.
 
-    A `-dirty` is appended if tracked files differ from it.
+    A `-dirty` is appended if tracked files differ from it, reports excepted.
     """
     if not (_PACKAGE.parent / ".git").exists():
         return "none"
     head = _git("rev-parse", "HEAD")
-    changed = _git("status", "--porcelain", "--untracked-files=no")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":!reports")
     return f"{head}-dirty" if head and changed else head or "none"
 
 

@@ -58,6 +58,9 @@ class Report:
 def build(rows: Sequence[Row], *, title: str, notes: str) -> Report:
     """Return the report of `rows`, of those that belong together."""
     kept, left_out = current(rows)
+    if any(_changes_the_suite(row) for row in kept):
+        title = f"{kept[-1].suite}, changed by flags: {title}"
+        notes = "What the suite says of itself need not hold: the flags are below."
     return Report(
         title=title,
         notes=notes,
@@ -177,7 +180,7 @@ def facts(rows: Sequence[Row]) -> dict[str, str]:
     if not rows:
         return {}
     return {
-        "made by": _every(f"python -m benchmark run --suite {row.suite}" for row in rows),
+        "made by": _every(map(_command, rows)),
         "source": _every(row.source for row in rows),
         "teacher": _every(map(_teacher, rows)),
         "recipe": _every(row.recipe for row in rows),
@@ -188,6 +191,17 @@ def facts(rows: Sequence[Row]) -> dict[str, str]:
         "commit": _every(_short(row.provenance["commit"]) for row in rows),
         **{name: _every(row.provenance[name] for row in rows) for name in ("torch", "timm")},
     }
+
+
+def _command(row: Row) -> str:
+    words = ("python -m benchmark run --suite", row.suite, row.provenance.get("flags", ""))
+    return " ".join(filter(None, words))
+
+
+def _changes_the_suite(row: Row) -> bool:
+    """Say whether more was changed than which methods and students there are."""
+    flags = {word for word in row.provenance.get("flags", "").split() if word.startswith("--")}
+    return not flags <= {"--methods", "--controls", "--students"}
 
 
 def _teacher(row: Row) -> str:

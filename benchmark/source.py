@@ -15,14 +15,20 @@ from benchmark.compute import Compute
 from benchmark.files import atomic
 from benchmark.images import Splits, load_splits
 from benchmark.loop import CheckpointedLoop
-from benchmark.network_factory import NetworkFactory, model_settings
+from benchmark.network_factory import NetworkFactory, model_code, model_settings
 from benchmark.plan import TEACHER, TEACHER_MODEL, Suite, recipe_of, teacher_of
 from benchmark.pretrain import RECIPES
 from benchmark.pretrain_teacher import TeacherPlan, pretrain_teacher
 from benchmark.rows import PROTOCOL
 from benchmark.spec import Budget, LabelledImages, Outline, Problem, UsageError
 from benchmark.store import Store, key_of
-from benchmark.teacher import Teacher, load_teacher, save_teacher, shipped_teachers
+from benchmark.teacher import (
+    Teacher,
+    load_teacher,
+    save_teacher,
+    shipped_teachers,
+    teacher_identity,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +166,8 @@ class Source:
 
     @cached_property
     def teacher_key(self) -> str:
-        """Hash of the teacher's weights."""
-        return artifacts.fingerprint(self._teacher_file)
+        """Hash of all of the teacher that its representations depend on."""
+        return key_of(teacher_identity(self._teacher_file))
 
     @cached_property
     def _teacher_file(self) -> Path:
@@ -189,17 +195,19 @@ class Source:
             {
                 "protocol": PROTOCOL,
                 "kind": kind,
+                "code": plugins.code_of("teachers", kind),
+                "model_code": model_code(recipe.model),
                 "recipe": asdict(recipe),
                 "model_settings": plan.model_settings,
                 **self._data_settings,
-                **self.compute.settings,
+                **self.compute.teacher_settings,
             }
         )
         return plan, self.store.folder("teachers", key) / "teacher.safetensors"
 
     def _pretrained_teacher(self, kind: str) -> Path:
         plan, file = self._teacher_plan(kind)
-        with self.store.lock(file.parent):
+        with self.store.lock(file.parent), self.compute.on_all_threads():
             if not file.exists():
                 train, device = self.splits(self.suite.source).train, self.compute.device
                 checkpoints = file.parent / "checkpoints"
@@ -227,15 +235,16 @@ class Source:
             source = self.splits(self.suite.source)
             key = key_of(
                 {
+                    "protocol": PROTOCOL,
                     "teacher": self.teacher_key,
                     "source": source.train.fingerprint,
                     "view": view,
-                    **self.compute.settings,
+                    **self.compute.teacher_settings,
                 }
             )
             folder = self.store.folder("representations", key)
             file = folder / "representations.safetensors"
-            with self.store.lock(folder):
+            with self.store.lock(folder), self.compute.on_all_threads():
                 if not file.exists():
                     made = self.teacher.represent_all(self.images, view)
                     artifacts.write(file, {"representations": made}, {"view": view})

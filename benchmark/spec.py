@@ -49,6 +49,10 @@ class UsageError(Exception):
     """A mistake of the user's, told in one line: what, where, and what would be right."""
 
 
+class NonFiniteError(RuntimeError):
+    """A value that a loop logged, or a feature, stopped being a number."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageShape:
     """Channels, height and width of one image."""

@@ -25,14 +25,14 @@ from benchmark.plan import (
     own_recipe,
     probe_of,
     protocols,
-    recipe_of,
 )
-from benchmark.pretrain import RECIPES, pretrain
+from benchmark.pretrain import pretrain
 from benchmark.probe import HeadProbe, LabelledFeatures, ProbeScore, extract, probe
 from benchmark.provenance import device_name, provenance
-from benchmark.rows import PROTOCOL, Row
+from benchmark.rows import Row
 from benchmark.source import Source
 from benchmark.spec import FLOAT_BYTES, Method, Problem, UsageError
+from benchmark.stage_keys import distilled_settings, row_settings, student_settings
 from benchmark.store import key_of
 
 
@@ -70,7 +70,7 @@ def distill(cell: Cell, source: Source) -> Distilled:
         NonFiniteError: its loss stopped being a number.
     """
     method = method_of(source.suite, cell.variant)
-    settings = _distilled_settings(cell, source)
+    settings = distilled_settings(cell, source)
     key = key_of(settings)
     folder = source.store.folder("distilled", key)
     file = folder / "distilled.safetensors"
@@ -110,6 +110,11 @@ def _distilled_tensors(
         raise
     except UsageError as error:
         raise RefusedError(str(error)) from error
+    for name, tensor in tensors.items():
+        if tensor.element_size() > FLOAT_BYTES:
+            raise OverBudgetError(
+                f"stores {name} as {tensor.dtype}: a number has {FLOAT_BYTES} bytes"
+            )
     stored, allowed = {
         "numbers": (artifacts.count_numbers(tensors), problem.num_floats),
         "bytes": (artifacts.count_bytes(tensors), FLOAT_BYTES * problem.num_floats),
@@ -127,7 +132,7 @@ def pretrained_student(cell: Cell, distilled: Distilled, source: Source) -> Stud
         NonFiniteError: its loss stopped being a number.
     """
     suite, device = source.suite, source.compute.device
-    settings = _student_settings(cell, source)
+    settings = student_settings(cell, source)
     key = key_of(settings)
     folder = source.store.folder("students", key)
     file = folder / "student.safetensors"
@@ -247,45 +252,16 @@ def stored_rows(cell: Cell, source: Source) -> list[Row]:
         "recipe": suite.recipe,
     }
     return [
-        replace(row, **names, downstream=downstream)
+        replace(
+            row,
+            **names,
+            downstream=downstream,
+            provenance={**row.provenance, "flags": suite.flags},
+        )
         for downstream in suite.downstream
         for protocol in protocols(suite, cell.variant, downstream)
         for row in rows.read(_row_file(cell, downstream, protocol, source))
     ]
-
-
-def distilled_key(cell: Cell, source: Source) -> str:
-    """Return the key of a cell's distilled set; cells of several students share it."""
-    if cell.variant.method == TEACHER:
-        return TEACHER
-    return key_of(_distilled_settings(cell, source))
-
-
-def _distilled_settings(cell: Cell, source: Source) -> dict[str, Any]:
-    method = method_of(source.suite, cell.variant)
-    return {
-        "protocol": PROTOCOL,
-        "method": cell.variant.method,
-        "settings": asdict(method),
-        "N": cell.N,
-        "seed": cell.seed,
-        **source.settings,
-    }
-
-
-def _student_settings(cell: Cell, source: Source) -> dict[str, Any]:
-    suite = source.suite
-    return {
-        "protocol": PROTOCOL,
-        "distilled": key_of(_distilled_settings(cell, source)),
-        "student": cell.student,
-        "settings": source.student_settings(cell.student),
-        "recipes": {objective: asdict(recipe_of(suite, objective)) for objective in RECIPES},
-        "length": asdict(suite.lengths[suite.recipe]),
-        "own": suite.recipe == "own",
-        "seed": cell.seed,
-        **source.settings,
-    }
 
 
 def _has_row(cell: Cell, downstream: str, protocol: Protocol, source: Source) -> bool:
@@ -301,23 +277,7 @@ def _row_file(cell: Cell, downstream: str, protocol: Protocol, source: Source) -
 
 
 def _row_folder(cell: Cell, downstream: str, protocol: Protocol, source: Source) -> Path:
-    return source.store.folder("rows", key_of(_row_settings(cell, downstream, protocol, source)))
-
-
-def _row_settings(
-    cell: Cell, downstream: str, protocol: Protocol, source: Source
-) -> dict[str, Any]:
-    is_teacher = cell.variant.method == TEACHER
-    return {
-        "protocol": PROTOCOL,
-        "student": None if is_teacher else key_of(_student_settings(cell, source)),
-        "downstream": source.splits(downstream).train.fingerprint,
-        "probe": protocol.probe,
-        "settings": asdict(probe_of(source.suite, protocol.probe)),
-        "labels_per_class": protocol.labels_per_class,
-        "seed": cell.seed,
-        **source.settings,
-    }
+    return source.store.folder("rows", key_of(row_settings(cell, downstream, protocol, source)))
 
 
 def _costs(distilled: Distilled | None, student: Student, features: Cost) -> dict[str, Any]:
@@ -362,7 +322,7 @@ def _row(
     is_teacher = cell.variant.method == TEACHER
     protocol = Protocol(score.probe, score.labels_per_class)
     return Row(
-        key=key_of(_row_settings(cell, downstream, protocol, source)),
+        key=key_of(row_settings(cell, downstream, protocol, source)),
         context=key_of(source.context),
         suite=suite.name,
         label=cell.variant.label,

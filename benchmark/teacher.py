@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmark import artifacts, views
 from benchmark.network import Network
+from benchmark.progress import bar
 from benchmark.spec import ImageShape, NewNetwork, Represent, UsageError
 
 _BACKBONE = "backbone."
@@ -103,9 +104,12 @@ def represent_all(
     represent: Represent, images: UInt8[Tensor, "n c h w"], view: str = "identity"
 ) -> Float[Tensor, "n d"]:
     """Return representations of all images under a predefined view, a chunk at a time."""
-    return torch.cat(
-        [represent(views.apply(view, chunk.float() / 255)) for chunk in images.split(_CHUNK)]
-    )
+    made = []
+    with bar(total=len(images), description=f"represent images, view {view}") as progress:
+        for chunk in images.split(_CHUNK):
+            made.append(represent(views.apply(view, chunk.float() / 255)))
+            progress.update(len(chunk))
+    return torch.cat(made)
 
 
 def save_teacher(file: Path, teacher: Teacher) -> None:
@@ -146,6 +150,20 @@ def load_teacher(file: Path, new_network: NewNetwork, shape: ImageShape) -> Teac
         mean, std = (_vector(file, tensors, name, header.d) for name in (_MEAN, _STD))
         statistics = mean.to(network.mean), std.to(network.mean)
     return Teacher(network, header, statistics)
+
+
+def teacher_identity(file: Path) -> dict[str, Any]:
+    """Return all of a teacher file that its representations depend on, its weights as a hash."""
+    header = _header(file, artifacts.read_header(file))
+    return {
+        "weights": artifacts.fingerprint(file),
+        "model": header.model,
+        "model_settings": header.model_settings,
+        "image_shape": header.image_shape,
+        "mean": header.mean,
+        "std": header.std,
+        "standardise": header.settings["standardise"],
+    }
 
 
 def shipped_teachers() -> dict[str, Path]:
@@ -215,6 +233,8 @@ def _header(file: Path, content: Mapping[str, Any]) -> TeacherHeader:
 
 
 _EXPECTED = {
+    "kind": str,
+    "held_out": dict,
     "settings": dict,
     "model": str,
     "model_settings": dict,

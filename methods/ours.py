@@ -154,10 +154,10 @@ class Ours(OuterLoop):
         )
 
     def _start(self, problem: Problem, storage: Storage, chosen: Int64[Tensor, " m"]) -> Distilled:
-        targets = torch.stack([problem.representations(view)[chosen] for view in self.views])
         small = storage.layout.basis_shape
         if small is None:
-            return Pairs(pixels=problem.images[chosen] / 255, codes=targets)
+            targets = [problem.representations(view)[chosen] for view in self.views]
+            return Pairs(pixels=problem.images[chosen] / 255, codes=torch.stack(targets))
         image_bases, image_mean = principal_components(
             (reduce(chunk, small) for chunk in problem.images.split(_CHUNK)),
             storage.num_image_bases,
@@ -169,6 +169,10 @@ class Ours(OuterLoop):
         target_bases, target_mean = principal_components(
             self._representations(problem), storage.num_target_bases
         )
+        codes = [
+            (problem.representations(view)[chosen] - target_mean) @ target_bases.T
+            for view in self.views
+        ]
         return Bases(
             shape=problem.shape,
             image_bases=image_bases.unflatten(1, (small.c, small.h, small.w)),
@@ -176,7 +180,7 @@ class Ours(OuterLoop):
             image_coefficients=torch.cat(coefficients),
             target_bases=target_bases,
             target_mean=target_mean,
-            codes=(targets - target_mean) @ target_bases.T,
+            codes=torch.stack(codes),
         )
 
     def _representations(self, problem: Problem) -> Iterator[Float[Tensor, "b d"]]:

@@ -97,7 +97,12 @@ def test_a_run_prints_its_table_and_leaves_a_report_and_rows(run, tmp_path):
     assert out.startswith("### Cross-architecture, N = 4: paper probe, all labels\n")
     assert out.endswith("\nreports/toy/report.md\nreports/toy/report.html\n")
     report = (folder / "report.md").read_text()
-    assert report.startswith("# patterns\n\nNothing to be learnt from it.\n")
+    assert report.startswith("# toy, changed by flags: patterns\n\nWhat the suite says of itself")
+    made_by = re.search(r"^- made by: (.*)$", report, re.MULTILINE)[1]
+    assert made_by.startswith(
+        "python -m benchmark run --suite toy --methods random --controls none"
+    )
+    assert " --seeds 11 " in made_by
     assert out.partition("\n\nreports/")[0] in report
     assert {row.label for row in rows.read(folder / "rows.jsonl")} == {"random"}
     assert {file.name for file in folder.iterdir() if not file.name.startswith(".")} == {
@@ -279,7 +284,7 @@ def test_a_failed_cell_is_named_and_the_exit_code_is_1(run, tmp_path):
         "failed: greedy, N = 4, convnet, seed 0: stores 3105 numbers, but 3104 are allowed"
     ]
     assert "| random |" in out
-    assert "greedy" not in (tmp_path / "reports" / "toy" / "report.md").read_text()
+    assert "| greedy" not in (tmp_path / "reports" / "toy" / "report.md").read_text()
 
 
 def test_a_skipped_cell_is_named_and_is_no_failure(run):
@@ -371,6 +376,10 @@ def test_an_interrupt_is_one_line(run, monkeypatch):
         ("--precision fp8", "unknown precision 'fp8': known: fp32, bf16"),
         ("--device gpu", "--device gpu: .*; auto, cpu or cuda would do"),
         ("--method random", "unknown argument '--method': did you mean '--methods'? known: -h, "),
+        (
+            "--recipe paper --student-steps 5",
+            "--student-steps 5: expected --recipe equal-steps, or none",
+        ),
         ("rum", "unknown argument 'rum': known: -h, --help, --suite"),
         ("--methods", "argument --methods: expected one argument"),
         ("--teacher none.safetensors", "none.safetensors: no such file"),

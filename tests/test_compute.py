@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import timm
 import torch
 
 from benchmark import compute
@@ -76,7 +77,9 @@ def test_images_are_laid_out_channels_last():
 
 def test_all_that_moves_numbers_is_in_the_settings():
     one = Compute(torch.device("cpu"), "fp32", threads=1)
-    assert one.settings == {"device": "cpu", "precision": "fp32", "threads": 1}
+    versions = {"torch": str(torch.__version__), "timm": timm.__version__}
+    assert one.settings == {"device": "cpu", "precision": "fp32", "threads": 1, **versions}
+    assert one.teacher_settings == {**one.settings, "threads": None}
     assert Compute(torch.device("cpu"), "fp32", threads=2).settings != one.settings
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from benchmark import loop as loop_module
-from benchmark.loop import CheckpointedLoop, NonFiniteError
-from benchmark.spec import UsageError
+from benchmark.loop import CheckpointedLoop
+from benchmark.spec import NonFiniteError, UsageError
 
 
 class Clock:

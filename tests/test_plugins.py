@@ -90,3 +90,30 @@ def test_other_packages_add_plug_ins_but_replace_none(monkeypatch):
     assert plugins.load("methods", "theirs") is json.dumps
     assert plugins.load("methods", "krr-st") is KrrSt
     assert "theirs" not in plugins.names("models")
+
+
+def test_code_is_what_runs_and_not_how_it_is_written(new_file, tmp_path):
+    plain = '__all__ = ["Mine"]\n\nclass Mine:\n    x = 1\n'
+    commented = '"""About it."""\n__all__ = ["Mine"]\n# why\nclass Mine:\n    "It."\n    x = (1)\n'
+    codes = {}
+    for name, text in (("one", plain), ("two", commented), ("three", plain.replace("1", "2"))):
+        new_file("mine", text)
+        plugins.code_of.cache_clear()
+        codes[name] = plugins.code_of("methods", "mine")
+    assert codes["one"] == codes["two"] != codes["three"]
+    new_file("mine", plain)
+    (tmp_path / "_shared.py").write_text("y = 1\n")
+    plugins.code_of.cache_clear()
+    assert plugins.code_of("methods", "mine") != codes["one"]
+    assert plugins.code_of("methods", "pca") != plugins.code_of("methods", "ours")
+
+
+def test_code_that_is_inherited_counts(new_file):
+    codes = []
+    for value in (1, 2):
+        new_file("parent", f'__all__ = ["Parent"]\nclass Parent:\n    x = {value}\n')
+        child = '__all__ = ["Child"]\nfrom .parent import Parent\nclass Child(Parent):\n    pass\n'
+        new_file("child", child)
+        plugins.code_of.cache_clear()
+        codes.append(plugins.code_of("methods", "child"))
+    assert codes[0] != codes[1]

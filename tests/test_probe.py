@@ -13,10 +13,9 @@ from torch.nn.functional import cross_entropy
 from benchmark._fair_probe import FairProbe, _in_tenths
 from benchmark._logistic import Regression, one_hot, solve
 from benchmark._probes import Classifiers, PaperProbe, in_own_span
-from benchmark.loop import NonFiniteError
 from benchmark.network import Network
 from benchmark.probe import NUM_DRAWS, PROBES, HeadProbe, LabelledFeatures, extract, probe
-from benchmark.spec import UsageError
+from benchmark.spec import NonFiniteError, UsageError
 
 
 def generator(seed=0):

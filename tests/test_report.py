@@ -158,3 +158,16 @@ def test_code_that_was_not_committed_is_not_passed_over(new_row, tmp_path):
     provenance = {**new_row().provenance, "commit": f"{'c0ffee' * 6}-dirty"}
     text = written(tmp_path, [new_row(), new_row(provenance=provenance, seed=1)])
     assert "\n- commit: c0ffee, c0ffeec0ffee-dirty\n" in text
+
+
+def test_what_a_suite_says_of_itself_is_left_out_if_flags_change_it(new_row, tmp_path):
+    def with_flags(flags):
+        return new_row(provenance={**new_row().provenance, "flags": flags})
+
+    for flags in ("", "--methods krr-st --students convnet --controls none"):
+        text = written(tmp_path, [with_flags(flags)])
+        assert text.startswith("# Title\n\nNotes.\n")
+        assert f"\n- made by: python -m benchmark run --suite toy {flags}".rstrip() in text
+    text = written(tmp_path, [with_flags("--methods krr-st --set krr-st.ridge=1")])
+    assert text.startswith("# toy, changed by flags: Title\n")
+    assert "Notes." not in text

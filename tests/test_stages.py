@@ -441,6 +441,21 @@ class Greedy(Random):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wide(Random):
+    """Stores its images as numbers of eight bytes."""
+
+    def distill(self, problem, *, generator, checkpoint):
+        stored = super().distill(problem, generator=generator, checkpoint=checkpoint)
+        return {**stored, "images": stored["images"].double()}
+
+
+def test_a_number_has_four_bytes_at_most(toy_suite, tmp_path, methods):
+    methods["wide"] = Wide
+    outcome = run(new_source(small(toy_suite, methods=("wide",)), tmp_path))
+    assert [*outcome.failed.values()] == ["stores images as torch.float64: a number has 4 bytes"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Diverging(Random):
     """Logs a loss that is not a number."""
 
@@ -644,6 +659,35 @@ def done(suite, root, N=4, label="random"):
         if (cell.variant.label, cell.N, cell.student) == (label, N, "convnet")
     ]
     return stages.is_done(cell, source)
+
+
+def test_another_code_of_a_method_is_another_key(toy_suite, whole, monkeypatch):
+    root, _, _ = whole
+    assert done(toy_suite, root)
+    code_of = plugins.code_of
+    for changed in ("random", "convnet", "supervised"):
+        monkeypatch.setattr(
+            plugins,
+            "code_of",
+            lambda kind, name, changed=changed: "new" if name == changed else code_of(kind, name),
+        )
+        assert not done(toy_suite, root)
+
+
+def test_the_teacher_is_the_same_whatever_share_of_threads_a_cell_has(toy_suite, tmp_path):
+    alone, shared = (
+        Source(
+            toy_suite,
+            store=Store(tmp_path),
+            compute=Compute(torch.device("cpu"), "fp32", threads=threads, all_threads=2),
+            data=DataOptions(),
+        )
+        for threads in (2, 1)
+    )
+    before = torch.get_num_threads()
+    assert alone.teacher_key == shared.teacher_key
+    assert len(list((tmp_path / "teachers").iterdir())) == 1
+    assert torch.get_num_threads() == before
 
 
 def with_settings(suite, owner, **changes):

@@ -20,7 +20,7 @@ from benchmark.pretrain_teacher import (
     pretrain_teacher,
 )
 from benchmark.spec import ImageShape, LabelledImages, UsageError
-from benchmark.teacher import load_teacher, save_teacher
+from benchmark.teacher import load_teacher, save_teacher, teacher_identity
 
 SHAPE = ImageShape(3, 8, 8)
 
@@ -179,6 +179,8 @@ def stored(source, tmp_path):
         ("d", "6", "header says d = '6', expected int"),
         ("d", 7, "header says d = 7"),
         ("mean", [0.1], "does not fit its model"),
+        ("kind", 5, "header says kind = 5, expected str"),
+        ("held_out", 5, "header says held_out = 5, expected dict"),
         ("std", ["a", 1.0, 2.0], "expected numbers"),
         ("settings", {}, "its settings lack standardise"),
         ("model_settings", {"width": 5}, "weight 4.bias is 6, but 5 in its model tiny"),
@@ -214,3 +216,25 @@ def test_no_file_is_ever_unpickled(tmp_path):
     file.write_bytes(pickle.dumps(Trap()))
     with pytest.raises(UsageError, match="safetensors"):
         load_teacher(file, new_network, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mean", [0.1, 0.2, 0.3]),
+        ("std", [0.1, 0.2, 0.3]),
+        ("model_settings", {"width": 6, "stem_stride": 1}),
+        ("model", "other"),
+        ("settings", {"standardise": False, "storage": "fp32"}),
+    ],
+)
+def test_a_teacher_is_more_than_its_weights(source, tmp_path, key, value):
+    file, tensors, header = stored(source, tmp_path)
+    before = teacher_identity(file)
+    save_file(tensors, file, metadata={"header": json.dumps({**header, "seconds": 7.0})})
+    assert teacher_identity(file) == before
+    save_file(tensors, file, metadata={"header": json.dumps({**header, key: value})})
+    assert teacher_identity(file) != before
+    tensors["backbone.0.weight"] += 1
+    save_file(tensors, file, metadata={"header": json.dumps(header)})
+    assert teacher_identity(file) != before

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,10 +34,29 @@ def suite_of(arguments: argparse.Namespace) -> Suite:
     if (recipe := changes.get("recipe")) is not None and recipe not in suite.lengths:
         raise plugins.unknown("recipe", recipe, list(suite.lengths))
     if (steps := getattr(arguments, "student_steps", None)) is not None:
+        if recipe not in (None, "equal-steps"):
+            raise UsageError(f"--student-steps {steps}: expected --recipe equal-steps, or none")
         changes["recipe"] = "equal-steps"
         changes["lengths"] = {**suite.lengths, "equal-steps": Length(steps=steps)}
     settings = with_settings(suite, arguments.set)
-    return dataclasses.replace(suite, **changes, settings=settings)
+    return dataclasses.replace(suite, **changes, settings=settings, flags=_flags(arguments))
+
+
+def _flags(arguments: argparse.Namespace) -> str:
+    """Return the flags that change a suite, as they are written."""
+    given = {name: getattr(arguments, name, None) for name in (*_OVERRIDES, "student_steps")}
+    words = [
+        f"--{name.replace('_', '-')} {_text(value)}"
+        for name, value in given.items()
+        if value is not None
+    ]
+    return " ".join([*words, *(f"--set {shlex.quote(assignment)}" for assignment in arguments.set)])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join("all" if part is None else str(part) for part in value) or "none"
+    return shlex.quote(str(value))
 
 
 def expect_owners(arguments: argparse.Namespace, owners: Iterable[str]) -> None:
@@ -68,7 +88,7 @@ def source_of(suite: Suite, arguments: argparse.Namespace) -> Source:
     return Source(
         suite,
         store=Store(arguments.store),
-        compute=Compute(device, precision, threads=threads),
+        compute=Compute(device, precision, threads=threads, all_threads=threads and _THREADS),
         data=DataOptions(
             root=arguments.data_root or arguments.store / "data",
             download=arguments.download,

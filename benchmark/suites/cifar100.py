@@ -20,6 +20,11 @@ supervised methods need one image per class, N = 100, or a multiple of it.
     controls=("untrained", "random-labels", "random-bytes", "pca", "full", "teacher"),
     ablation=(
         Variant(
+            label="ours: none of the three",
+            method="ours",
+            settings={"bases": False, "augmentations": (), "approximation": False},
+        ),
+        Variant(
             label="ours: bases only",
             method="ours",
             settings={"augmentations": (), "approximation": False},

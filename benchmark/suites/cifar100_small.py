@@ -30,6 +30,11 @@ numbers.
     controls=("untrained", "random", "pca", "teacher"),
     ablation=(
         Variant(
+            label="ours: none of the three",
+            method="ours",
+            settings={"bases": False, "augmentations": (), "approximation": False},
+        ),
+        Variant(
             label="ours: bases only",
             method="ours",
             settings={"augmentations": (), "approximation": False},

@@ -84,6 +84,11 @@ apart.
     controls=("untrained", "random", "pca", "teacher"),
     ablation=(
         Variant(
+            label="ours: none of the three",
+            method="ours",
+            settings={"bases": False, "augmentations": (), "approximation": False},
+        ),
+        Variant(
             label="ours: bases only",
             method="ours",
             settings={"augmentations": (), "approximation": False},
