@@ -164,6 +164,7 @@ def _checkable(hint: Any) -> Any:
 
 
 _TYPES = {name: _checkable(hint) for name, hint in get_type_hints(Row).items()}
+FIELDS = sorted(_TYPES)  # a row of another shape is another row to the store
 
 
 def merge(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:

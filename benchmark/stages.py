@@ -277,7 +277,8 @@ def _row_file(cell: Cell, downstream: str, protocol: Protocol, source: Source) -
 
 
 def _row_folder(cell: Cell, downstream: str, protocol: Protocol, source: Source) -> Path:
-    return source.store.folder("rows", key_of(row_settings(cell, downstream, protocol, source)))
+    settings = row_settings(cell, downstream, protocol, source)
+    return source.store.folder("rows", key_of({**settings, "fields": rows.FIELDS}))
 
 
 def _costs(distilled: Distilled | None, student: Student, features: Cost) -> dict[str, Any]:
