@@ -193,6 +193,10 @@ def test_cub_follows_its_lists(cub: Path) -> None:
         ("images.txt", "1 /etc/passwd\n2 a/b.png\n3 a/c.png\n4 a/d.png\n", "leads outside"),
         ("images.txt", "1\n", "expected lines of"),
         ("train_test_split.txt", "1 0\n", "expected the image ids"),
+        ("image_class_labels.txt", "1 1\n", "expected the image ids"),
+        ("image_class_labels.txt", "1 2\n2 2\n3 1\n4 1\n", "in the order of class folders"),
+        ("image_class_labels.txt", "1 1\n2 2\n3 2\n4 2\n", "in the order of class folders"),
+        ("image_class_labels.txt", "1 1\n2 1\n3 b\n4 b\n", "in the order of class folders"),
         ("train_test_split.txt", "1 0\n2 0\n3 0\n4 0\n", "found no image"),
     ],
 )

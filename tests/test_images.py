@@ -343,5 +343,6 @@ def test_a_listed_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     (root / "images").mkdir(parents=True)
     (root / "images.txt").write_text("1 a/x.png\n2 a/y.png\n")
     (root / "train_test_split.txt").write_text("1 1\n2 0\n")
+    (root / "image_class_labels.txt").write_text("1 1\n2 1\n")
     with pytest.raises(UsageError, match=r"images/a/x.png: cannot be read \(No such file"):
         load_splits("cub2011", size=8, root=tmp_path, cache=tmp_path / "cache")

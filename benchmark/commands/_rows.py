@@ -14,7 +14,7 @@ def rows_at(path: Path, hint: str) -> list[Row]:
         UsageError: there is no such file (`hint` says what to do about it), or it holds other
             things than rows of this version.
     """
-    file = path / "rows.jsonl" if path.is_dir() or not path.suffix else path
+    file = path / "rows.jsonl" if path.is_dir() or not (path.suffix or path.exists()) else path
     if not file.exists():
         raise UsageError(f"{file}: no such file; {hint}")
     return rows.read(file)

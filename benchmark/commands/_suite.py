@@ -90,7 +90,7 @@ def source_of(suite: Suite, arguments: argparse.Namespace) -> Source:
         store=Store(arguments.store),
         compute=Compute(device, precision, threads=threads, all_threads=threads and _THREADS),
         data=DataOptions(
-            root=arguments.data_root or arguments.store / "data",
+            root=(arguments.data_root or arguments.store / "data").expanduser(),
             download=arguments.download,
             full_hash=arguments.full_hash,
         ),

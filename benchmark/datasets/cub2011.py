@@ -42,18 +42,19 @@ class Cub2011:
 
 
 def _open_official(folder: Path, split: Split) -> ImageFiles:
-    """Open the folder by its lists.
-
-    The numbers in image_class_labels.txt follow the order of the class folders' names, so the names
-    alone give the official labels.
-    """
+    """Open the folder by its lists; labels are in the order of the class folders' names."""
     names_file, splits_file = folder / "images.txt", folder / "train_test_split.txt"
-    names, is_train = _by_image(names_file), _by_image(splits_file)
-    if names.keys() != is_train.keys():
-        raise UsageError(f"{splits_file}: expected the image ids of {names_file}")
+    labels_file = folder / "image_class_labels.txt"
+    names, is_train, numbers = map(_by_image, (names_file, splits_file, labels_file))
+    for file, listed in ((splits_file, is_train), (labels_file, numbers)):
+        if names.keys() != listed.keys():
+            raise UsageError(f"{file}: expected the image ids of {names_file}")
     paths = inside(folder / "images", names.values(), listed_in=names_file)
     wanted = "1" if split == "train" else "0"
     classes = {image: PurePath(name).parent.name for image, name in names.items()}
+    pairs = sorted({(classes[image], numbers[image]) for image in names})
+    if [number for _, number in pairs] != [str(k + 1) for k in range(len({*classes.values()}))]:
+        raise UsageError(f"{labels_file}: expected class numbers in the order of class folders")
     return labelled(
         [
             (path, classes[image])
@@ -62,7 +63,7 @@ def _open_official(folder: Path, split: Split) -> ImageFiles:
         ],
         classes=[classes[image] for image in names if is_train[image] == "1"],
         where=splits_file,
-        lists=[names_file, splits_file],
+        lists=[names_file, splits_file, labels_file],
     )
 
 
