@@ -1,4 +1,4 @@
-"""What the self-supervised methods really write to a file, at every published budget."""
+"""What methods really write to a file, at every published budget."""
 
 import pytest
 import torch
@@ -9,6 +9,8 @@ from benchmark.methods.krr_st import KrrSt
 from benchmark.methods.ours import Ours
 from benchmark.methods.pca import Pca
 from benchmark.methods.random import Random
+from benchmark.methods.random_bytes import RandomBytes
+from benchmark.methods.random_labels import RandomLabels
 from benchmark.spec import Budget, Problem
 
 N_REAL, D = 45_000, 512
@@ -31,8 +33,10 @@ def cifar100_shaped():
         KrrSt(outer_steps=0),
         Pca(approximation_steps=1),
         Ours(outer_steps=0, augmentations=(), approximation=False),
+        Ours(outer_steps=0, approximation=False),
+        RandomBytes(),
     ],
-    ids=["random", "krr-st", "pca", "ours: bases only"],
+    ids=["random", "krr-st", "pca", "ours: bases only", "ours: views", "random-bytes"],
 )
 def test_files_keep_to_the_published_budgets(method, budget, cifar100_shaped, tmp_path):
     images, representations = cifar100_shaped
@@ -55,5 +59,32 @@ def test_files_keep_to_the_published_budgets(method, budget, cifar100_shaped, tm
     )
     artifacts.write(tmp_path / "distilled.safetensors", stored, {})
     tensors, _ = artifacts.read(tmp_path / "distilled.safetensors")
-    count, allowed = artifacts.count_numbers(tensors), budget * (3 * 32 * 32 + D)
-    assert allowed - 400 < count <= allowed  # an image of `ours` takes 400 numbers at most
+    allowed = budget * (3 * 32 * 32 + D)
+    if method.limit == "bytes":
+        whole = len(tensors["images"]) in (len(images), 4 * allowed // (3 * 32 * 32 + 2 * D))
+        assert whole and artifacts.count_bytes(tensors) <= 4 * allowed
+    else:  # one more image of `ours` takes 1 000 numbers at most
+        assert allowed - 1000 < artifacts.count_numbers(tensors) <= allowed
+
+
+@pytest.mark.parametrize("budget", [100, 1000, 5000])
+def test_labelled_sets_keep_to_the_published_budgets(budget, cifar100_shaped):
+    images, representations = cifar100_shaped
+    problem = Problem(
+        source="cifar100",
+        images=images,
+        representations=lambda view: representations,
+        teacher=lambda x: x.flatten(1)[:, :D],
+        labels=torch.arange(N_REAL) % 100,
+        num_classes=100,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        budget=Budget(budget),
+        new_network=lambda *arguments, **settings: None,
+    )
+    stored = RandomLabels().distill(
+        problem,
+        generator=torch.Generator().manual_seed(0),
+        checkpoint=CheckpointedLoop(None, description="test"),
+    )
+    assert artifacts.count_numbers(stored) == budget * 3 * 32 * 32 <= problem.num_floats
