@@ -53,14 +53,14 @@ def refusals(cells: Sequence[Cell], source: Source) -> dict[Cell, str]:
     """Return the cells that their methods refuse before there is a teacher, and why."""
     refused = {}
     for cell in cells:
-        if cell.variant.method != TEACHER:
-            method = method_of(source.suite, cell.variant)
-            labels = method.supervision == "labels"
-            try:
-                if (ask := getattr(method, "check", None)) is not None:
-                    ask(source.outline(N=cell.N, labels=labels))
-            except UsageError as error:
-                refused[cell] = " ".join(str(error).split())
+        method = None if cell.variant.method == TEACHER else method_of(source.suite, cell.variant)
+        if (ask := getattr(method, "check", None)) is None or method is None:
+            continue
+        outline = source.outline(N=cell.N, labels=method.supervision == "labels")
+        try:
+            ask(outline)
+        except UsageError as error:
+            refused[cell] = " ".join(str(error).split())
     return refused
 
 

@@ -64,11 +64,11 @@ def code_of(kind: Kind, name: str) -> str:
     Comments, docstrings and layout do not count.
     """
     plugin = load(kind, name)
-    package = plugin.__module__.rpartition(".")[0]
-    modules = {cls.__module__ for cls in getattr(plugin, "__mro__", (plugin,))}
-    own = {module for module in modules if module.rpartition(".")[0] == package}
-    files = {Path(str(sys.modules[module].__file__)) for module in own}
-    shared = {file for first in files for file in first.parent.glob("_*.py")}
+    modules = {sys.modules[cls.__module__] for cls in getattr(plugin, "__mro__", (plugin,))}
+    written = [m for m in modules if m.__name__.partition(".")[0] not in sys.stdlib_module_names]
+    files = {Path(str(module.__file__)) for module in written}
+    packaged = {Path(str(module.__file__)).parent for module in written if "." in module.__name__}
+    shared = {file for folder in packaged for file in folder.glob("_*.py")}
     digest = hashlib.sha256()
     for file in sorted(files | shared, key=lambda file: file.name):
         tree = ast.parse(file.read_bytes())

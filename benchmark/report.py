@@ -172,6 +172,10 @@ FORMATS: Mapping[str, Callable[[Report], Mapping[str, str]]] = {
     "latex": lambda report: {f"tables/{table.name}.tex": table.latex() for table in report.tables},
 }
 
+_CHANGES = {
+    *("--source", "--size", "--teacher", "--recipe", "--student-steps", "--precision", "--set"),
+}
+
 ILLUSTRATED = {"markdown", "html"}  # formats with figures
 
 
@@ -199,9 +203,8 @@ def _command(row: Row) -> str:
 
 
 def _changes_the_suite(row: Row) -> bool:
-    """Say whether more was changed than which methods and students there are."""
-    flags = {word for word in row.provenance.get("flags", "").split() if word.startswith("--")}
-    return not flags <= {"--methods", "--controls", "--students"}
+    """Say whether more was changed than which of the suite's cells there are."""
+    return not _CHANGES.isdisjoint(row.provenance.get("flags", "").split())
 
 
 def _teacher(row: Row) -> str:

@@ -139,7 +139,7 @@ def _row(line: str) -> Row:
         ValueError: it is none.
     """
     try:
-        content = json.loads(line)
+        content = json.loads(line, parse_constant=_refuse)
         version = content["protocol"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError("not a row of this benchmark") from error
@@ -156,6 +156,10 @@ def _row(line: str) -> Row:
     if lacking := {"commit", "torch", "timm", "finished_at"} - content["provenance"].keys():
         raise ValueError(f"provenance lacks {', '.join(sorted(lacking))}")
     return Row(**content)
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number of a row")
 
 
 def _checkable(hint: Any) -> Any:

@@ -167,7 +167,8 @@ class Source:
     @cached_property
     def teacher_key(self) -> str:
         """Hash of all of the teacher that its representations depend on."""
-        return key_of(teacher_identity(self._teacher_file))
+        identity = teacher_identity(self._teacher_file)
+        return key_of({**identity, "code": model_code(identity["model"])})
 
     @cached_property
     def _teacher_file(self) -> Path:
@@ -281,5 +282,4 @@ class Source:
             std=source.std,
             budget=Budget(N or 0),
             new_network=self.new_network,
-            cache=self.store.root / "by-products",
         )

@@ -26,10 +26,19 @@ def distilled_settings(cell: Cell, source: Source) -> dict[str, Any]:
         "protocol": PROTOCOL,
         "method": cell.variant.method,
         "settings": asdict(method),
-        "code": plugins.code_of("methods", cell.variant.method),
+        "code": method_code(cell, source),
         "N": cell.N,
         "seed": cell.seed,
         **source.settings,
+    }
+
+
+def method_code(cell: Cell, source: Source) -> dict[str, str | None]:
+    """Return hashes of the code of a cell's method, and of the model that it trains, if any."""
+    inner_model = getattr(method_of(source.suite, cell.variant), "inner_model", None)
+    return {
+        "method": plugins.code_of("methods", cell.variant.method),
+        "inner_model": inner_model and model_code(inner_model),
     }
 
 

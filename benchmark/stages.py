@@ -32,7 +32,12 @@ from benchmark.provenance import device_name, provenance
 from benchmark.rows import Row
 from benchmark.source import Source
 from benchmark.spec import FLOAT_BYTES, Method, Problem, UsageError
-from benchmark.stage_keys import distilled_settings, row_settings, student_settings
+from benchmark.stage_keys import (
+    distilled_settings,
+    method_code,
+    row_settings,
+    student_settings,
+)
 from benchmark.store import key_of
 
 
@@ -77,6 +82,10 @@ def distill(cell: Cell, source: Source) -> Distilled:
     with source.store.lock(folder):
         if not file.exists():
             problem = source.problem(N=cell.N, labels=method.supervision == "labels")
+            by_products = {**method_code(cell, source), **source.compute.settings}
+            problem = replace(
+                problem, cache=source.store.folder("by-products", key_of(by_products))
+            )
             for view in getattr(method, "views", ("identity",)):
                 source.representations(view)  # the teacher's cost, not the method's
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))

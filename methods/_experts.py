@@ -159,9 +159,11 @@ class Experts:
         for step in checkpoint.steps("expert epochs", num * epochs):
             expert, epoch = divmod(step, epochs)
             file = self.snapshots.file(expert, epoch + 1)
+            started = time.monotonic()
             with self.snapshots.lock(expert):
                 if file.exists():
-                    checkpoint.charge(read_seconds(file))
+                    waited = time.monotonic() - started
+                    checkpoint.charge(max(0.0, read_seconds(file) - waited))
                 else:
                     checkpoint.log(step, expert_loss=self._make(expert, epoch + 1))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from benchmark.whitening import Whitening
 
 from ._checked_file import fingerprint, read_checked, read_seconds, write_checked
 
+_KEPT = ("mean", "components", "variances")
 _CHUNK = 4096  # images at a time in double precision
 
 
@@ -71,13 +73,17 @@ class Zca:
         if folder is None:
             return cls.fit(images, eps=eps)
         file = folder / f"zca-{fingerprint(images)[:16]}.safetensors"
-        if found := read_checked(file):
-            checkpoint.charge(read_seconds(file))
-            return cls(**{name: part.to(images.device) for name, part in found.items()}, eps=eps)
+        folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        fitted = cls.fit(images, eps=eps)
-        parts = {name: getattr(fitted, name).cpu() for name in ("mean", "components", "variances")}
-        write_checked(file, parts, seconds=time.monotonic() - started)
+        with FileLock(file.with_suffix(".lock")):
+            waited = time.monotonic() - started
+            if found := read_checked(file):
+                checkpoint.charge(max(0.0, read_seconds(file) - waited))
+                parts = {name: part.to(images.device) for name, part in found.items()}
+                return cls(**parts, eps=eps)
+            fitted = cls.fit(images, eps=eps)
+            parts = {name: getattr(fitted, name).cpu() for name in _KEPT}
+            write_checked(file, parts, seconds=time.monotonic() - started - waited)
         return fitted
 
     def leading(self, num: int, shape: ImageShape) -> dict[str, Tensor]:

@@ -10,7 +10,10 @@ from benchmark.cli import main
 REPORTS = Path(__file__).parents[1] / "reports"
 
 
-@pytest.mark.parametrize("suite", ["quick", "supervised"])
+SUITES = {file.parent.name for file in REPORTS.glob("*/rows.jsonl")} | {"quick"}
+
+
+@pytest.mark.parametrize("suite", sorted(SUITES))
 def test_a_committed_report_follows_from_its_rows(suite, tmp_path, capsys):
     shutil.copytree(REPORTS / suite, tmp_path / suite)
     written = (tmp_path / suite / "report.md").read_text(encoding="utf-8")

@@ -1,3 +1,4 @@
+import importlib
 import json
 import sys
 from importlib.metadata import EntryPoint
@@ -117,3 +118,22 @@ def test_code_that_is_inherited_counts(new_file):
         plugins.code_of.cache_clear()
         codes.append(plugins.code_of("methods", "child"))
     assert codes[0] != codes[1]
+
+
+def test_the_code_of_a_package_of_one_file_is_that_file(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    lonely = "from benchmark.methods.random import Random\nclass Lonely(Random):\n    x = {}\n"
+    entry = EntryPoint("lonely", "lonely_method:Lonely", "benchmark.methods")
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [entry])
+    (tmp_path / "_other.py").write_text("raise SystemExit\n")
+    codes = []
+    for value in (1, 2):
+        (tmp_path / "lonely_method.py").write_text(lonely.format(value))
+        monkeypatch.delitem(sys.modules, "lonely_method", raising=False)
+        importlib.invalidate_caches()
+        plugins.code_of.cache_clear()
+        codes.append(plugins.code_of("methods", "lonely"))
+    assert codes[0] != codes[1]
+    (tmp_path / "_other.py").write_text("x = 1\n")
+    plugins.code_of.cache_clear()
+    assert plugins.code_of("methods", "lonely") == codes[1]

@@ -29,6 +29,7 @@ from benchmark.plan import Variant, cells
 from benchmark.pretrain import Length
 from benchmark.source import DataOptions, Source
 from benchmark.spec import OwnEvaluation, Problem, UsageError
+from benchmark.stage_keys import distilled_key
 from benchmark.store import Store
 from benchmark.whitening import Whitening
 
@@ -665,13 +666,43 @@ def test_another_code_of_a_method_is_another_key(toy_suite, whole, monkeypatch):
     root, _, _ = whole
     assert done(toy_suite, root)
     code_of = plugins.code_of
-    for changed in ("random", "convnet", "supervised"):
+    for changed in ("random", "convnet", "supervised", "resnet-small"):
         monkeypatch.setattr(
             plugins,
             "code_of",
             lambda kind, name, changed=changed: "new" if name == changed else code_of(kind, name),
         )
         assert not done(toy_suite, root)
+
+
+def test_the_code_of_inner_models_is_in_the_key(toy_suite, tmp_path, monkeypatch):
+    source = new_source(small(toy_suite, students=("resnet-small",)), tmp_path)
+    (cell,) = cells(source.suite)
+    before = distilled_key(cell, source)
+    code_of = plugins.code_of
+    monkeypatch.setattr(
+        plugins,
+        "code_of",
+        lambda kind, name: "new" if name == "convnet" else code_of(kind, name),
+    )
+    assert distilled_key(cell, source) != before
+
+
+def test_by_products_are_kept_apart_by_what_they_depend_on(toy_suite, tmp_path, methods):
+    seen = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Keeping(Random):
+        def distill(self, problem, *, generator, checkpoint):
+            seen.append(problem.cache)
+            return super().distill(problem, generator=generator, checkpoint=checkpoint)
+
+    methods["keeping"] = Keeping
+    suite = small(toy_suite, methods=("keeping",))
+    for threads in (1, 2):
+        compute = Compute(torch.device("cpu"), "fp32", threads=threads)
+        run(Source(suite, store=Store(tmp_path), compute=compute, data=DataOptions()))
+    assert len(set(seen)) == 2
 
 
 def test_the_teacher_is_the_same_whatever_share_of_threads_a_cell_has(toy_suite, tmp_path):

@@ -6,6 +6,7 @@ from scipy import stats
 
 from benchmark import plugins
 from benchmark.tables._grid import first_student, main_budget, main_downstream
+from benchmark.tables._marks import marks
 from benchmark.tables._published import published
 
 TABLES = {name: plugins.load("tables", name) for name in plugins.names("tables")}
@@ -440,3 +441,15 @@ def test_what_the_main_grids_are_is_seen_from_rows(full_grid, new_row):
     assert first_student([]) is main_budget([]) is main_downstream([]) is None
     assert first_student([new_row(student="teacher")]) is None
     assert main_downstream([new_row(downstream="b"), new_row(downstream="a")]) == "b"
+
+
+def test_bold_is_never_the_worse_line(new_row):
+    """Where seeds are unequal, the higher mean may be the lower line on the seeds of both."""
+    values = {"ours": [10.0, 11.0, 12.0, 99.0], "random": [20.0, 21.1, 22.0]}
+    rows = [
+        new_row(label=label, seed=seed, value=value, draws=[value])
+        for label, line in values.items()
+        for seed, value in enumerate(line)
+    ]
+    column = {label: [row for row in rows if row.label == label] for label in values}
+    assert marks(column, reference="random") == {}

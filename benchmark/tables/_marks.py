@@ -49,7 +49,7 @@ def marks(column: Column, *, reference: str) -> dict[str, Mark]:
     top = max(samples, key=lambda label: mean_value(column[label]), default=None)
     if top is not None and top not in found and len(samples) > 1:
         gaps = [summarise(less(samples[top], samples[label])) for label in samples if label != top]
-        if all(gap and gap.p is not None and gap.p < LEVEL for gap in gaps):
+        if all(gap and gap.mean > 0 and gap.p is not None and gap.p < LEVEL for gap in gaps):
             found[top] = "best"
     return found
 
