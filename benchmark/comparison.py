@@ -64,6 +64,7 @@ def _facts(rows: Sequence[Row], shared: set[str]) -> dict[str, str]:
         "students": sorted({row.student for row in rows}),
         "downstream": sorted({row.downstream for row in rows}),
         "probes": [slug(*protocol) for protocol in protocols(rows)],
+        "hash of data, teacher and recipe": sorted({row.context for row in rows}),
     }
     found = {
         **facts(rows),

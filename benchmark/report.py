@@ -185,7 +185,7 @@ def facts(rows: Sequence[Row]) -> dict[str, str]:
         return {}
     return {
         "made by": _every(map(_command, rows)),
-        "source": _every(row.source for row in rows),
+        "source": _every(f"{row.source}, {row.size}x{row.size}" for row in rows),
         "teacher": _every(map(_teacher, rows)),
         "recipe": _every(row.recipe for row in rows),
         "seeds": _every(row.seed for row in rows),

@@ -103,4 +103,4 @@ def test_nothing_is_compared_with_nothing(new_row):
     (settings,) = compare([], [])
     assert settings.body == []
     (settings,) = compare([], [new_row()])
-    assert ["source", "–", "cifar100"] in texts(settings)
+    assert ["source", "–", "cifar100, 32x32"] in texts(settings)

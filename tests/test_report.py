@@ -29,7 +29,7 @@ def test_a_report_says_its_conditions_and_has_every_table(new_row, tmp_path):
     assert text.startswith(f"# Title\n\nNotes.\n\n{report.READING}\n\n- made by: ")
     for line in (
         "- made by: python -m benchmark run --suite toy",
-        "- source: cifar100",
+        "- source: cifar100, 32x32",
         "- teacher: barlow-twins, held out: 40.0 % (10 labels per class), 70.0 % (all labels)",
         "- recipe: paper",
         "- seeds: 0, 9, 10",

@@ -52,6 +52,11 @@ def write_report(
     built = report.build(found, title=title, notes=notes)
     if report.ILLUSTRATED & set(formats):
         built = report.illustrated(built, folder, StoredSets(store))
+    if built.num_left_out:
+        sys.stderr.write(
+            f"{built.num_left_out} of {len(found)} rows are not in the report: later ones are of "
+            "other data, another teacher, recipe or setting, or of the same seed\n"
+        )
     first = next(iter(built.tables), None)
     files = report.write(folder, built, formats)
     whole = [str(file) for file in files if file.parent == folder]  # each table has a file, too
