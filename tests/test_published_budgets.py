@@ -5,13 +5,16 @@ import torch
 
 from benchmark import artifacts
 from benchmark.loop import CheckpointedLoop
+from benchmark.methods.dsa import Dsa
+from benchmark.methods.idm import Idm
 from benchmark.methods.krr_st import KrrSt
 from benchmark.methods.ours import Ours
 from benchmark.methods.pca import Pca
 from benchmark.methods.random import Random
 from benchmark.methods.random_bytes import RandomBytes
 from benchmark.methods.random_labels import RandomLabels
-from benchmark.spec import Budget, Problem
+from benchmark.network_factory import NetworkFactory
+from benchmark.spec import Budget, ImageShape, Problem
 
 N_REAL, D = 45_000, 512
 
@@ -67,11 +70,33 @@ def test_files_keep_to_the_published_budgets(method, budget, cifar100_shaped, tm
         assert allowed - 1000 < artifacts.count_numbers(tensors) <= allowed
 
 
+TINY = {"inner_widths": (4, 4, 4), "real_batch": 1}
+
+
 @pytest.mark.parametrize("budget", [100, 1000, 5000])
-def test_labelled_sets_keep_to_the_published_budgets(budget, cifar100_shaped):
+@pytest.mark.parametrize(
+    "method",
+    [
+        RandomLabels(),
+        Dsa(**TINY, num_inner_models=1, outer_steps_per_model=1, inner_epochs=1),
+        Idm(
+            **TINY,
+            outer_steps=1,
+            cross_entropy_weight=1.0,
+            birth_interval=1,
+            inner_steps=1,
+            meter_reset_interval=0,
+            start="quarters",
+            initial_models=1,
+            trained_models=1,
+        ),
+    ],
+    ids=["random-labels", "dsa", "idm"],
+)
+def test_labelled_sets_keep_to_the_published_budgets(method, budget, cifar100_shaped):
     images, representations = cifar100_shaped
     problem = Problem(
-        source="cifar100",
+        source="toy",
         images=images,
         representations=lambda view: representations,
         teacher=lambda x: x.flatten(1)[:, :D],
@@ -80,9 +105,11 @@ def test_labelled_sets_keep_to_the_published_budgets(budget, cifar100_shaped):
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
         budget=Budget(budget),
-        new_network=lambda *arguments, **settings: None,
+        new_network=NetworkFactory(
+            shape=ImageShape(3, 32, 32), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+        ),
     )
-    stored = RandomLabels().distill(
+    stored = method.distill(
         problem,
         generator=torch.Generator().manual_seed(0),
         checkpoint=CheckpointedLoop(None, description="test"),
