@@ -28,6 +28,7 @@ from benchmark.plan import (
 )
 from benchmark.pretrain import pretrain
 from benchmark.probe import HeadProbe, LabelledFeatures, ProbeScore, extract, probe
+from benchmark.progress import bar
 from benchmark.provenance import device_name, provenance
 from benchmark.rows import Row
 from benchmark.source import Source
@@ -221,6 +222,7 @@ def probe_student(
                 )
                 for split in (splits.train, splits.open_test())
             )
+        progress = bar(total=len(missing), description=f"{cell}: probes on {downstream}")
         for protocol in missing:
             kind = probe_of(source.suite, protocol.probe)
             if isinstance(kind, HeadProbe):
@@ -239,6 +241,8 @@ def probe_student(
             facts["changes"] = changes(cell, source, probe=score.probe, objective=objective)
             row = _row(cell, downstream, score, facts, source)
             rows.write(_row_file(cell, downstream, protocol, source), [row])
+            progress.update()
+        progress.close()
 
 
 def is_done(cell: Cell, source: Source) -> bool:
