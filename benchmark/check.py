@@ -53,8 +53,10 @@ def refusals(cells: Sequence[Cell], source: Source) -> dict[Cell, str]:
     """Return the cells that their methods refuse before there is a teacher, and why."""
     refused = {}
     for cell in cells:
-        method = None if cell.variant.method == TEACHER else method_of(source.suite, cell.variant)
-        if (ask := getattr(method, "check", None)) is None or method is None:
+        if cell.variant.method == TEACHER:
+            continue
+        method = method_of(source.suite, cell.variant)
+        if (ask := getattr(method, "check", None)) is None:
             continue
         outline = source.outline(N=cell.N, labels=method.supervision == "labels")
         try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache as cached
 from functools import partial
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def load_splits(
     mean, std = (info.mean, info.std) if info else pixel_statistics(images.images)
     return Splits(
         train=images,
-        _load_test=partial(load, "test", test),
+        _load_test=cached(partial(load, "test", test)),  # asked for by every row
         num_classes=k or num_classes,
         mean=mean,
         std=std,

@@ -256,12 +256,11 @@ class Source:
     def outline(self, *, N: int | None, labels: bool) -> Outline:
         """Return what of `problem` is known without the teacher."""
         source = self.splits(self.suite.source)
-        sizes = source.train.labels.bincount(minlength=source.num_classes).tolist()
+        sizes = None
+        if labels:
+            sizes = tuple(source.train.labels.bincount(minlength=source.num_classes).tolist())
         return Outline(
-            source=self.suite.source,
-            shape=source.train.shape,
-            N=N or 0,
-            class_sizes=tuple(sizes) if labels else None,
+            source=self.suite.source, shape=source.train.shape, N=N or 0, class_sizes=sizes
         )
 
     def problem(self, *, N: int | None, labels: bool) -> Problem:

@@ -222,27 +222,26 @@ def probe_student(
                 )
                 for split in (splits.train, splits.open_test())
             )
-        progress = bar(total=len(missing), description=f"{cell}: probes on {downstream}")
-        for protocol in missing:
-            kind = probe_of(source.suite, protocol.probe)
-            if isinstance(kind, HeadProbe):
-                score = kind.score(student.network.head, test)
-            else:
-                (score,) = probe(
-                    train,
-                    test=test,
-                    num_classes=splits.num_classes,
-                    probes=[kind],
-                    labels_per_class=[protocol.labels_per_class],
-                    seed=cell.seed,
-                )
-            objective = student.header["objective"]
-            facts = _costs(distilled, student, spent)
-            facts["changes"] = changes(cell, source, probe=score.probe, objective=objective)
-            row = _row(cell, downstream, score, facts, source)
-            rows.write(_row_file(cell, downstream, protocol, source), [row])
-            progress.update()
-        progress.close()
+        with bar(total=len(missing), description=f"{cell}: probes on {downstream}") as progress:
+            for protocol in missing:
+                kind = probe_of(source.suite, protocol.probe)
+                if isinstance(kind, HeadProbe):
+                    score = kind.score(student.network.head, test)
+                else:
+                    (score,) = probe(
+                        train,
+                        test=test,
+                        num_classes=splits.num_classes,
+                        probes=[kind],
+                        labels_per_class=[protocol.labels_per_class],
+                        seed=cell.seed,
+                    )
+                objective = student.header["objective"]
+                facts = _costs(distilled, student, spent)
+                facts["changes"] = changes(cell, source, probe=score.probe, objective=objective)
+                row = _row(cell, downstream, score, facts, source)
+                rows.write(_row_file(cell, downstream, protocol, source), [row])
+                progress.update()
 
 
 def is_done(cell: Cell, source: Source) -> bool:

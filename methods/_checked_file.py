@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmark.files import atomic
+from benchmark.spec import Loop
 
 
 def read_checked(file: Path) -> dict[str, Tensor] | None:
@@ -23,7 +24,12 @@ def read_checked(file: Path) -> dict[str, Tensor] | None:
     return tensors if checksum == _checksum(tensors) else None
 
 
-def read_seconds(file: Path) -> float:
+def charge_for(file: Path, checkpoint: Loop, *, waited: float) -> None:
+    """Count the time that others took to make a file, but for what was waited for them here."""
+    checkpoint.charge(max(0.0, _read_seconds(file) - waited))
+
+
+def _read_seconds(file: Path) -> float:
     """Return how long it took to make what is in a file; 0 if it is not sound."""
     try:
         with safe_open(file, framework="pt") as opened:

@@ -33,7 +33,7 @@ from benchmark import rng
 from benchmark.differentiable_augmentation import OPERATIONS, draw
 from benchmark.spec import Loop, UsageError
 
-from ._checked_file import read_checked, read_seconds, write_checked
+from ._checked_file import charge_for, read_checked, write_checked
 from ._trajectory import FlatNetwork
 
 Storage = Literal["fp32", "fp16"]
@@ -163,7 +163,7 @@ class Experts:
             with self.snapshots.lock(expert):
                 if file.exists():
                     waited = time.monotonic() - started
-                    checkpoint.charge(max(0.0, read_seconds(file) - waited))
+                    charge_for(file, checkpoint, waited=waited)
                 else:
                     checkpoint.log(step, expert_loss=self._make(expert, epoch + 1))
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmark.spec import ImageShape, Loop
 from benchmark.whitening import Whitening
 
-from ._checked_file import fingerprint, read_checked, read_seconds, write_checked
+from ._checked_file import charge_for, fingerprint, read_checked, write_checked
 
 _KEPT = ("mean", "components", "variances")
 _CHUNK = 4096  # images at a time in double precision
@@ -78,7 +78,7 @@ class Zca:
         with FileLock(file.with_suffix(".lock")):
             waited = time.monotonic() - started
             if found := read_checked(file):
-                checkpoint.charge(max(0.0, read_seconds(file) - waited))
+                charge_for(file, checkpoint, waited=waited)
                 parts = {name: part.to(images.device) for name, part in found.items()}
                 return cls(**parts, eps=eps)
             fitted = cls.fit(images, eps=eps)

@@ -1,7 +1,9 @@
 """The published protocol: source CIFAR-100, six students, budgets from 25 to 5 000."""
 
-from benchmark.plan import Suite, Variant
+from benchmark.plan import Suite
 from benchmark.pretrain import Length
+
+from ._ablation import BASES, NONE, VIEWS
 
 __all__ = ["cifar100"]
 
@@ -18,23 +20,7 @@ supervised methods need one image per class, N = 100, or a multiple of it.
     teacher="barlow-twins",
     methods=("random", "dsa", "idm", "datm", "krr-st", "ours"),
     controls=("untrained", "random-labels", "random-bytes", "pca", "full", "teacher"),
-    ablation=(
-        Variant(
-            label="ours: none of the three",
-            method="ours",
-            settings={"bases": False, "augmentations": (), "approximation": False},
-        ),
-        Variant(
-            label="ours: bases only",
-            method="ours",
-            settings={"augmentations": (), "approximation": False},
-        ),
-        Variant(
-            label="ours: views without approximation",
-            method="ours",
-            settings={"approximation": False},
-        ),
-    ),
+    ablation=(NONE, BASES, VIEWS),
     students=("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit"),
     downstream=("cifar100", "cifar10", "cub2011", "stanford-dogs"),
     budgets=(100, 25, 50, 1000, 5000),

@@ -1,7 +1,9 @@
 """The published questions on CIFAR-100, at a scale that two CPU cores answer in two hours."""
 
-from benchmark.plan import Suite, Variant
+from benchmark.plan import Suite
 from benchmark.pretrain import Length
+
+from ._ablation import BASES, NONE, VIEWS
 
 __all__ = ["cifar100_small"]
 
@@ -28,23 +30,7 @@ numbers.
     teacher="barlow-twins",
     methods=("random", "krr-st", "ours"),
     controls=("untrained", "random", "pca", "teacher"),
-    ablation=(
-        Variant(
-            label="ours: none of the three",
-            method="ours",
-            settings={"bases": False, "augmentations": (), "approximation": False},
-        ),
-        Variant(
-            label="ours: bases only",
-            method="ours",
-            settings={"augmentations": (), "approximation": False},
-        ),
-        Variant(
-            label="ours: views without approximation",
-            method="ours",
-            settings={"approximation": False},
-        ),
-    ),
+    ablation=(NONE, BASES, VIEWS),
     students=("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit"),
     downstream=("cifar100", "cifar10", "stanford-dogs"),
     budgets=(100, 25, 50),

@@ -1,7 +1,9 @@
 """The default suite: everything the benchmark does, in minutes, on data that ships with it."""
 
-from benchmark.plan import Suite, Variant
+from benchmark.plan import Suite
 from benchmark.pretrain import Length
+
+from ._ablation import BASES, NONE
 
 __all__ = ["quick"]
 
@@ -82,18 +84,7 @@ apart.
     teacher="fashion-mnist-teacher",
     methods=("random", "krr-st", "ours"),
     controls=("untrained", "random", "pca", "teacher"),
-    ablation=(
-        Variant(
-            label="ours: none of the three",
-            method="ours",
-            settings={"bases": False, "augmentations": (), "approximation": False},
-        ),
-        Variant(
-            label="ours: bases only",
-            method="ours",
-            settings={"augmentations": (), "approximation": False},
-        ),
-    ),
+    ablation=(NONE, BASES),
     students=("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit"),
     downstream=("fashion-mnist", "digits"),
     budgets=(20, 50),

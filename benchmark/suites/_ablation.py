@@ -1,0 +1,19 @@
+"""Variants of `ours` that suites ablate it with, each with more of its components switched off."""
+
+from benchmark.plan import Variant
+
+NONE = Variant(
+    label="ours: none of the three",
+    method="ours",
+    settings={"bases": False, "augmentations": (), "approximation": False},
+)
+BASES = Variant(
+    label="ours: bases only",
+    method="ours",
+    settings={"augmentations": (), "approximation": False},
+)
+VIEWS = Variant(
+    label="ours: views without approximation",
+    method="ours",
+    settings={"approximation": False},
+)
