@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark import artifacts, plugins
 from benchmark.settings import replace
-from benchmark.spec import ImageShape, Method, UsageError
+from benchmark.spec import ImageShape, Method, TrainingSet, UsageError
 
 History = Mapping[str, list[dict[str, float]]]
 
@@ -32,18 +32,25 @@ class StoredSet:
     @property
     def num_images(self) -> int:
         """How many images it decodes to; 0 if there are none."""
-        data = self.method.decode(self.tensors, self.shape)
+        data = self._decoded()
         return 0 if data is None else data.images.shape[0]
 
     def images(self, most: int) -> Float[Tensor, "m c h w"]:
         """Return at most `most` of its images, evenly spread, with pixels clipped to [0, 1]."""
-        data = self.method.decode(self.tensors, self.shape)
+        data = self._decoded()
         if data is None:
             return torch.zeros(0, self.shape.c, self.shape.h, self.shape.w)
         total = data.images.shape[0]
         pixels = data.images[spread(total, most)]
         scale = 1 if pixels.is_floating_point() else 255
         return (pixels.float() / scale).clamp(0, 1)
+
+    def _decoded(self) -> TrainingSet | None:
+        try:
+            return self.method.decode(self.tensors, self.shape)
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:  # its tensors are odd
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise MissingSetError(f"a distilled set cannot be decoded ({reason})") from error
 
 
 def spread(total: int, most: int) -> Tensor:
@@ -69,8 +76,8 @@ class StoredSets:
         """
         header = self._read(key, artifacts.read_header)
         history = header.get("history")
-        if not isinstance(history, dict):
-            raise MissingSetError(f"distilled set {key}: its file has no history")
+        if not (isinstance(history, dict) and all(map(_are_points, history.values()))):
+            raise MissingSetError(f"distilled set {key}: its file has no history of numbers")
         return history
 
     def read(self, key: str | None) -> StoredSet:
@@ -101,6 +108,18 @@ class StoredSets:
             return reader(file)
         except UsageError as error:
             raise MissingSetError(f"distilled set {key}: {error}") from error
+
+
+def _are_points(logged: Any) -> bool:
+    """Say whether what a loop logged is points: finite numbers by their names."""
+    return isinstance(logged, list) and all(
+        isinstance(point, dict) and all(map(is_number, point.values())) for point in logged
+    )
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Say whether a value, which files of others may hold, is a finite number."""
+    return isinstance(value, int | float) and abs(value) < float("inf")
 
 
 def _hashable(value: Any) -> Any:

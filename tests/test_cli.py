@@ -109,7 +109,9 @@ def test_a_run_prints_its_table_and_leaves_a_report_and_rows(run, tmp_path):
         *("report.md", "report.html", "rows.jsonl", "figures")
     }
     shown = {file.name for file in (folder / "figures").iterdir()}
-    assert shown == {"accuracy-bytes.png", "accuracy-seconds.png", "distilled-images.png"}
+    kinds = ("accuracy-bytes-paper", "accuracy-seconds-paper")
+    tradeoffs = {f"{kind}-{amount}.png" for kind in kinds for amount in ("all", 2)}
+    assert shown == {*tradeoffs, "distilled-images.png"}
 
 
 def test_a_second_run_gives_the_same_and_a_third_adds_to_it(run, tmp_path):

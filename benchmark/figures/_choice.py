@@ -1,11 +1,17 @@
-"""Which rows a figure is about, and their means and intervals over seeds."""
+"""Which rows a figure is about, their means and intervals over seeds, and how they look."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from jaxtyping import Float
+from torch import Tensor
+
 from benchmark.rows import Row
+from benchmark.stored_sets import MissingSetError, is_number
 from benchmark.tables._grid import is_variant, labels, main_budget
 from benchmark.tables._statistics import Estimate, mean_of, samples_of, summarise
+
+from ._style import Look, looks
 
 
 def sets_of(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -26,6 +32,11 @@ def sets_of(rows: Iterable[Row]) -> dict[str, list[Row]]:
     }
 
 
+def looks_of(rows: Iterable[Row]) -> dict[str, Look]:
+    """Return the look of every method of a report, which it has in all figures of that report."""
+    return looks(labels(row for row in rows if not is_variant(row)))
+
+
 def keys(rows: Iterable[Row]) -> tuple[str, ...]:
     """Return the keys of the rows' distilled sets, each once."""
     return tuple(dict.fromkeys(row.distilled for row in rows if row.distilled is not None))
@@ -40,6 +51,26 @@ def over_students(rows: Iterable[Row]) -> Estimate | None:
     for row in rows:
         of_student[row.student].append(row)
     return summarise(mean_of([samples_of(mine) for mine in of_student.values()]))
+
+
+def has_losses(row: Row, name: str) -> bool:
+    """Say whether a row has numbers that were logged under a name."""
+    logged = row.losses.get(name)
+    return isinstance(logged, list) and bool(logged) and all(map(is_number, logged))
+
+
+def drawable(images: Tensor, key: str | None) -> Float[Tensor, "m c h w"]:
+    """Return what a set holds as images, if it is some.
+
+    Raises:
+        MissingSetError: it is nothing that can be drawn.
+    """
+    if images.ndim != 4 or not images.numel() or images.shape[1] not in (1, 3):
+        shape = "x".join(map(str, images.shape))
+        raise MissingSetError(
+            f"distilled set {key}: a tensor of {shape} is no grey or colour images"
+        )
+    return images.float()
 
 
 def listed(names: Sequence[str]) -> str:

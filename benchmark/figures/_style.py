@@ -1,30 +1,35 @@
 """One look for all figures: sizes, type, and the colour and mark of every method."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any, Literal
 
 import numpy as np
-from matplotlib import figure
+from matplotlib import figure, rcParams
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, StrMethodFormatter
 
-COLUMN, PAGE = 3.4, 7.0  # inches: a column, and the whole width
+COLUMN = 3.3  # inches: a column of a paper, in which nothing needs to be shrunk
 INK = "#1c2126"  # of text and axes; found by this value where a page gives it its own
 FAINT = "#8a9199"  # of grids and single seeds, on light and on dark grounds
 
-_TITLE = 0.22  # inches above a strip of pixels
-_SHORT = 60.0  # ratio up to which a logarithmic axis has ticks between the powers of ten
+_TITLE = 0.19  # inches above a strip of pixels
+_LONGEST = 24  # letters of a name; what is longer is cut
+_HANDLE, _LINE = 0.34, 0.16  # inches of a legend: of a mark and its spaces, of a line
+_TICKS = 6  # at most, on a logarithmic axis
 
 STYLE: Mapping[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: equal files on all machines
-    "font.size": 7.5,
-    "axes.titlesize": 7.5,
+    "font.size": 7,
+    "axes.titlesize": 7,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 7.5,
+    "axes.labelsize": 7,
     "axes.linewidth": 0.6,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -45,8 +50,12 @@ STYLE: Mapping[Any, Any] = {
     "ytick.major.width": 0.6,
     "legend.frameon": False,
     "legend.fontsize": 7,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 5,
+    "legend.handlelength": 1.8,
+    "legend.handletextpad": 0.5,
+    "legend.columnspacing": 1.0,
+    "legend.borderaxespad": 0.2,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 4.5,
     "figure.facecolor": "white",
     "image.interpolation": "none",  # pixels stay squares, and a page holds each of them once
     "svg.fonttype": "path",
@@ -56,14 +65,19 @@ STYLE: Mapping[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """Colour and mark of a method; `line` is the dash pattern of one that is a level."""
+    """Colour, mark and dash pattern of a method: the latter two differ without colour, too."""
 
     colour: str
     marker: str = "o"
     line: str = "-"
 
+    @property
+    def size(self) -> float:
+        """Points of the mark: a star is as heavy as the others only if it is wider."""
+        return 7.0 if self.marker == "*" else 4.5
 
-# Okabe and Ito's colours, told apart without colour by their marks, and grey for what is not learnt
+
+# Okabe and Ito's colours, and grey for what is not learnt
 _LOOKS: Mapping[str, Look] = {
     "untrained": Look("#8a9199", "_", ":"),
     "random": Look("#8a9199", "o"),
@@ -79,45 +93,77 @@ _LOOKS: Mapping[str, Look] = {
     "teacher": Look(INK, "_", "-."),
 }
 _OTHERS = (Look("#117733", "<"), Look("#882255", ">"), Look("#6a5acd", "d"), Look("#999933", "H"))
+_DASHES = ("-", "--", ":")  # of the first, second and third four of these
 
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
     """Return the look of each label: always the same for what is known, then those left over."""
-    others = cycle(_OTHERS)
+    others = cycle(replace(look, line=line) for line in _DASHES for look in _OTHERS)
     return {label: _LOOKS.get(label) or next(others) for label in labels}
 
 
-def panels(number: int, *, height: float, columns: int = 2) -> tuple[figure.Figure, list[Axes]]:
-    """Return a figure of a page's width with `number` panels, each `height` inches high."""
-    columns = min(columns, number)
+def short(name: str) -> str:
+    """Return a name on one line, cut where it is longer than a legend can hold."""
+    line = " ".join(name.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+
+
+def panels(
+    number: int, *, height: float, columns: int = 1, sharex: bool = False
+) -> tuple[figure.Figure, list[Axes]]:
+    """Return a figure of a column's width with `number` panels, each `height` inches high."""
     lines = -(-number // columns)
-    drawn = figure.Figure(figsize=(PAGE, lines * height), layout="constrained")
-    axes = [drawn.add_subplot(lines, columns, place + 1) for place in range(number)]
-    return drawn, axes
+    drawn = figure.Figure(figsize=(COLUMN, lines * height), layout="constrained")
+    grid = drawn.subplots(lines, columns, sharex=sharex, squeeze=False)
+    axes: list[Axes] = grid.ravel().tolist()
+    for unused in axes[number:]:
+        unused.remove()
+    return drawn, axes[:number]
+
+
+def legend(drawn: figure.Figure, handles: Mapping[str, Any]) -> None:
+    """Put a legend of handles by their names below a figure, which grows by its lines."""
+    names = list(map(short, handles))
+    font = FontProperties(family=rcParams["font.family"], size=rcParams["legend.fontsize"])
+    points = [TextPath((0, 0), name, prop=font).get_extents().width for name in names]
+    columns = max(1, min(len(names), int(COLUMN / (_HANDLE + max(points) / 72))))
+    width, height = drawn.get_size_inches()
+    drawn.set_size_inches(width, height + _LINE * -(-len(names) // columns))
+    drawn.legend(list(handles.values()), names, loc="outside lower center", ncols=columns)
 
 
 def strips(parts: Mapping[str, np.ndarray]) -> figure.Figure:
-    """Return a figure of a page's width with pixels [H W 4] below each title."""
-    inches = [_TITLE + PAGE * pixels.shape[0] / pixels.shape[1] for pixels in parts.values()]
-    drawn = figure.Figure(figsize=(PAGE, sum(inches)))
-    top = sum(inches)
+    """Return a figure of a column's width with pixels [H W 4] below each title."""
+    inches = [_TITLE + COLUMN * pixels.shape[0] / pixels.shape[1] for pixels in parts.values()]
+    whole = top = sum(inches)
+    drawn = figure.Figure(figsize=(COLUMN, whole))
     for height, (title, pixels) in zip(inches, parts.items(), strict=True):
-        bottom, whole = top - height, sum(inches)
+        bottom = top - height
         frame = drawn.add_axes((0, bottom / whole, 1, (height - _TITLE) / whole))
         frame.set_axis_off()
-        frame.set_title(title, fontweight="normal", pad=3)
+        frame.set_title(title, fontweight="normal", pad=2.5)
         frame.imshow(pixels, aspect="auto")
         top = bottom
     return drawn
 
 
 def logarithmic(
-    frame: Axes, which: Literal["x", "y"], values: Iterable[float], *, unit: str = ""
+    frame: Axes, which: Literal["x", "y"], limits: tuple[float, float], *, unit: str = ""
 ) -> None:
-    """Make an axis logarithmic, with ticks such as 200 kB between the given positive values."""
-    low, high = min(values := list(values)), max(values)
-    frame.set(**{f"{which}scale": "log"})
+    """Make an axis logarithmic between positive limits, with ticks such as 200 kB."""
+    frame.set(**{f"{which}scale": "log", f"{which}lim": limits})
     axis: Axis = getattr(frame, f"{which}axis")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < _SHORT * low else (1,)))
-    axis.set_major_formatter(EngFormatter(unit))
+    axis.set_major_locator(FixedLocator(_round_numbers(*limits)))
+    axis.set_major_formatter(EngFormatter(unit) if unit else StrMethodFormatter("{x:g}"))
     axis.set_minor_locator(NullLocator())
+
+
+def _round_numbers(low: float, high: float) -> Sequence[float]:
+    """Return round numbers of an interval: powers of ten alone where these are enough."""
+    first, last = (math.floor(math.log10(end)) for end in (low, high))
+    powers = [10.0**power for power in range(first, last + 1)]
+    for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+        found = [power * by for power in powers for by in factors if low <= power * by <= high]
+        if len(found) > 2:
+            break
+    return found[:: 1 + (len(found) - 1) // _TICKS]

@@ -2,31 +2,55 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 from matplotlib import figure
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 
 from benchmark.rows import Row
+from benchmark.stored_sets import is_number
 from benchmark.tables._grid import (
+    Protocol,
+    at,
     describe,
     first_student,
     is_variant,
     labels,
     main_budget,
     main_downstream,
+    protocol_of,
     protocols,
+    slug,
 )
 from benchmark.tables._statistics import Estimate
 
-from ._choice import over_students
-from ._style import Look, logarithmic, looks, panels
+from ._choice import looks_of, over_students
+from ._figure import Figure
+from ._style import Look, legend, logarithmic, panels, short
 
-Cost = Callable[[Row], float | None]
+# Of the axis: between marks of nearly the same cost, about the width of one, but at most this far
+# from the first to the last of them
+_GAP, _SPREAD = 0.025, 0.12
 
-_GAP = 0.018  # of the axis, between marks of nearly the same cost
-_NAMES = 8  # in a line of the legend
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What accuracy is set against.
+
+    Attributes:
+        name: of the axis.
+        unit: of its ticks.
+        of: the cost of a row; None where it has none.
+        words: writes a cost in a sentence.
+    """
+
+    name: str
+    unit: str
+    of: Callable[[Row], float | None]
+    words: Callable[[float], str]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,69 +70,80 @@ class Panel:
     points: Sequence[Point]
 
 
-def compared(rows: Sequence[Row], cost: Cost) -> list[Panel]:
-    """Return a panel for each amount of labels, of the first student and, if more, of all.
+def tradeoffs(rows: Sequence[Row], cost: Cost, *, name: str, notes: str) -> list[Figure]:
+    """Return a figure for each number of labels; none if nothing has a cost."""
+    looks = looks_of(rows)
+    return [
+        Figure(
+            name=f"{name}-{slug(*protocol)}",
+            title=f"Accuracy against {cost.name}: {describe(*protocol)}",
+            notes=notes,
+            alt=f"Accuracy against {cost.name}. "
+            + " ".join(_in_words(panel, cost.words) for panel in found),
+            draw=partial(_draw, found, cost, looks),
+        )
+        for protocol, found in compared(rows, cost.of).items()
+    ]
+
+
+def compared(
+    rows: Sequence[Row], cost: Callable[[Row], float | None]
+) -> dict[Protocol, list[Panel]]:
+    """Return panels of the first student and, if there are more, of all, for each number of labels.
 
     They are of the probe that reports lead with and of the main dataset. Means over students are
     taken at the main budget, of the methods that have them all. Panels where nothing has a cost are
     left out.
     """
-    dataset, student = main_downstream(rows), first_student(rows)
+    dataset = main_downstream(rows)
     rows = [row for row in rows if row.downstream == dataset and not is_variant(row)]
+    student = first_student(rows)
     if student is None:
-        return []
+        return {}
     students = {row.student for row in rows} - {"teacher"}
     budget = main_budget(rows)
     lead, _ = protocols(rows)[0]
-    panels_of_one, panels_of_all = [], []
+    found = {}
     for protocol in protocols(rows):
-        if protocol[0] != lead:
-            continue
-        mine = [row for row in rows if (row.probe, row.labels_per_class) == protocol]
-        one = [row for row in mine if row.student in (student, "teacher")]
-        all_students = [row for row in _complete(mine, students) if row.N in (None, budget)]
-        words = describe(*protocol)
-        panels_of_one.append(Panel(title=f"{student}: {words}", points=_points(one, cost)))
-        title = f"mean of {len(students)} students: {words}"
-        panels_of_all.append(Panel(title=title, points=_points(all_students, cost)))
-    found = [*panels_of_one, *(panels_of_all if len(students) > 1 else [])]
-    return [panel for panel in found if any(point.cost for point in panel.points)]
+        mine = [row for row in rows if protocol_of(row) == protocol and row.probe == lead]
+        parts = {short(student): [row for row in mine if row.student in (student, "teacher")]}
+        if len(students) > 1:
+            title = f"mean of {len(students)} students{at(budget)}"
+            parts[title] = [row for row in _complete(mine, students) if row.N in (None, budget)]
+        both = [Panel(title=title, points=_points(part, cost)) for title, part in parts.items()]
+        if kept := [panel for panel in both if any(point.cost for point in panel.points)]:
+            found[protocol] = kept
+    return found
 
 
-def in_words(panel: Panel, unit: Callable[[float], str]) -> str:
+def _in_words(panel: Panel, words: Callable[[float], str]) -> str:
     """Return the best point of each method of a panel as text, from high to low."""
     best: dict[str, Point] = {}
     for point in sorted(panel.points, key=lambda point: -point.accuracy.mean):
         best.setdefault(point.label, point)
-    words = [
+    parts = [
         f"{label} {point.accuracy.mean:.1f} %"
-        + ("" if point.cost is None else f" at {unit(point.cost)}")
+        + ("" if point.cost is None else f" at {words(point.cost)}")
         for label, point in best.items()
     ]
-    return f"{panel.title}: {', '.join(words)}."
+    return f"{panel.title}: {', '.join(parts)}."
 
 
-def draw(compared: Sequence[Panel], *, axis: str, unit: str) -> figure.Figure:
-    """Draw panels side by side, the cost in `unit` on a logarithmic axis called `axis`."""
-    drawn, axes = panels(len(compared), height=2.1)
-    every = looks(dict.fromkeys(point.label for panel in compared for point in panel.points))
+def _draw(compared: Sequence[Panel], cost: Cost, looks: Mapping[str, Look]) -> figure.Figure:
+    """Draw panels below each other, with one logarithmic axis of costs."""
+    drawn, axes = panels(len(compared), height=1.6, sharex=True)
+    shown_at = _apart([panel.points for panel in compared])
+    ends = min(shown_at.values()), max(shown_at.values())
+    margin = _margin(ends)
     for frame, panel in zip(axes, compared, strict=True):
-        _draw_points(frame, panel.points, every)
+        _draw_points(frame, panel.points, looks, shown_at)
         frame.set_title(panel.title)
-        costs = [point.cost for point in panel.points if point.cost]
-        logarithmic(frame, "x", costs, unit=unit)
-        frame.set_xlim(min(costs) / _margin(costs), max(costs) * _margin(costs))
-        frame.set_xlabel(axis)
+        logarithmic(frame, "x", (ends[0] / margin, ends[1] * margin), unit=cost.unit)
         frame.set_ylabel("top-1 accuracy, %")
         frame.margins(y=0.1)
+    axes[-1].set_xlabel(cost.name)
     handles = {label: handle for frame in axes for label, handle in _handles(frame).items()}
-    shown = [label for label in every if label in handles]
-    drawn.legend(
-        [handles[label] for label in shown],
-        shown,
-        loc="outside lower center",
-        ncols=min(len(shown), _NAMES),
-    )
+    legend(drawn, {label: handles[label] for label in looks if label in handles})
     return drawn
 
 
@@ -117,14 +152,18 @@ def _margin(costs: Sequence[float]) -> float:
     return float(max(1.3, (max(costs) / min(costs)) ** 0.1))
 
 
-def _draw_points(frame: Axes, points: Sequence[Point], every: Mapping[str, Look]) -> None:
-    shown_at = _apart(points)
+def _draw_points(
+    frame: Axes,
+    points: Sequence[Point],
+    looks: Mapping[str, Look],
+    shown_at: Mapping[Point, float],
+) -> None:
     for label in dict.fromkeys(point.label for point in points):
-        mine, look = [point for point in points if point.label == label], every[label]
+        mine, look = [point for point in points if point.label == label], looks[label]
         for point in mine:
             if point.cost is None:
                 level = point.accuracy.mean
-                frame.axhline(level, color=look.colour, linestyle=look.line, label=label)
+                frame.axhline(level, color=look.colour, ls=look.line, zorder=1.5, label=label)
         placed = sorted((point for point in mine if point.cost), key=lambda point: shown_at[point])
         if placed:
             frame.errorbar(
@@ -132,31 +171,34 @@ def _draw_points(frame: Axes, points: Sequence[Point], every: Mapping[str, Look]
                 [point.accuracy.mean for point in placed],
                 yerr=[point.accuracy.half_width or 0.0 for point in placed],
                 color=look.colour,
+                linestyle=look.line,
                 marker=look.marker,
-                markersize=8 if look.marker == "*" else 5,
-                elinewidth=0.8,
+                markersize=look.size,
+                elinewidth=0.7,
                 capsize=1.5,
                 label=label,
             )
 
 
-def _apart(points: Sequence[Point]) -> dict[Point, float]:
-    """Return where points are shown: those of nearly the same cost a little apart."""
-    costs = {point: point.cost for point in points if point.cost}
-    if not costs:
-        return {}
-    seen = max(costs.values()) / min(costs.values()) * _margin(list(costs.values())) ** 2
-    gap = seen**_GAP
+def _apart(groups: Sequence[Sequence[Point]]) -> dict[Point, float]:
+    """Return where the points of each group are shown: those of nearly the same cost apart."""
+    every = [point.cost for points in groups for point in points if point.cost]
+    axis = max(every) / min(every) * _margin(every) ** 2
     shown_at = {}
-    for point, cost in costs.items():
-        near = [other for other, its in costs.items() if cost / gap < its < cost * gap]
-        shown_at[point] = cost * gap ** (near.index(point) - (len(near) - 1) / 2)
+    for points in groups:
+        costs = {point: point.cost for point in points if point.cost}
+        for point, cost in costs.items():
+            near = [other for other, its in costs.items() if axis**-_GAP < its / cost < axis**_GAP]
+            gap = axis ** min(_GAP, _SPREAD / len(near))
+            shown_at[point] = cost * gap ** (near.index(point) - (len(near) - 1) / 2)
     return shown_at
 
 
 def _handles(frame: Axes) -> dict[str, Any]:
+    """Return by name what a legend shows: marks without their intervals."""
     handles, names = frame.get_legend_handles_labels()
-    return dict(zip(names, handles, strict=True))
+    marks = (handle[0] if isinstance(handle, ErrorbarContainer) else handle for handle in handles)
+    return dict(zip(names, marks, strict=True))
 
 
 def _complete(rows: Sequence[Row], students: set[str]) -> list[Row]:
@@ -167,12 +209,13 @@ def _complete(rows: Sequence[Row], students: set[str]) -> list[Row]:
     return [row for row in rows if have[row.label] >= students or have[row.label] == {"teacher"}]
 
 
-def _points(rows: Sequence[Row], cost: Cost) -> list[Point]:
+def _points(rows: Sequence[Row], cost: Callable[[Row], float | None]) -> list[Point]:
+    """Return a point for each method and budget; a cost of 0 is none, as axes are logarithmic."""
     points = []
     for label in labels(rows):
         for budget in dict.fromkeys(row.N for row in rows if row.label == label):
             mine = [row for row in rows if row.label == label and budget == row.N]
-            costs = [value for row in mine if (value := cost(row)) is not None]
+            costs = [value for row in mine if is_number(value := cost(row)) and value > 0]
             if (accuracy := over_students(mine)) is not None:
                 mean_cost = fmean(costs) if costs else None
                 points.append(Point(label=label, cost=mean_cost, accuracy=accuracy))

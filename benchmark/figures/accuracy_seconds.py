@@ -1,37 +1,28 @@
 """Accuracy against the seconds that distillation took."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from benchmark.rows import Row
 from benchmark.stored_sets import StoredSets
 
 from ._figure import Figure
-from ._tradeoff import compared, draw, in_words
+from ._tradeoff import Cost, tradeoffs
 
 __all__ = ["accuracy_seconds"]
 
 
 def accuracy_seconds(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
-    """Return one figure; none if nothing was distilled."""
-    found = compared(rows, _seconds)
-    if not found:
-        return []
+    """Return one figure for each number of labels; none if nothing was distilled."""
     devices = ", ".join(sorted({row.device for row in rows}))
-    return [
-        Figure(
-            name="accuracy-seconds",
-            title="Accuracy against distillation seconds",
-            notes=(
-                f"Mean and 95 % interval over seeds; seconds are of one distillation on {devices}. "
-                "What is not distilled is a level; marks of nearly the same cost stand a little "
-                "apart."
-            ),
-            alt="Accuracy against seconds of distillation. "
-            + " ".join(in_words(panel, _rounded) for panel in found),
-            draw=partial(draw, found, axis="distillation time", unit="s"),
-        )
-    ]
+    return tradeoffs(
+        rows,
+        Cost(name="distillation time", unit="s", of=_seconds, words=_rounded),
+        name="accuracy-seconds",
+        notes=(
+            f"Mean and 95 % interval over seeds; the time is of one distillation on {devices}. "
+            "What is not distilled is a level; marks of nearly the same cost stand a little apart."
+        ),
+    )
 
 
 def _seconds(row: Row) -> float | None:

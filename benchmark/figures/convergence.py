@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from matplotlib import figure
+from matplotlib import figure, rcParams
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from benchmark.rows import Row
 from benchmark.stored_sets import MissingSetError, StoredSets
 
-from ._choice import keys, listed, sets_of
+from ._choice import has_losses, keys, listed, looks_of, sets_of
 from ._figure import Figure
-from ._style import FAINT, logarithmic, looks, panels
+from ._style import FAINT, logarithmic, panels, short
 
 __all__ = ["convergence"]
 
@@ -20,6 +21,9 @@ _LOOP = "outer steps"
 # the name under which it is logged
 _LOSSES = ("outer_loss", "feature_distance", "matching_loss", "distance")
 _WIDE = 20.0  # from this ratio of largest to smallest on, a loss is shown on a logarithmic axis
+_POINTS = 100  # of a curve: more are noise in a panel an inch wide
+_MARGIN = 1.2  # factor beyond it
+_STEPS = (1, 2, 5, 10)  # between ticks, times a power of ten
 
 
 def convergence(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
@@ -29,19 +33,19 @@ def convergence(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
     }
     if not shown:
         return []
-    every = [row for seeds, _ in shown.values() for row in seeds]
+    every, looks = [row for seeds, _ in shown.values() for row in seeds], looks_of(rows)
 
     def draw() -> figure.Figure:
         curves = {
-            label: [_curve(sets, row, name) for row in seeds]
+            label: [_thinned(_curve(sets, row, name)) for row in seeds]
             for label, (seeds, name) in shown.items()
         }
-        drawn, axes = panels(len(shown), height=1.8, columns=3)
-        for frame, (label, look) in zip(axes, looks(shown).items(), strict=True):
-            _draw_curves(frame, curves[label], look.colour)
-            frame.set_title(label)
-            frame.set_xlabel("outer step")
-            frame.set_ylabel(shown[label][1].replace("_", " "))
+        drawn, axes = panels(len(shown), height=1.3, columns=min(2, len(shown)))
+        for frame, (label, (_, name)) in zip(axes, shown.items(), strict=True):
+            _draw_curves(frame, curves[label], looks[label].colour)
+            frame.set_title(short(label))
+            frame.set_ylabel(name.replace("_", " "))
+        drawn.supxlabel("outer step", fontsize=rcParams["axes.labelsize"])
         return drawn
 
     falls = [f"{label} {_fall(seeds, name)}" for label, (seeds, name) in shown.items()]
@@ -51,7 +55,7 @@ def convergence(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
             title=f"Convergence of the outer loss, N = {every[0].N}",
             notes=(
                 "Thin lines are seeds, the bold one is their mean. Losses of different methods are "
-                "different quantities."
+                "different quantities. Where steps are many, each point is a mean of some."
             ),
             alt=(
                 "Outer loss against outer step, a panel for each method. Means over the first and "
@@ -65,7 +69,7 @@ def convergence(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
 
 def _loss(rows: Sequence[Row]) -> str | None:
     """Return the name of the loss that every one of the rows' sets logged."""
-    return next((name for name in _LOSSES if all(name in row.losses for row in rows)), None)
+    return next((name for name in _LOSSES if all(has_losses(row, name) for row in rows)), None)
 
 
 def _fall(rows: Sequence[Row], name: str) -> str:
@@ -76,19 +80,32 @@ def _fall(rows: Sequence[Row], name: str) -> str:
 def _curve(sets: StoredSets, row: Row, name: str) -> Mapping[int, float]:
     """Return the loss by its step."""
     points = sets.history(row.distilled).get(_LOOP, [])
-    curve = {int(point["step"]): point[name] for point in points if name in point}
+    curve = {int(point["step"]): point[name] for point in points if {"step", name} <= point.keys()}
     if not curve:
         raise MissingSetError(f"distilled set {row.distilled}: logged no {name} in its {_LOOP}")
     return curve
 
 
-def _draw_curves(frame: Axes, curves: Sequence[Mapping[int, float]], colour: str) -> None:
+def _thinned(curve: Mapping[int, float]) -> dict[float, float]:
+    """Return at most `_POINTS` points of a curve, each the mean of equally many neighbours."""
+    each = -(-len(curve) // _POINTS)
+    return {
+        fmean(steps): fmean(curve[step] for step in steps)
+        for start in range(0, len(curve), each)
+        if (steps := list(curve)[start : start + each])
+    }
+
+
+def _draw_curves(frame: Axes, curves: Sequence[Mapping[float, float]], colour: str) -> None:
     for curve in curves:
         frame.plot(list(curve), list(curve.values()), color=FAINT, linewidth=0.5, alpha=0.7)
     steps = [step for step in curves[0] if all(step in curve for curve in curves)]
     mean = [fmean(curve[step] for curve in curves) for step in steps]
-    frame.plot(steps, mean, color=colour)
-    values = [value for curve in curves for value in curve.values()]
-    if 0 < min(values) < max(values) / _WIDE:
-        logarithmic(frame, "y", values)
+    frame.plot(steps, mean, color=colour, marker="o" if len(steps) == 1 else "")
+    low, high = (end(value for curve in curves for value in curve.values()) for end in (min, max))
+    if 0 < low < high / _WIDE:
+        logarithmic(frame, "y", (low / _MARGIN, high * _MARGIN))
+    else:
+        frame.yaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
+    frame.xaxis.set_major_locator(MaxNLocator(4, steps=_STEPS, integer=True))
     frame.margins(x=0.02)

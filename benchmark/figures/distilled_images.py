@@ -7,14 +7,14 @@ from matplotlib import figure
 from benchmark.rows import Row
 from benchmark.stored_sets import StoredSets
 
-from ._choice import keys, listed, sets_of
+from ._choice import drawable, keys, listed, sets_of
 from ._figure import Figure
-from ._style import strips
+from ._style import short, strips
 from ._tiles import tiles
 
 __all__ = ["distilled_images"]
 
-_EACH = 18  # images of each method
+_EACH = 10  # images of each method: a row, in which one can still see what each shows
 
 
 def distilled_images(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
@@ -23,10 +23,13 @@ def distilled_images(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
     if not shown:
         return []
     first = next(iter(shown.values()))
-    titles = [f"{label}: {row.num_images:,} images" for label, row in shown.items()]
+    titles = [f"{short(label)}: {row.num_images:,} images" for label, row in shown.items()]
 
     def draw() -> figure.Figure:
-        pictures = [sets.read(row.distilled).images(_EACH) for row in shown.values()]
+        pictures = [
+            drawable(sets.read(row.distilled).images(_EACH), row.distilled)
+            for row in shown.values()
+        ]
         return strips(
             {
                 title: tiles(images, columns=_EACH)

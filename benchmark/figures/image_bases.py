@@ -9,14 +9,14 @@ from torch import Tensor
 from benchmark.rows import Row
 from benchmark.stored_sets import MissingSetError, StoredSets
 
-from ._choice import keys, listed, sets_of
+from ._choice import drawable, keys, listed, sets_of
 from ._figure import Figure
-from ._style import strips
+from ._style import short, strips
 from ._tiles import tiles
 
 __all__ = ["image_bases"]
 
-_COLUMNS, _LINES = 18, 2
+_COLUMNS, _LINES = 12, 2
 
 
 def image_bases(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
@@ -34,10 +34,12 @@ def image_bases(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
                 raise MissingSetError(f"distilled set {row.distilled}: has no image bases")
             most = _COLUMNS * _LINES
             for title, images in {
-                f"{label}: image bases, {min(most, len(bases))} of {len(bases)}": contrast(
-                    bases[:most]
+                f"{short(label)}: image bases, {min(most, len(bases))} of {len(bases)}": contrast(
+                    drawable(bases[:most], row.distilled)
                 ),
-                f"{label}: distilled images made of them": stored.images(most),
+                f"{short(label)}: distilled images made of them": drawable(
+                    stored.images(most), row.distilled
+                ),
             }.items():
                 parts[title] = tiles(images, columns=_COLUMNS)
         return strips(parts)
@@ -69,4 +71,4 @@ def _has_bases(row: Row) -> bool:
 def contrast(bases: Float[Tensor, "u c h w"]) -> Float[Tensor, "u c h w"]:
     """Return bases as images in [0, 1]: x / (2 max |x|) + 1/2, each with its own maximum."""
     largest = bases.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
-    return bases.float() / (2 * largest) + 0.5
+    return bases / (2 * largest) + 0.5
