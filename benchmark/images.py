@@ -14,19 +14,22 @@ from dataclasses import dataclass
 from functools import cache as cached
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from benchmark import plugins
+from benchmark import plugins, rng
 from benchmark.datasets._folder import ImageFolder
 from benchmark.files import atomic
 from benchmark.progress import bar
 from benchmark.spec import Dataset, LabelledImages, Records, Split, UsageError
 
 _SPLITS: tuple[Split, ...] = ("train", "test")
+_HELD_OUT = ":held-out"  # ends the name of a dataset whose settings are still being chosen
+_HELD_OUT_PART = 5  # a fifth of the training split: what CIFAR's test split is to it
 _DECODING = 1  # raise it whenever decoding gives other pixels than before
 
 
@@ -94,19 +97,53 @@ def find_dataset(name: str) -> Dataset:
     return dataset
 
 
-def _in_parts(name: str) -> tuple[str, int | None]:
-    """Split ``cifar100:10`` into a dataset and how many of its classes are meant (None: all)."""
-    base, colon, count = name.rpartition(":")
-    return (base, int(count)) if colon and count.isdecimal() else (name, None)
+class _Name(NamedTuple):
+    """What a name such as ``cifar100:10:held-out`` means.
+
+    Attributes:
+        dataset: a plug-in or a folder.
+        k: how many of its classes, None for all.
+        held_out: whether its test split is left alone, and a part of the training split takes its
+            place.
+    """
+
+    dataset: str
+    k: int | None
+    held_out: bool
+
+    @classmethod
+    def parse(cls, name: str) -> "_Name":
+        whole = without_held_out(name)
+        dataset, colon, count = whole.rpartition(":")
+        few = bool(colon) and count.isdecimal()
+        return cls(dataset if few else whole, int(count) if few else None, whole != name)
+
+
+def without_held_out(name: str) -> str:
+    """Return the dataset that ``NAME:held-out`` is a part of."""
+    return name.removesuffix(_HELD_OUT)
 
 
 def _first_classes(split: LabelledImages, k: int) -> LabelledImages:
     """Return the images of the first `k` classes alone."""
-    kept = split.labels < k
+    return _part(split, split.labels < k, str(k))
+
+
+def _in_two(train: LabelledImages, split: Split) -> LabelledImages:
+    """Return what a training split is to be trained on, or the fifth that is held out of it."""
+    order = torch.randperm(
+        len(train.labels), generator=rng.generator("held out", train.fingerprint)
+    )
+    held_out = torch.zeros(len(order), dtype=torch.bool)
+    held_out[order[: len(order) // _HELD_OUT_PART]] = True
+    return _part(train, held_out if split == "test" else ~held_out, f"{split} of two")
+
+
+def _part(split: LabelledImages, kept: Bool[Tensor, " n"], name: str) -> LabelledImages:
     return LabelledImages(
         images=split.images[kept],
         labels=split.labels[kept],
-        fingerprint=f"{split.fingerprint}:{k}",
+        fingerprint=f"{split.fingerprint}:{name}",
     )
 
 
@@ -121,7 +158,9 @@ def load_splits(
 ) -> Splits:
     """Load the training split of a dataset at `size` x `size`, and find its test split.
 
-    A name such as ``cifar100:10`` means the first ten classes, in the order of their labels.
+    A name such as ``cifar100:10`` means the first ten classes, in the order of their labels. With
+    ``:held-out`` at its end, a fifth of the training split (always the same) takes the place of the
+    test split, which is not even looked for: to choose settings without it.
 
     Args:
         name: a plug-in, or the path of an image folder.
@@ -135,23 +174,28 @@ def load_splits(
         UsageError: there is no such dataset, its files are missing, or one of them is broken; or
             it has not so many classes.
     """
-    name, k = _in_parts(name)
-    dataset = find_dataset(name)
-    train, test = (_open(dataset, split, root, download) for split in _SPLITS)
-    folders = {
-        split: cache / "images" / _key(dataset, split, records, size=size, full_hash=full_hash)
-        for split, records in zip(_SPLITS, (train, test), strict=True)
+    dataset_name, k, held_out = _Name.parse(name)
+    dataset = find_dataset(dataset_name)
+    records = {
+        split: _open(dataset, split, root, download)
+        for split in (_SPLITS[:1] if held_out else _SPLITS)
     }
-    num_classes = len(train.classes)
+    folders = {
+        split: cache / "images" / _key(dataset, split, found, size=size, full_hash=full_hash)
+        for split, found in records.items()
+    }
+    num_classes = len(records["train"].classes)
     if k is not None and not 2 <= k <= num_classes:
-        raise UsageError(f"{name}:{k}: expected 2 to {num_classes} classes")
+        raise UsageError(f"{dataset_name}:{k}: expected 2 to {num_classes} classes")
 
-    def load(split: Split, records: Records) -> LabelledImages:
-        found = _cached(folders[split], records, size, description=f"decode {split} images")
-        return found if k is None else _first_classes(found, k)
+    def load(split: Split) -> LabelledImages:
+        kept = "train" if held_out else split
+        found = _cached(folders[kept], records[kept], size, description=f"decode {kept} images")
+        found = found if k is None else _first_classes(found, k)
+        return _in_two(found, split) if held_out else found
 
-    images = load("train", train)
-    info = dataset.info if k is None else None
+    images = load("train")
+    info = None if k is not None or held_out else dataset.info
     if info and (num_classes, len(images.labels)) != (info.num_classes, info.num_train):
         logging.getLogger(__name__).warning(
             f"{name}: {len(images.labels)} training images of {num_classes} classes, "
@@ -160,7 +204,7 @@ def load_splits(
     mean, std = (info.mean, info.std) if info else pixel_statistics(images.images)
     return Splits(
         train=images,
-        _load_test=cached(partial(load, "test", test)),  # asked for by every row
+        _load_test=cached(partial(load, "test")),  # asked for by every row
         num_classes=k or num_classes,
         mean=mean,
         std=std,

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmark import artifacts, plugins, rng
 from benchmark.compute import Compute
 from benchmark.files import atomic
-from benchmark.images import Splits, load_splits
+from benchmark.images import Splits, load_splits, without_held_out
 from benchmark.loop import CheckpointedLoop
 from benchmark.network_factory import NetworkFactory, model_code, model_settings
 from benchmark.plan import TEACHER, TEACHER_MODEL, Suite, recipe_of, teacher_of
@@ -260,7 +260,11 @@ class Source:
         if labels:
             sizes = tuple(source.train.labels.bincount(minlength=source.num_classes).tolist())
         return Outline(
-            source=self.suite.source, shape=source.train.shape, N=N or 0, class_sizes=sizes
+            source=without_held_out(self.suite.source),
+            shape=source.train.shape,
+            N=N or 0,
+            class_sizes=sizes,
+            new_network=self.new_network,
         )
 
     def problem(self, *, N: int | None, labels: bool) -> Problem:
@@ -271,7 +275,7 @@ class Source:
             return self.representations(view)  # a bound method would hand over this source
 
         return Problem(
-            source=self.suite.source,
+            source=without_held_out(self.suite.source),
             images=self.images,
             representations=representations,
             teacher=self.teacher,

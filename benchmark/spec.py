@@ -176,12 +176,19 @@ class Outline:
         shape: of one source image.
         N: the budget.
         class_sizes: source images of each class; None for a method that does not see labels.
+        new_network: makes inner models.
     """
 
     source: str
     shape: ImageShape
     N: int
     class_sizes: tuple[int, ...] | None
+    new_network: NewNetwork
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes of the source; None for a method that does not see labels."""
+        return None if self.class_sizes is None else len(self.class_sizes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +239,13 @@ class Problem:
         sizes = None
         if self.labels is not None:
             sizes = tuple(self.labels.bincount(minlength=self.num_classes or 0).tolist())
-        return Outline(source=self.source, shape=self.shape, N=self.budget.N, class_sizes=sizes)
+        return Outline(
+            source=self.source,
+            shape=self.shape,
+            N=self.budget.N,
+            class_sizes=sizes,
+            new_network=self.new_network,
+        )
 
     @property
     def num_floats(self) -> int:
@@ -263,11 +276,13 @@ class OwnEvaluation:
         recipe: fields of the objective's recipe.
         images: what the student sees in the place of `TrainingSet.images`; None: these.
         whitening: what the student does to all images in the place of per-channel normalisation.
+        impossible: why the stored set cannot be evaluated so; it is then refused.
     """
 
     recipe: Mapping[str, float | int] = field(default_factory=dict)
     images: Rows | None = None
     whitening: Whitening | None = None
+    impossible: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

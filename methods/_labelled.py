@@ -109,7 +109,7 @@ class RealImages:
 
 
 def new_inner_model(
-    problem: Problem, model: str, generator: torch.Generator, **settings: Any
+    problem: Problem | Outline, model: str, generator: torch.Generator, **settings: Any
 ) -> Network:
     """Return a fresh classifier of the problem's classes that takes normalised images.
 

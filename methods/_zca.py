@@ -120,9 +120,9 @@ class Zca:
 
 
 def affordable(numbers: int, shape: ImageShape) -> int | None:
-    """Return how many components `numbers` hold beside the mean; None: not even that."""
+    """Return how many components `numbers` hold beside the mean, or None if not one."""
     num = (numbers - shape.numel - 1) // (shape.numel + 1)
-    return min(num, shape.numel) if num >= 0 else None
+    return min(num, shape.numel) if num > 0 else None
 
 
 def stored_whitening(stored: Mapping[str, Tensor]) -> Whitening | None:

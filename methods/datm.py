@@ -23,7 +23,8 @@ stored numbers includes it, and whole, at 32x32, it would take what a budget of 
 512). So the file has as many of its components, those of the greatest variance, as the budget
 leaves room for beside the images; the others are scaled alike. As eps = 0.1 exceeds the variance of
 all but 129 components of CIFAR-100's pixels, little is lost at ten images per class and above (133
-fit at N = 1 000, 669 at N = 5 000), more at one (12). To train such a student as published:
+fit at N = 1 000, 669 at N = 5 000), more at one (12). Where not one fits, the own evaluation is
+refused. To train such a student as published:
 `--students convnet --set convnet.widths=128,128,128 --set convnet.norm=instance --probes head`.
 
 Differences from the released code (NUS-HPC-AI-Lab/DATM):
@@ -82,6 +83,10 @@ from ._zca import Zca, affordable, stored_whitening
 __all__ = ["Datm"]
 
 _EVALUATION_BATCH = 128  # batch_train in the released evaluation
+_NOT_WHITENED = (
+    "datm's evaluation whitens images, and the budget had no room for the whitening beside them: "
+    "choose a larger budget, or a teacher with longer representations"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +163,13 @@ class Datm:
         expect_operations(self.augmentations)
 
     def check(self, outline: Outline) -> None:
-        """Refuse what is not class-balanced, has no published recipe, or asks too much of it."""
-        self._resolve(outline)
+        """Refuse what is not class-balanced, has no published recipe, or asks too much of it.
+
+        That includes inner models that keep running statistics, and experts too big for the disk.
+        """
+        recipe = self._resolve(outline)
+        network = self._new_network(outline, recipe, torch.Generator().manual_seed(0))
+        self._expect_room(Snapshots(Path(), network.num_weights, self.expert_storage))
 
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
@@ -177,7 +187,7 @@ class Datm:
                 snapshots,
                 zca.whiten(problem.images),
                 problem.labels,
-                new_network=partial(self._new_network, problem, recipe),
+                new_network=partial(self._new_network, problem.outline, recipe),
                 training=self._training,
             )
             experts.train(self.num_experts, self.expert_epochs, checkpoint)
@@ -194,6 +204,7 @@ class Datm:
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the images within [0, 1], with their soft labels."""
+        whitening = stored_whitening(stored)
         return TrainingSet(
             images=stored["images"].clamp(0, 1),
             views=("identity",),
@@ -202,7 +213,8 @@ class Datm:
             own=OwnEvaluation(
                 recipe={"lr": float(stored["learning_rate"]), "batch_size": _EVALUATION_BATCH},
                 images=stored["images"],
-                whitening=stored_whitening(stored),
+                whitening=whitening,
+                impossible="" if whitening else _NOT_WHITENED,
             ),
         )
 
@@ -230,10 +242,10 @@ class Datm:
         )
 
     def _new_network(
-        self, problem: Problem, recipe: Recipe, generator: torch.Generator
+        self, outline: Outline, recipe: Recipe, generator: torch.Generator
     ) -> FlatNetwork:
         settings = {"widths": recipe.inner_widths or None, "norm": self.inner_norm}
-        return FlatNetwork(new_inner_model(problem, self.inner_model, generator, **settings))
+        return FlatNetwork(new_inner_model(outline, self.inner_model, generator, **settings))
 
     @contextmanager
     def _snapshots(self, problem: Problem, recipe: Recipe) -> Iterator[Snapshots]:
@@ -242,7 +254,7 @@ class Datm:
         Raises:
             UsageError: they would take too much of the disk.
         """
-        network = self._new_network(problem, recipe, torch.Generator().manual_seed(0))
+        network = self._new_network(problem.outline, recipe, torch.Generator().manual_seed(0))
         # all six operations go without saying, as their random numbers follow from the key
         fewer = () if self.augmentations == OPERATIONS else self.augmentations
         key = fingerprint(
@@ -253,15 +265,18 @@ class Datm:
         with nullcontext(problem.cache) if problem.cache else TemporaryDirectory() as folder:
             place = Path(folder) / f"datm-{key[:16]}"
             snapshots = Snapshots(place, network.num_weights, self.expert_storage)
-            gib = snapshots.gib(self.num_experts, self.expert_epochs)
-            if gib > self.max_expert_gib:
-                raise UsageError(
-                    f"datm: {self.num_experts} experts x {self.expert_epochs + 1} snapshots x "
-                    f"{network.num_weights} weights in {self.expert_storage} take {gib:.3g} GiB of "
-                    f"disk, datm.max_expert_gib={self.max_expert_gib:g}: raise it, lower "
-                    "datm.num_experts or datm.expert_epochs, or set datm.expert_storage=fp16"
-                )
+            self._expect_room(snapshots)
             yield snapshots
+
+    def _expect_room(self, snapshots: Snapshots) -> None:
+        gib = snapshots.gib(self.num_experts, self.expert_epochs)
+        if gib > self.max_expert_gib:
+            raise UsageError(
+                f"datm: {self.num_experts} experts x {self.expert_epochs + 1} snapshots x "
+                f"{snapshots.num_weights} weights in {self.expert_storage} take {gib:.3g} GiB of "
+                f"disk, datm.max_expert_gib={self.max_expert_gib:g}: raise it, lower "
+                "datm.num_experts or datm.expert_epochs, or set datm.expert_storage=fp16"
+            )
 
     def _start(
         self, experts: Experts, recipe: Recipe, *, k: int, ipc: int, generator: torch.Generator

@@ -42,6 +42,7 @@ Differences from that code:
 
 * The result is the set after the last outer step. There, the set with the best test accuracy is
   kept.
+* It has 20 000 outer steps. There, one more follows the last evaluation.
 * Real features are computed without a graph, distilled images pass through the network once instead
   of twice, and several classes at a time.
 * All randomness comes from one seed. There, augmentations and networks are seeded by the clock.

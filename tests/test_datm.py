@@ -87,11 +87,14 @@ def test_the_rest_of_the_budget_holds_components_of_the_whitening(problem, num):
     shapes = {name: tuple(tensor.shape) for name, tensor in stored.items()}
     assert (shapes.pop("images"), shapes.pop("logits")) == ((6, 3, 8, 8), (6, 3))
     assert shapes.pop("learning_rate") == (1,)
-    assert numbers - 193 < sum(tensor.numel() for tensor in stored.values()) <= roomy.num_floats
-    whitening = SMALL.decode(stored, problem.shape).own.whitening
-    if num is None:
+    own = SMALL.decode(stored, problem.shape).own
+    whitening = own.whitening
+    if not num:
         assert (shapes, whitening) == ({}, None)
+        assert own.impossible.startswith("datm's evaluation whitens images, and the budget had no")
         return
+    assert numbers - 193 < sum(tensor.numel() for tensor in stored.values()) <= roomy.num_floats
+    assert not own.impossible
     assert shapes == {
         "whitening_mean": (3, 8, 8),
         "whitening_components": (num, 3, 8, 8),

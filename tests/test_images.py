@@ -324,6 +324,33 @@ def test_the_first_classes_are_a_dataset_of_their_own(folder: Path) -> None:
             load_first(f"{folder}:{k}")
 
 
+def test_settings_can_be_chosen_without_the_test_split(folder: Path) -> None:
+    load_held_out = partial(load_splits, size=8, root=None, cache=folder.parent / "cache")
+    for number in range(2, 20):
+        copied = (folder / "train" / "a" / "0.png").read_bytes()
+        (folder / "train" / "a" / f"{number}.png").write_bytes(copied)
+    whole = load_held_out(str(folder)).train
+    (folder / "test").rename(folder.parent / "somewhere else")
+    splits = load_held_out(f"{folder}:held-out")
+    again = load_held_out(f"{folder}:held-out")
+    assert splits.num_classes == 3 and (splits.mean, splits.std) == pixel_statistics(
+        splits.train.images
+    )
+    with pytest.raises(ShutSplitError):
+        splits.open_test()
+    held_out = opened(splits)
+    assert (len(held_out.labels), len(splits.train.labels)) == (4, 20)
+    assert torch.equal(opened(again).images, held_out.images)
+    together = torch.cat([splits.train.images, held_out.images]).flatten(1)
+    assert sorted(map(tuple, together.tolist())) == sorted(
+        map(tuple, whole.images.flatten(1).tolist())
+    )
+    prints = {part.fingerprint for part in (whole, splits.train, held_out)}
+    assert len(prints) == 3
+    first = load_held_out(f"{folder}:2:held-out")
+    assert first.num_classes == 2 and int(opened(first).labels.max()) <= 1
+
+
 def test_a_partial_copy_of_a_known_dataset_is_remarked(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,6 +9,7 @@ import torch
 from benchmark import cli, plugins
 from benchmark import source as source_module
 from benchmark.loop import CheckpointedLoop
+from benchmark.methods.datm import Datm
 from benchmark.methods.dsa import Dsa
 from benchmark.methods.idm import Idm
 from benchmark.settings import replace as set_fields
@@ -151,7 +152,13 @@ def test_unknown_names_get_help_before_anything_runs(method, capsys):
 
 def test_distilling_refuses_what_checking_does(labelled_problem):
     problem = labelled_problem(N=6)
-    for method in (Dsa(), Idm()):
+    experts = {"recipe": "cifar10-ipc1", "inner_widths": (8, 8)}
+    for method in (
+        Dsa(),
+        Idm(),
+        Datm(**experts, max_expert_gib=1e-6),
+        Datm(**experts, inner_norm=None),
+    ):
         loop = CheckpointedLoop(None, description="refused")
         with pytest.raises(UsageError) as checked:
             method.check(problem.outline)
