@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmark import plugins, rng
 from benchmark.datasets._folder import ImageFolder
-from benchmark.files import atomic
+from benchmark.files import atomic, content_hash
 from benchmark.progress import bar
 from benchmark.spec import Dataset, LabelledImages, Records, Split, UsageError
 
@@ -248,7 +248,7 @@ def _key(dataset: Dataset, split: Split, records: Records, *, size: int, full_ha
     digest = hashlib.sha256(json.dumps(made_of).encode())
     for file in records.files:
         try:
-            state = _content(file) if full_hash else _stamp(file)
+            state = content_hash(file) if full_hash else _stamp(file)
         except OSError as error:
             raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
         digest.update(f"\n{file}\0{state}".encode("utf-8", "surrogateescape"))
@@ -259,11 +259,6 @@ def _stamp(file: str | Path) -> list[int]:
     """Return the size and the time of a file: cheap, for a folder of 100 000 of them."""
     status = os.stat(file)  # noqa: PTH116
     return [status.st_size, status.st_mtime_ns]
-
-
-def _content(file: str) -> str:
-    with open(file, "rb") as opened:  # noqa: PTH123
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _read(folder: Path) -> LabelledImages:

@@ -1,11 +1,11 @@
 """Pretrain a teacher on a source dataset, and tell how good it is without the test split."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from benchmark.held_out import held_out_accuracy, held_out_tenth
@@ -126,13 +126,28 @@ def pretrain_teacher(
         precision=network.precision,
         steps=pretrained.steps,
         seconds=round(pretrained.seconds, 1),
-        held_out={
-            "all_labels": held_out_accuracy(features, source.labels, held_out),
-            f"{_FEW}_labels_per_class": held_out_accuracy(features, source.labels, held_out, _FEW),
-        },
+        held_out=held_out_accuracies(features, source, held_out),
         provenance=provenance(source.images.device),
     )
     return Teacher(network, header, _statistics(features) if recipe.standardise else None)
+
+
+def probe_teacher(teacher: Teacher, source: LabelledImages) -> Teacher:
+    """Return the same teacher, its header with accuracies on a held-out tenth of `source`."""
+    features = represent_all(teacher.network.features, source.images)
+    accuracies = held_out_accuracies(features, source, held_out_tenth(source))
+    header = replace(teacher.header, held_out=accuracies)
+    return Teacher(teacher.network, header, teacher.statistics)
+
+
+def held_out_accuracies(
+    features: Float[Tensor, "n p"], source: LabelledImages, held_out: Bool[Tensor, " n"]
+) -> dict[str, float]:
+    """Return what a teacher's header reports of its features of all source images."""
+    return {
+        "all_labels": held_out_accuracy(features, source.labels, held_out),
+        f"{_FEW}_labels_per_class": held_out_accuracy(features, source.labels, held_out, _FEW),
+    }
 
 
 def _features(network: Network, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n p"]:

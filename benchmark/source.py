@@ -1,8 +1,9 @@
 """What all cells of a suite share: images, the teacher and its representations, fresh networks."""
 
 import json
+import logging
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,15 @@ from typing import Any
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from benchmark import artifacts, plugins, rng
+from benchmark import artifacts, plugins, rng, solo_learn
 from benchmark.compute import Compute
-from benchmark.files import atomic
+from benchmark.files import atomic, content_hash
 from benchmark.images import Splits, load_splits, without_held_out
 from benchmark.loop import CheckpointedLoop
 from benchmark.network_factory import NetworkFactory, model_code, model_settings
 from benchmark.plan import TEACHER, TEACHER_MODEL, Suite, recipe_of, teacher_of
 from benchmark.pretrain import RECIPES
-from benchmark.pretrain_teacher import TeacherPlan, pretrain_teacher
+from benchmark.pretrain_teacher import TeacherPlan, pretrain_teacher, probe_teacher
 from benchmark.rows import PROTOCOL
 from benchmark.spec import Budget, LabelledImages, Outline, Problem, UsageError
 from benchmark.store import Store, key_of
@@ -177,10 +178,12 @@ class Source:
             return self._pretrained_teacher(name)
         if Path(name).suffix == ".safetensors":
             return Path(name)
+        if Path(name).suffix in solo_learn.SUFFIXES:
+            return self._imported_teacher(Path(name))
         shipped = shipped_teachers()
         if name in shipped:
             return shipped[name]
-        known = [*plugins.names("teachers"), *shipped, "FILE.safetensors"]
+        known = [*plugins.names("teachers"), *shipped, "FILE.safetensors", "FILE.ckpt"]
         raise plugins.unknown("teacher", name, known)
 
     def _teacher_plan(self, kind: str) -> tuple[TeacherPlan, Path]:
@@ -229,6 +232,24 @@ class Source:
                     temporary.write_text(json.dumps(loop.history))
                 shutil.rmtree(checkpoints, ignore_errors=True)
         return file
+
+    def _imported_teacher(self, file: Path) -> Path:
+        """Return a checkpoint of solo-learn as a teacher's file, probed on the source."""
+        given = content_hash(file) if file.is_file() else ""
+        key = key_of({"protocol": PROTOCOL, "checkpoint": given, **self._data_settings})
+        kept = self.store.folder("teachers", key) / "teacher.safetensors"
+        with self.store.lock(kept.parent), self.compute.on_all_threads():
+            if not kept.exists():
+                teacher = solo_learn.read_solo_learn(file, self.new_network, self.new_network.shape)
+                train = self.splits(self.suite.source).train
+                probed = probe_teacher(teacher, replace(train, images=self.images))
+                save_teacher(kept, probed)
+                header = probed.header
+                logging.getLogger(__name__).warning(
+                    f"{file}: solo-learn's {header.model}, d = {header.d}, {header.steps} steps, "
+                    f"pretrained on {header.source}; held out: {header.held_out}"
+                )
+        return kept
 
     def representations(self, view: str) -> Float[Tensor, "n d"]:
         """Return the teacher's representations of all source images under a view."""

@@ -19,7 +19,7 @@ from benchmark.network import Network
 from benchmark.progress import bar
 from benchmark.spec import ImageShape, NewNetwork, Represent, UsageError
 
-_BACKBONE = "backbone."
+BACKBONE = "backbone."  # how the names of its weights begin
 _MEAN, _STD = "representation.mean", "representation.std"
 _CHUNK = 1024  # images in a forward pass: enough to fill a device
 
@@ -116,7 +116,7 @@ def save_teacher(file: Path, teacher: Teacher) -> None:
     """Write a teacher to one file, its weights in the precision of its settings' `storage`."""
     half = teacher.header.settings["storage"] == "fp16"
     tensors = {
-        _BACKBONE + name: tensor.half() if half and tensor.is_floating_point() else tensor
+        BACKBONE + name: tensor.half() if half and tensor.is_floating_point() else tensor
         for name, tensor in teacher.network.backbone.state_dict().items()
     }
     if teacher.statistics is not None:
@@ -139,7 +139,21 @@ def load_teacher(file: Path, new_network: NewNetwork, shape: ImageShape) -> Teac
             names, or it takes images of another shape.
     """
     tensors, content = artifacts.read(file)
-    header = _header(file, content)
+    return assemble(file, tensors, _header(file, content), new_network, shape)
+
+
+def assemble(
+    file: Path,
+    tensors: Mapping[str, Tensor],
+    header: TeacherHeader,
+    new_network: NewNetwork,
+    shape: ImageShape,
+) -> Teacher:
+    """Return the teacher that a file's tensors and header describe, see `load_teacher`.
+
+    Raises:
+        UsageError: they do not fit each other, or images of this shape; `file` is named.
+    """
     if header.image_shape != (shape.c, shape.h, shape.w):
         taken, given = ("x".join(map(str, s)) for s in (header.image_shape, asdict(shape).values()))
         raise UsageError(f"{file}: this teacher takes {taken} images, not {given}")
@@ -177,9 +191,9 @@ def _load_backbone(
 ) -> None:
     """Copy stored weights and pixel statistics into a network that they fit exactly."""
     weights = {
-        name.removeprefix(_BACKBONE): tensor
+        name.removeprefix(BACKBONE): tensor
         for name, tensor in tensors.items()
-        if name.startswith(_BACKBONE)
+        if name.startswith(BACKBONE)
     }
     own = network.backbone.state_dict()
     for name in sorted(own.keys() | weights.keys()):

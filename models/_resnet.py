@@ -9,7 +9,13 @@ from benchmark.spec import ImageShape, UsageError
 
 
 def small_image_resnet(
-    model: str, *, shape: ImageShape, widths: Sequence[int], blocks: int, stem_stride: int
+    model: str,
+    *,
+    shape: ImageShape,
+    widths: Sequence[int],
+    blocks: int,
+    stem_stride: int,
+    stem_padding: int = 1,
 ) -> nn.Module:
     """Return timm's ResNet of BasicBlocks with a single 3x3 stem convolution and no max-pooling.
 
@@ -22,16 +28,17 @@ def small_image_resnet(
         widths: channels of each stage, one to four of them; all but the first halve the map.
         blocks: BasicBlocks in every stage.
         stem_stride: 1 keeps the resolution, 2 halves it.
+        stem_padding: of zeros; 2 widens every map of the first stage by two.
 
     Raises:
         UsageError: a setting that the architecture does not allow.
     """
     if not 1 <= len(widths) <= 4 or any(width < 2 or width % 2 for width in widths):
         raise UsageError(f"{model}.widths={tuple(widths)}: expected one to four even numbers")
-    if blocks < 1 or stem_stride not in (1, 2):
+    if blocks < 1 or stem_stride not in (1, 2) or stem_padding < 0:
         raise UsageError(
-            f"{model}: blocks={blocks}, stem_stride={stem_stride}: "
-            f"expected at least one block and a stride of 1 or 2"
+            f"{model}: blocks={blocks}, stem_stride={stem_stride}, stem_padding={stem_padding}: "
+            "expected at least one block, a stride of 1 or 2 and no negative padding"
         )
     # timm fixes the stem at 64 channels unless it is "deep"; only its width is kept of that.
     resnet = ResNet(
@@ -42,7 +49,7 @@ def small_image_resnet(
         stem_type="deep",
         stem_width=widths[0] // 2,
     )
-    resnet.conv1 = nn.Conv2d(shape.c, widths[0], 3, stem_stride, 1, bias=False)
+    resnet.conv1 = nn.Conv2d(shape.c, widths[0], 3, stem_stride, stem_padding, bias=False)
     resnet.maxpool = nn.Identity()
     for absent in range(len(widths) + 1, 5):
         resnet.add_module(f"layer{absent}", nn.Identity())

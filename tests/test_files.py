@@ -1,9 +1,10 @@
+import hashlib
 import os
 import stat
 
 import pytest
 
-from benchmark.files import atomic
+from benchmark.files import atomic, content_hash
 
 
 def test_a_file_appears_whole_with_its_folders(tmp_path):
@@ -34,3 +35,9 @@ def test_permissions_are_those_of_any_new_file(tmp_path):
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "shared.json").stat().st_mode) == 0o644
+
+
+def test_the_hash_is_that_of_the_content(tmp_path):
+    file = tmp_path / "weights"
+    file.write_bytes(b"x" * 300_000)
+    assert content_hash(file) == hashlib.sha256(b"x" * 300_000).hexdigest()

@@ -1,0 +1,141 @@
+"""A teacher from a checkpoint of solo-learn: people who have one need not pretrain their own.
+
+Lightning writes the checkpoint. Under ``state_dict`` are the weights of torchvision's ResNet as
+``backbone.*`` (``encoder.*`` in old versions), beside projector and online classifier. For CIFAR,
+solo-learn (solo/methods/base.py) gives the ResNet a 3x3 stem of stride 1, padded by 2, and no
+max-pooling. Which method made the weights is not in the file, nor on which data: that these were
+CIFAR-10 or CIFAR-100 follows from the classifier.
+"""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.spec import ImageShape, NewNetwork, UsageError
+from benchmark.teacher import BACKBONE, Teacher, TeacherHeader, assemble
+
+SUFFIXES = (".ckpt", ".pth", ".pt")
+
+_PREFIXES = ("backbone.", "encoder.")
+_SHAPE, _D = (3, 32, 32), 512
+_MODEL, _SETTINGS = "resnet18", {"stem_padding": 2}
+# solo/data/pretrain_dataloader.py: what it normalises pixels by, here by the number of classes
+_PIXELS = {
+    10: ("cifar10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    100: ("cifar100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+
+
+def read_solo_learn(file: Path, new_network: NewNetwork, shape: ImageShape) -> Teacher:
+    """Return the teacher that a checkpoint of solo-learn holds; nothing of it is unpickled.
+
+    It is a ResNet-18 (d = 512) that normalises pixels as solo-learn did, and its representations
+    are not standardised. Its header has no held-out accuracy and no seconds.
+
+    Args:
+        file: the checkpoint.
+        new_network: makes the backbone that the weights are loaded into.
+        shape: of the images that are to be represented.
+
+    Raises:
+        UsageError: the file is damaged, holds more than weights and plain values, is no such
+            checkpoint, or is one of another backbone, of other data, or for other images.
+    """
+    checkpoint = _load(file)
+    state = {name: value for name, value in checkpoint["state_dict"].items() if _is_tensor(value)}
+    weights = _backbone(file, state)
+    source, mean, std = _PIXELS[_num_classes(file, state)]
+    header = TeacherHeader(
+        kind="solo-learn",
+        settings={"standardise": False, "storage": "fp32", "epochs": _count(checkpoint, "epoch")},
+        seed=0,
+        model=_MODEL,
+        model_settings=_SETTINGS,
+        image_shape=_SHAPE,
+        d=_D,
+        mean=mean,
+        std=std,
+        source=source,
+        fingerprint="",
+        precision="fp32",
+        steps=_count(checkpoint, "global_step"),
+        seconds=0.0,
+        held_out={},
+        provenance={"file": file.name},
+    )
+    tensors = {
+        BACKBONE + name: value.float() if value.is_floating_point() else value
+        for name, value in weights.items()
+    }
+    return assemble(file, tensors, header, new_network, shape)
+
+
+def _load(file: Path) -> Mapping[str, Any]:
+    if not file.exists():
+        raise UsageError(f"{file}: no such file")
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UsageError(
+            f"{file}: holds more than weights and plain values, which are all that is read of a "
+            "file of someone else's; keep its state_dict alone"
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        raise UsageError(f"{file}: not a whole file of torch.save") from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise UsageError(f"{file}: not a checkpoint of solo-learn, it has no state_dict")
+    return checkpoint
+
+
+def _backbone(file: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of the backbone by their names in torchvision.
+
+    Raises:
+        UsageError: there is none, or it has the stem of a network for large images.
+    """
+    for prefix in _PREFIXES:
+        weights = {
+            name.removeprefix(prefix): value
+            for name, value in state.items()
+            if name.startswith(prefix)
+        }
+        if weights:
+            break
+    else:
+        raise UsageError(f"{file}: not a checkpoint of solo-learn, nothing in it is backbone.*")
+    stem = weights.get("conv1.weight", torch.empty(0)).shape
+    if tuple(stem[2:]) != (3, 3) or "layer1.0.conv3.weight" in weights:
+        found = ", ".join(f"{name} {tuple(w.shape)}" for name, w in list(weights.items())[:2])
+        raise UsageError(
+            f"{file}: expected solo-learn's ResNet-18 for 32x32, with a 3x3 stem; its backbone "
+            f"has {len(weights)} weights, the first of which are {found}"
+        )
+    return weights
+
+
+def _num_classes(file: Path, state: Mapping[str, Tensor]) -> int:
+    """Return how many classes the online classifier tells apart.
+
+    Raises:
+        UsageError: these are neither CIFAR-10's nor CIFAR-100's.
+    """
+    classes = state.get("classifier.weight", torch.empty(0)).shape[0]
+    if classes not in _PIXELS:
+        raise UsageError(
+            f"{file}: its classifier has {classes} outputs, expected "
+            f"{' or '.join(map(str, _PIXELS))}, as pixel statistics are known for CIFAR alone"
+        )
+    return classes
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)
+
+
+def _count(checkpoint: Mapping[str, Any], name: str) -> int:
+    value = checkpoint.get(name)
+    return value if isinstance(value, int) else 0
