@@ -21,8 +21,8 @@ from benchmark.report import READING, Report
 from benchmark.rows import Row
 from benchmark.tables._table import Cell, Table
 
-_FIGURE_SPACE = "\u2007"  # as wide as a digit
-_WIDE = 800  # pixels of a PNG file that spans the page
+_DIGIT, _POINT = "\u2007", "\u2008"  # spaces as wide as a digit, and as a full stop
+_WIDE = 800  # pixels of a PNG file that is wider than a column
 _MEANINGS = {"best": "best in its column", "noise": "inside the noise"}  # for those who listen
 
 
@@ -31,41 +31,69 @@ class Field:
     """One field of a table on the page.
 
     Attributes:
-        text: its number, or words; `rest` is what follows the number, as wide as in its column.
+        text: its number, or words; `pad` are spaces that put the decimal points of a column below
+            each other.
+        rest: half of its interval, as wide as in its column.
+        note: what follows, on a line of its own.
         value: what it sorts by.
         mark: see `Cell`.
         rows: positions of the rows that it summarises.
     """
 
     text: str
+    pad: str
     rest: str
+    note: str
     value: int | float | None
     mark: str
     rows: Sequence[int]
 
 
+Places = Mapping[str, Mapping[str, int]]  # positions of rows by key, then by label
+
+
 def page(report: Report) -> str:
     """Return a report as one HTML document."""
-    position = {row.key: place for place, row in enumerate(report.rows)}
+    places: dict[str, dict[str, int]] = {}
+    for place, row in enumerate(report.rows):
+        places.setdefault(row.key, {})[row.label] = place
     results, others = (
-        [_table(table, position) for table in report.tables if table.headline is headline]
+        [_table(table, places) for table in report.tables if table.headline is headline]
         for headline in (True, False)
     )
-    pictures = [_picture(picture) for picture in report.pictures]
     parts = {
         "Result": results[:1],
-        "Figures": pictures,
+        "Figures": [_picture(picture) for picture in report.pictures],
         "Tables": results[1:],
         "Other probes": others,
     }
     template = _environment().get_template("page.html")
     return template.render(
         report=report,
+        conditions=_conditions(report.rows),
         reading=READING,
         meanings=_MEANINGS,
         parts=parts,
         rows=Markup(_in_script(_interned(report.rows))),
     )
+
+
+def _conditions(rows: Sequence[Row]) -> list[str]:
+    """Return the few words that say what all numbers are about."""
+
+    def every(noun: str, values: Iterable[object]) -> str:
+        found = sorted(set(map(str, values)))
+        return f"{noun} {found[0]}" if len(found) == 1 else f"{len(found)} {noun}s"
+
+    if not rows:
+        return []
+    return [
+        every("source", (f"{row.source} {row.size}x{row.size}" for row in rows)),
+        every("teacher", (row.teacher for row in rows)),
+        every("recipe", (row.recipe for row in rows)),
+        every("seed", (row.seed for row in rows)),
+        f"{len(rows):,} numbers",
+    ]
 
 
 @cache
@@ -86,9 +114,16 @@ def _inline(text: str) -> Markup:
     return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _table(table: Table, position: Mapping[str, int]) -> dict[str, Any]:
+def _table(table: Table, places: Places) -> dict[str, Any]:
     columns = zip(*table.body, strict=True) if table.body else [()] * len(table.columns)
-    fields = [_fields(cells, position) for cells in columns]
+    lines = [line[0].text for line in table.body]
+    fields = [
+        _fields(
+            cells,
+            [_behind(cell, places, (line, name)) for cell, line in zip(cells, lines, strict=True)],
+        )
+        for cells, name in zip(columns, table.columns, strict=True)
+    ]
     return {
         "id": f"table-{table.name}",
         "title": table.title,
@@ -105,26 +140,63 @@ def _table(table: Table, position: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _fields(cells: Iterable[Cell], position: Mapping[str, int]) -> list[Field]:
-    """Return the fields of a column; what follows the numbers is equally wide in all of them."""
-    parts = [(cell, *_split(cell.text)) for cell in cells]
-    width = max((len(rest) for _, _, rest in parts), default=0)
+def _behind(cell: Cell, places: Places, headings: Sequence[str]) -> list[int]:
+    """Return the positions of the rows behind a cell.
+
+    Two labels may stand for the same settings, thus have the same keys: of these, the rows are
+    those of the labels that head the line or column, or else all of them.
+    """
+    named = {part for heading in headings for part in (heading, *heading.split(" - "))}
+    found: list[int] = []
+    for key in dict.fromkeys(cell.keys):
+        of_label = places.get(key, {})
+        found += [of_label[label] for label in of_label if label in named] or of_label.values()
+    return found
+
+
+def _fields(cells: Sequence[Cell], rows: Sequence[Sequence[int]]) -> list[Field]:
+    """Return the fields of a column, with their decimal points below each other."""
+    parts = [_split(cell) for cell in cells]
+    width = max((len(rest) for _, rest, _ in parts), default=0)
+    digits = [_decimals(text) for text, _, _ in parts]
+    most = max((number for number in digits if number is not None), default=0)
     return [
         Field(
             text=text,
-            rest=f"± {rest.rjust(width, _FIGURE_SPACE)}" if rest else "",
+            pad=_padding(number, most),
+            rest=f"± {rest.rjust(width, _DIGIT)}" if rest else "",
+            note=note,
             value=cell.value,
             mark=cell.mark,
-            rows=[position[key] for key in dict.fromkeys(cell.keys) if key in position],
+            rows=behind,
         )
-        for cell, text, rest in parts
+        for cell, behind, number, (text, rest, note) in zip(cells, rows, digits, parts, strict=True)
     ]
 
 
-def _split(text: str) -> tuple[str, str]:
-    """Return a number and what follows its ±, or the whole text and nothing."""
-    found = re.fullmatch(r"([-+]?[\d.,]+) ± (.*)", text)
-    return (found[1], found[2]) if found else (text, "")
+def _split(cell: Cell) -> tuple[str, str, str]:
+    """Return a number, what follows its ±, and what follows that; or all of the words."""
+    text = cell.text
+    if cell.value is None:
+        return text, "", ""
+    if found := re.fullmatch(r"([-+]?[\d.,]*\d) ± ([\d.,]*\d)(?:,? (.*))?", text):
+        return found[1], found[2], found[3] or ""
+    if found := re.fullmatch(r"([^(]*[^( ]) (\(.*\))", text):
+        return found[1], "", found[2]
+    return text, "", ""
+
+
+def _decimals(text: str) -> int | None:
+    """Return the digits after the point of a number; None for words."""
+    found = re.fullmatch(r"[-+]?[\d,]+(?:\.(\d+))?", text)
+    return len(found[1] or "") if found else None
+
+
+def _padding(number: int | None, most: int) -> str:
+    """Return spaces as wide as the decimals that a number has less than the longest one."""
+    if number is None:
+        return ""
+    return (_POINT if number == 0 < most else "") + _DIGIT * (most - number)
 
 
 def _picture(picture: Picture) -> dict[str, Any]:

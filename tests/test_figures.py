@@ -361,7 +361,6 @@ def texts(canvas):
             inside.append(axis.label)
         inside += [frame._left_title, *frame.texts]
     inside += [text for legend in canvas.legends for text in legend.get_texts()]
-    inside += [canvas._supxlabel] if canvas._supxlabel else []
     seen = [text for text in inside if text.get_visible() and text.get_text()]
     return [
         (text, text.get_window_extent().transformed(canvas.dpi_scale_trans.inverted()))

@@ -13,11 +13,13 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 from benchmark import report
 from benchmark.figures._figure import Figure
 from benchmark.page import page
 from benchmark.pictures import Picture
+from benchmark.rows import read
 from benchmark.stored_sets import StoredSets
 from benchmark.tables._table import MISSING, Cell, Table
 
@@ -186,8 +188,9 @@ def test_tables_have_captions_and_headings(text, built):
                 assert field.attributes.get("data-value") == (
                     None if cell.value is None else str(cell.value)
                 )
-                words = " ".join(field.content.replace("\u2007", " ").split())
-                assert words.startswith(" ".join(cell.text.split()))
+                words = field.content.replace("\u2007", " ").replace("\u2008", " ").split()
+                assert {word.rstrip(",") for word in cell.text.split()} <= set(words)
+                words = " ".join(words)
                 assert ("≈" in words) == (cell.mark == "noise")
                 assert bool(list(field.all("strong"))) == (cell.mark == "best")
 
@@ -260,11 +263,82 @@ def test_numbers_lead_to_their_rows(text, rows, built):
 def test_what_follows_numbers_is_equally_wide():
     column = [Cell("9.50 ± 10.25", value=9.5), Cell("8.00 ± 0.10", value=8.0), MISSING]
     table = Table(name="t", title="T", columns=["", "a"], body=[[Cell("x"), c] for c in column])
-    alone = report.Report(
-        title="T", notes="", facts={}, changes={}, rows=[], num_left_out=0, tables=[table]
-    )
-    rests = [n.content for n in tree(page(alone)).all("span") if n.attributes["class"] == "rest"]
+    rests = [n.content for n in tree(alone(table)).all("span") if n.attributes["class"] == "rest"]
     assert rests == [" ± 10.25", " ± \u20070.10"]
+
+
+def alone(table, rows=()):
+    """Return the page of one table."""
+    return page(
+        report.Report(
+            title="T", notes="", facts={}, changes={}, rows=rows, num_left_out=0, tables=[table]
+        )
+    )
+
+
+def test_decimal_points_stand_below_each_other():
+    texts = ("1,234", "0.25", "-7.5", "yes", "–")
+    body = [[Cell("x"), Cell(text, value=1.0 if text[-1] != "–" else None)] for text in texts]
+    document = tree(alone(Table(name="t", title="T", columns=["", "a"], body=body)))
+    fields = [field.content for field in document.all("td")]
+    assert fields == ["1,234\u2008\u2007\u2007", "0.25", "-7.5\u2007", "yes", "–"]
+
+
+def test_what_follows_an_interval_stands_on_a_line_of_its_own():
+    texts = ("1.50 ± 0.25, p = 0.012", "2.00 ± 1.00 (paper 1.90, +0.10)", "8, 9 (-1 ± 2)", "1 (2)")
+    body = [[Cell("x"), Cell(text, value=1.0)] for text in (*texts, "3.00 ± 4.00")]
+    body += [[Cell("x"), Cell("words (in brackets)")]]
+    document = tree(alone(Table(name="t", title="T", columns=["", "a"], body=body)))
+    more = [n.content.strip() for n in document.all("span") if n.attributes["class"] == "more"]
+    assert more == ["p = 0.012", "(paper 1.90, +0.10)", "(-1 ± 2)", "(2)"]
+
+
+def test_labels_of_the_same_settings_have_rows_of_their_own(new_row):
+    names = ("first", "second", "third")
+    rows = [new_row(label=name, key="same", seed=seed) for seed in (0,) for name in names]
+    table = Table(
+        name="t",
+        title="T",
+        columns=["", "a", "third"],
+        body=[
+            [Cell(line), *(Cell("1", value=1, keys=("same",)) for _ in range(2))]
+            for line in ("second", "second - first", "else")
+        ],
+    )
+    found = [
+        node.attributes["data-rows"]
+        for node in tree(alone(table, rows)).all("button")
+        if "data-rows" in node.attributes
+    ]
+    assert found == ["1", "1 2", "0 1", "0 1 2", "0 1 2", "2"]
+
+
+def test_the_page_begins_with_its_conditions_and_the_main_table(text, rows):
+    document = tree(text)
+    (head,) = document.all("header")
+    words = [node.content for node in head.all("span")]
+    assert words == [
+        "source cifar100 32x32",
+        "teacher barlow-twins",
+        "recipe paper",
+        "3 seeds",
+        f"{len(rows)} numbers",
+    ]
+    main = next(document.all("main"))
+    assert [node.tag for node in main.all() if node.tag in ("table", "details", "dl")][:2] == [
+        "table",
+        "details",
+    ]
+    folded = {
+        next(node.all("summary")).content
+        for node in main.all("details")
+        if "open" not in node.attributes
+    }
+    assert folded == {
+        "How to read these numbers",
+        "How they were made",
+        "Settings that are not the published defaults",
+    }
 
 
 def test_no_rows_are_a_page_too():
@@ -322,12 +396,14 @@ def ground(browser):
     return browser.execute_script("return getComputedStyle(document.body).backgroundColor")
 
 
-def violations(browser):
-    found = Axe().run(browser)["violations"]
+def violations(browser, part=None):
+    found = Axe().run(browser, context=part)["violations"]
     return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360)])
+@pytest.mark.parametrize(
+    ("scheme", "width"), [("light", 375), ("light", 1200), ("dark", 1200), ("dark", 1600)]
+)
 def test_it_loads_without_a_word_and_is_accessible(shown, scheme, width):
     browser = shown(scheme=scheme, width=width)
     assert browser.get_log("browser") == []
@@ -375,6 +451,31 @@ def test_a_click_on_a_heading_sorts(shown, built):
     assert names == sorted(names) != list(before[0])
 
 
+def test_names_sort_by_the_numbers_in_them(shown, tmp_path):
+    body = [
+        [Cell(name), Cell(f"{place} s")]
+        for place, name in enumerate(("N = 100", "N = 20", "b", "A"))
+    ]
+    file = tmp_path / "page.html"
+    file.write_text(
+        alone(Table(name="t", title="T", columns=["", "a"], body=body)), encoding="utf-8"
+    )
+    browser = shown(file.as_uri())
+    browser.find_element(By.CSS_SELECTOR, "#table-t button.sort").click()
+    assert list(columns(browser, "t")[0]) == ["A", "b", "N = 20", "N = 100"]
+
+
+def test_a_first_column_of_numbers_sorts_by_them(shown, tmp_path):
+    body = [[Cell(str(value), value=value), Cell("x")] for value in (20, 100, 3)]
+    file = tmp_path / "page.html"
+    file.write_text(
+        alone(Table(name="t", title="T", columns=["N", "a"], body=body)), encoding="utf-8"
+    )
+    browser = shown(file.as_uri())
+    browser.find_element(By.CSS_SELECTOR, "#table-t button.sort").send_keys(Keys.SPACE)
+    assert list(columns(browser, "t")[0]) == ["100", "20", "3"]
+
+
 def test_missing_numbers_come_last_either_way(shown, built):
     browser = shown()
     table = next(table for table in built.tables if "average rank" in table.columns)
@@ -391,7 +492,7 @@ def test_a_number_shows_what_it_rests_on(shown, built, rows):
     opener.send_keys(Keys.ENTER)
     dialog = browser.find_element(By.TAG_NAME, "dialog")
     assert dialog.is_displayed()
-    assert violations(browser) == []
+    assert violations(browser, "dialog") == []
     assert dialog.find_element(By.TAG_NAME, "h2").text.startswith("random, vit: 31.25 ± ")
     lines = browser.execute_script("""
         return [...document.querySelectorAll("dialog tr")]
@@ -411,17 +512,99 @@ def test_a_number_shows_what_it_rests_on(shown, built, rows):
     assert browser.switch_to.active_element == opener
 
 
-def test_a_phone_needs_no_sideways_scrolling_but_in_tables(shown):
-    browser = shown(width=360)
-    assert browser.execute_script("return document.documentElement.scrollWidth") == 360
-    frames = browser.execute_script("""
-        return [...document.querySelectorAll("main .scroll")]
-            .map((frame) => [frame.scrollWidth > frame.clientWidth, frame.clientWidth <= 360])
-    """)
-    assert any(scrolls for scrolls, _ in frames) and all(fits for _, fits in frames)
+FRAMES = """
+    return [...document.querySelectorAll("main .scroll")].map((frame) => ({
+        hidden: frame.scrollWidth - frame.clientWidth,
+        width: frame.getBoundingClientRect().right,
+        reached: frame.tabIndex === 0,
+        said: frame.classList.contains("cut"),
+    }))
+"""
+
+
+@pytest.mark.parametrize("width", [375, 1200, 1600])
+def test_nothing_needs_sideways_scrolling_but_tables_in_their_frames(shown, width):
+    browser = shown(width=width)
+    page_width, window = browser.execute_script(
+        "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert page_width == window <= width
+    frames = browser.execute_script(FRAMES)
+    assert frames[0]["hidden"] == 0 or width == 375  # the main table
+    assert any(frame["hidden"] for frame in frames) == (width == 375)
+    for frame in frames:
+        assert frame["width"] <= width
+        assert frame["reached"] == frame["said"] == (frame["hidden"] > 0)
     browser.find_element(By.CSS_SELECTOR, "button.open").click()
     box = browser.find_element(By.TAG_NAME, "dialog").rect
-    assert box["x"] >= 0 and box["x"] + box["width"] <= 360
+    assert box["x"] >= 0 and box["x"] + box["width"] <= width
+
+
+def test_a_frame_at_its_end_does_not_say_that_there_is_more(shown):
+    browser = shown(width=375)
+    frame = browser.find_element(By.CSS_SELECTOR, "main .scroll")
+    browser.execute_script("arguments[0].scrollLeft = 10_000", frame)
+    WebDriverWait(browser, 5).until(lambda _: "cut" not in frame.get_attribute("class"))
+
+
+def test_paper_shows_what_is_folded(shown):
+    browser = shown()
+    assert (
+        browser.execute_script(
+            "return document.querySelectorAll('main details:not([open])').length"
+        )
+        == 3
+    )
+    printed = browser.execute_cdp_cmd("Page.printToPDF", {})
+    assert base64.b64decode(printed["data"]).startswith(b"%PDF")
+    assert (
+        browser.execute_script(
+            "return document.querySelectorAll('main details:not([open])').length"
+        )
+        == 0
+    )
+
+
+def test_rows_of_strangers_stay_text_from_their_file_to_the_browser(shown, rows, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    lines = []
+    for row in rows:
+        content = asdict(row)
+        for name in (
+            "label",
+            "method",
+            "source",
+            "teacher",
+            "student",
+            "downstream",
+            "recipe",
+            "suite",
+            "device",
+            "precision",
+            "key",
+            "context",
+        ):
+            content[name] = f"{content[name]} {HOSTILE}"
+        content["settings"] = {HOSTILE: HOSTILE, "__proto__": {HOSTILE: 1}, "constructor": 2}
+        content["changes"] = {HOSTILE: {HOSTILE: HOSTILE}}
+        content["provenance"] |= {"commit": HOSTILE, "torch": HOSTILE, "flags": HOSTILE}
+        lines.append(json.dumps(content))
+    file.write_text("\n".join(lines), encoding="utf-8")
+    whole = report.build(read(file), title=HOSTILE, notes=HOSTILE)
+    whole = report.illustrated(whole, tmp_path, StoredSets(None))
+    assert whole.tables and whole.pictures
+    document = tree(page(whole))
+    assert len(list(document.all("script"))) == 3
+    assert not any(key.startswith("on") for node in document.all() for key in node.attributes)
+    (tmp_path / "page.html").write_text(page(whole), encoding="utf-8")
+    browser = shown((tmp_path / "page.html").as_uri())
+    browser.find_element(By.CSS_SELECTOR, "button.open").click()
+    cells = [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, "dialog th")]
+    assert "constructor" in cells and f"__proto__.{HOSTILE}".split("\u2028")[0] in " ".join(cells)
+    assert browser.execute_script(
+        "return [typeof hacked, Object.keys(Object.prototype).length]"
+    ) == ["undefined", 0]
+    assert browser.get_log("browser") == []
 
 
 def test_words_stay_text_in_a_browser(shown, hostile, tmp_path):

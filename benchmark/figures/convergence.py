@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from matplotlib import figure, rcParams
+from matplotlib import figure
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -40,12 +40,14 @@ def convergence(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
             label: [_thinned(_curve(sets, row, name)) for row in seeds]
             for label, (seeds, name) in shown.items()
         }
-        drawn, axes = panels(len(shown), height=1.3, columns=min(2, len(shown)))
+        columns = min(2, len(shown))
+        drawn, axes = panels(len(shown), height=1.3, columns=columns)
         for frame, (label, (_, name)) in zip(axes, shown.items(), strict=True):
             _draw_curves(frame, curves[label], looks[label].colour)
             frame.set_title(short(label))
             frame.set_ylabel(name.replace("_", " "))
-        drawn.supxlabel("outer step", fontsize=rcParams["axes.labelsize"])
+        for lowest in axes[-columns:]:
+            lowest.set_xlabel("outer step")
         return drawn
 
     falls = [f"{label} {_fall(seeds, name)}" for label, (seeds, name) in shown.items()]

@@ -36,7 +36,28 @@ nameTheOther();
 
 // Contents: open beside the page, folded above it
 
-document.querySelector("nav details").open = matchMedia("(min-width: 70rem)").matches;
+document.querySelector("nav details").open = matchMedia("(min-width: 90rem)").matches;
+
+// On paper nothing can be unfolded
+
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("main details")) folded.open = true;
+});
+
+// A frame that holds more than it shows says so, and scrolls by keyboard
+
+function frame(box) {
+  const hidden = box.scrollWidth - box.clientWidth;
+  box.classList.toggle("cut", box.scrollLeft < hidden - 1);
+  if (hidden > 0) box.tabIndex = 0;
+  else box.removeAttribute("tabindex");
+}
+
+const sizes = new ResizeObserver((changes) => changes.forEach((change) => frame(change.target)));
+for (const box of document.querySelectorAll(".scroll")) {
+  sizes.observe(box);
+  box.addEventListener("scroll", () => frame(box), { passive: true });
+}
 
 // Sorting: numbers from high to low, names from a to z, then the other way round, then as it was
 
@@ -62,7 +83,7 @@ function sorted(lines, heading, order) {
   };
   return [...lines].sort((one, other) => {
     const [a, b] = [key(one), key(other)];
-    if (!isNumber) return sign * a.localeCompare(b);
+    if (!isNumber) return sign * a.localeCompare(b, "en", { numeric: true });
     if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b); // last
     return sign * (a - b);
   });
