@@ -25,7 +25,7 @@ from benchmark import plugins, rng
 from benchmark.datasets._folder import ImageFolder
 from benchmark.files import atomic, content_hash
 from benchmark.progress import bar
-from benchmark.spec import Dataset, LabelledImages, Records, Split, UsageError
+from benchmark.spec import Dataset, DatasetInfo, LabelledImages, Records, Split, UsageError
 
 _SPLITS: tuple[Split, ...] = ("train", "test")
 _HELD_OUT = ":held-out"  # ends the name of a dataset whose settings are still being chosen
@@ -196,11 +196,8 @@ def load_splits(
 
     images = load("train")
     info = None if k is not None or held_out else dataset.info
-    if info and (num_classes, len(images.labels)) != (info.num_classes, info.num_train):
-        logging.getLogger(__name__).warning(
-            f"{name}: {len(images.labels)} training images of {num_classes} classes, "
-            f"expected {info.num_train} of {info.num_classes}: not the whole official dataset"
-        )
+    if info:
+        _remark_missing_images(name, images, num_classes, info)
     mean, std = (info.mean, info.std) if info else pixel_statistics(images.images)
     return Splits(
         train=images,
@@ -209,6 +206,16 @@ def load_splits(
         mean=mean,
         std=std,
     )
+
+
+def _remark_missing_images(
+    name: str, images: LabelledImages, num_classes: int, info: DatasetInfo
+) -> None:
+    if (num_classes, len(images.labels)) != (info.num_classes, info.num_train):
+        logging.getLogger(__name__).warning(
+            f"{name}: {len(images.labels)} training images of {num_classes} classes, "
+            f"expected {info.num_train} of {info.num_classes}: not the whole official dataset"
+        )
 
 
 def pixel_statistics(
