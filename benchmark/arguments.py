@@ -102,13 +102,14 @@ def new_parser() -> Parser:
         metavar="FILE",
         nargs="+",
         type=Path,
-        help="rows to merge, or folders that hold them; later ones win",
+        help="rows to merge, or folders that hold them; later ones win, and none of these change",
     )
     report.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
-        help="where rows and report go (default: to the suite)",
+        help="where the report goes, and the rows of --rows, added to those that are there "
+        "(default: REPORTS/<suite>, with --rows REPORTS/<suite>-merged, made anew)",
     )
     _add_store(report, "distilled sets, which figures show")
     _add_reports(report)
@@ -155,7 +156,9 @@ def _add_grid(parser: argparse.ArgumentParser) -> None:
 
 def _add_teacher(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
-        "--teacher", metavar="KIND|FILE", help="barlow-twins, supervised, or a teacher file"
+        "--teacher",
+        metavar="KIND|FILE",
+        help="barlow-twins, supervised, or a file of the command `teacher` or of solo-learn",
     )
     parser.add_argument(
         "--set",

@@ -1,6 +1,8 @@
 """The command line: arguments to a command, mistakes to one line, and exit codes."""
 
+import codecs
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 if all went well, 1 if some cell failed, 2 for a user's mistake, 130 if interrupted.
     """
+    _print_on_any_console()
     try:
         arguments = new_parser().parse_args(argv)
         command = importlib.import_module(f"benchmark.commands.{arguments.command}")
@@ -27,3 +30,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("benchmark: interrupted; the same line goes on from here\n")
         return 130
+
+
+_PLAIN = {"±": "+/-", "≈": "~", "–": "-"}
+
+
+def _print_on_any_console() -> None:
+    """Print other characters in place of those that a console of another encoding lacks."""
+    codecs.register_error("plain", _plain)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(character, "?") for character in lacking), error.end

@@ -3,10 +3,19 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from benchmark.report import current, facts
+from benchmark.report import facts
 from benchmark.rows import Row
-from benchmark.tables._grid import describe, labels, protocol_of, protocols, slug
-from benchmark.tables._marks import tested
+from benchmark.selection import current, reasons
+from benchmark.tables._grid import (
+    describe,
+    in_order,
+    joined,
+    labels,
+    protocol_of,
+    protocols,
+    slug,
+)
+from benchmark.tables._marks import tested, unproven
 from benchmark.tables._statistics import Samples, less, mean_of, samples_of, summarise
 from benchmark.tables._table import MISSING, NOISE, Cell, Table, estimated, number
 
@@ -15,8 +24,8 @@ _Pairs = Mapping[_Place, tuple[list[Row], list[Row]]]
 
 _NOTES = (
     "B less A in points, with its 95 % interval, over the seeds that both have (and the subsets of "
-    "labels). p is the probability of such a difference if there is none, after Holm's correction "
-    f"for the lines of a column; it takes three seeds. {NOISE}: inside the noise."
+    "labels), of which there are n. p is the probability of such a difference if there is none, "
+    f"after Holm's correction for the lines of a column. {NOISE}: inside the noise."
 )
 
 
@@ -25,18 +34,25 @@ def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Table]:
 
     As in reports, rows that later ones have replaced do not count.
     """
-    before, after = current(before)[0], current(after)[0]
+    left_out = joined(
+        *(
+            f"{name}: {why}."
+            for name, rows in (("A", before), ("B", after))
+            if (why := reasons(rows))
+        )
+    )
+    before, after = (in_order(current(rows)[0]) for rows in (before, after))
     pairs = {protocol: _pairs(before, after, protocol) for protocol in protocols([*before, *after])}
     pairs = {protocol: found for protocol, found in pairs.items() if found}
     columns = {describe(*protocol): found for protocol, found in pairs.items()}
     return [
-        _settings(before, after),
+        _settings(before, after, left_out),
         *([_by_method(columns)] if columns else []),
         *(_numbers(protocol, found) for protocol, found in pairs.items()),
     ]
 
 
-def _settings(before: Sequence[Row], after: Sequence[Row]) -> Table:
+def _settings(before: Sequence[Row], after: Sequence[Row], left_out: str) -> Table:
     """Return every fact and every setting of what both runs have that is not the same."""
     shared = _owners(before) & _owners(after)
     a, b = _facts(before, shared), _facts(after, shared)
@@ -44,7 +60,7 @@ def _settings(before: Sequence[Row], after: Sequence[Row]) -> Table:
     return Table(
         name="settings",
         title="What changed",
-        notes="" if changed else "Nothing but the numbers.",
+        notes=joined("" if changed else "Nothing but the numbers.", left_out),
         columns=["", "A", "B"],
         body=[
             [Cell(name), *(Cell(run.get(name, MISSING.text)) for run in (a, b))] for name in changed
@@ -117,38 +133,47 @@ def _by_method(columns: Mapping[str, _Pairs]) -> Table:
                     )
                 )
                 for name in names
-            }
+            },
+            counted=True,
         )
         for pairs in columns.values()
     ]
+    body = [[Cell(name), *(column[name] for column in cells)] for name in names]
     return Table(
         name="methods",
         title="Mean change by method",
-        notes=f"{_NOTES} Means over all students, budgets and datasets that both runs have.",
+        notes=joined(
+            _NOTES,
+            unproven(body),
+            "Means over all students, budgets and datasets that both runs have.",
+        ),
         columns=["", *columns],
-        body=[[Cell(name), *(column[name] for column in cells)] for name in names],
+        body=body,
     )
 
 
 def _numbers(protocol: tuple[str, int | None], pairs: _Pairs) -> Table:
-    changes = tested({place: summarise(_difference(pair)) for place, pair in pairs.items()})
+    changes = tested(
+        {place: summarise(_difference(pair)) for place, pair in pairs.items()}, counted=True
+    )
+    body = [
+        [
+            Cell(label),
+            number(N, "{}"),
+            Cell(student),
+            Cell(dataset),
+            _mean(a),
+            _mean(b),
+            changes[label, N, student, dataset],
+        ]
+        for (label, N, student, dataset), (a, b) in pairs.items()
+    ]
     return Table(
         name=f"numbers-{slug(*protocol)}",
         title=f"Numbers: {describe(*protocol)}",
-        notes=_NOTES,
+        notes=joined(_NOTES, unproven([line[-1:] for line in body])),
         columns=["", "N", "student", "probed on", "A", "B", "B - A"],
-        body=[
-            [
-                Cell(label),
-                number(N, "{}"),
-                Cell(student),
-                Cell(dataset),
-                _mean(a),
-                _mean(b),
-                changes[label, N, student, dataset],
-            ]
-            for (label, N, student, dataset), (a, b) in pairs.items()
-        ],
+        body=body,
     )
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from benchmark import pictures, plugins
 from benchmark.files import atomic
 from benchmark.pictures import Picture
 from benchmark.rows import Row
+from benchmark.selection import current, once, reasons
 from benchmark.stored_sets import StoredSets
+from benchmark.tables._markdown import escape
 from benchmark.tables._table import Table
 
 _ORDER = (
@@ -25,7 +28,7 @@ published one. Tests compare equal seeds and subsets, at 5 %, from three seeds u
 other line of the column that has a budget. ≈: not told apart from `random` (or `random-labels`, if
 that was run instead; in the ablation from `krr-st`), after Holm's correction for the lines of a
 column; columns are not corrected for each other, so one in twenty shows a difference where there is
-none.
+none. Columns of CSV files: p is what such a test gives, half-width that of the interval, n seeds.
 """.strip().replace("\n", " ")
 
 
@@ -38,7 +41,8 @@ class Report:
         notes: of the suite.
         facts: what all numbers have in common, by name.
         changes: by owner, the settings that are not the published defaults.
-        rows: that the tables are made of; `num_left_out` are not.
+        rows: that the tables are made of, each number once; `num_left_out` are not among them, nor
+            is their cost, and `left_out` says in one line why.
         tables: those of the probe that reports lead with, then those of the others.
         pictures: figures that were drawn, or kept from the run itself.
         missing: by title, why a figure is not among them.
@@ -51,6 +55,7 @@ class Report:
     rows: Sequence[Row]
     num_left_out: int
     tables: Sequence[Table]
+    left_out: str = ""
     pictures: Sequence[Picture] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
 
@@ -59,15 +64,16 @@ def build(rows: Sequence[Row], *, title: str, notes: str) -> Report:
     """Return the report of `rows`, of those that belong together."""
     kept, left_out = current(rows)
     if any(_changes_the_suite(row) for row in kept):
-        title = f"{kept[-1].suite}, changed by flags: {title}"
+        title = f"{rows[-1].suite}, changed by flags: {title}"
         notes = "What the suite says of itself need not hold: the flags are below."
     return Report(
         title=title,
         notes=notes,
         facts=facts(kept),
         changes=_changes(kept),
-        rows=kept,
+        rows=once(kept),
         num_left_out=len(left_out),
+        left_out=reasons(rows),
         tables=sorted(tables(kept), key=lambda table: not table.headline),
     )
 
@@ -83,38 +89,18 @@ def tables(rows: Sequence[Row]) -> list[Table]:
     known = plugins.names("tables")
     ordered = [name for name in _ORDER if name in known]
     ordered += [name for name in known if name not in _ORDER]
-    return [table for name in ordered for table in plugins.load("tables", name)(rows)]
+    found = [table for name in ordered for table in plugins.load("tables", name)(rows)]
+    return _apart(found)
 
 
-def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Split rows into those that belong together and those that later ones have replaced.
-
-    One report is about one context (data, teacher, recipe): that of the last row. In it, a label
-    stands for one setting of its method, and so do students and probes: that of their last row. A
-    seed counts once.
-    """
-    context = rows[-1].context if rows else ""
-    here = [row for row in rows if row.context == context]
-    methods = {row.label: row.settings for row in here}
-    students = {row.student: row.student_settings for row in here}
-    probes = {row.probe: row.probe_settings for row in here}
-    fitting = [
-        row
-        for row in here
-        if row.settings == methods[row.label]
-        and row.student_settings == students[row.student]
-        and row.probe_settings == probes[row.probe]
-    ]
-    last = {_place(row): row for row in fitting}
-    kept = [row for row in fitting if last[_place(row)] is row]
-    chosen = set(map(id, kept))
-    return kept, [row for row in rows if id(row) not in chosen]
-
-
-def _place(row: Row) -> tuple[object, ...]:
-    """Return what no two numbers of a table have in common."""
-    protocol = row.probe, row.labels_per_class
-    return row.label, row.N, row.student, row.seed, row.downstream, *protocol
+def _apart(found: Iterable[Table]) -> list[Table]:
+    """Return tables with a number after each name that was there before: files have one each."""
+    apart: dict[str, Table] = {}
+    for table in found:
+        names = chain([table.name], (f"{table.name}-{n}" for n in count(2)))
+        name = next(name for name in names if name not in apart)
+        apart[name] = replace(table, name=name)
+    return list(apart.values())
 
 
 def write(folder: Path, report: Report, formats: Iterable[str]) -> list[Path]:
@@ -130,13 +116,9 @@ def write(folder: Path, report: Report, formats: Iterable[str]) -> list[Path]:
 
 def markdown(report: Report) -> str:
     """Return a report as one Markdown document."""
-    parts = [f"# {report.title}", report.notes]
+    parts = [f"# {escape(report.title)}", report.notes]
     parts += [READING, _listed(report)] if report.rows else ["No rows."]
-    if report.num_left_out:
-        parts.append(
-            f"Rows that are in the file but not in these tables: {report.num_left_out}. Later ones "
-            "are of another teacher, recipe or setting, or of the same seed."
-        )
+    parts.append(f"{report.left_out}." if report.left_out else "")
     main = [table.markdown() for table in report.tables if table.headline]
     others = [table.markdown() for table in report.tables if not table.headline]
     parts += [
@@ -220,10 +202,10 @@ def _short(commit: str) -> str:
 
 def _listed(report: Report) -> str:
     """Return facts and changed settings as a list."""
-    lines = [f"- {name}: {value}" for name, value in report.facts.items()]
+    lines = [f"- {name}: {escape(value)}" for name, value in report.facts.items()]
     if not report.changes:
         return "\n".join([*lines, "- settings: the published defaults"])
-    changes = [f"  - {owner}: {fields}" for owner, fields in report.changes.items()]
+    changes = [f"  - {escape(owner)}: {escape(fields)}" for owner, fields in report.changes.items()]
     return "\n".join([*lines, "- settings that are not the published defaults:", *changes])
 
 
@@ -239,4 +221,4 @@ def _changes(rows: Sequence[Row]) -> dict[str, str]:
             name = row.label if owner == row.method else owner
             values = (f"{field} = {json.dumps(value)}" for field, value in fields.items())
             found.setdefault(name, {}).update(dict.fromkeys(values))
-    return {name: ", ".join(found[name]) for name in sorted(found)}
+    return {name: ", ".join(sorted(found[name])) for name in sorted(found)}

@@ -1,10 +1,13 @@
 """The command line: what goes where, exit codes, and one line for every mistake."""
 
+import io
 import json
+import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +16,8 @@ from benchmark import cli, plugins, rows
 from benchmark import source as source_module
 from benchmark.commands import run as run_command
 from benchmark.methods.random import Random
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -160,17 +165,74 @@ def test_rows_of_two_files_are_merged(benchmark_, new_row, tmp_path):
     assert (tmp_path / "merged" / "report.md").read_text().startswith("# patterns\n")
 
 
-def test_rows_without_a_folder_go_to_their_suite_and_are_added_to_it(benchmark_, new_row, tmp_path):
+@pytest.mark.parametrize("suite", [(), ("--suite", "toy")])
+def test_rows_without_a_folder_change_no_run(benchmark_, new_row, tmp_path, suite):
     kept = tmp_path / "reports" / "toy" / "rows.jsonl"
     rows.write(kept, [new_row(seed=0)])
-    rows.write(tmp_path / "elsewhere" / "rows.jsonl", [new_row(seed=1), new_row(seed=2)])
-    code, out, _ = benchmark_("report", "--rows", "elsewhere", "--format", "csv,latex")
+    named = tmp_path / "elsewhere" / "rows.jsonl"
+    merged = tmp_path / "reports" / "toy-merged"
+    rows.write(merged / "rows.jsonl", [new_row(seed=9)])
+    rows.write(named, [new_row(seed=1), new_row(seed=2)])
+    before = kept.read_bytes(), named.read_bytes()
+    code, out, _ = benchmark_("report", *suite, "--rows", "elsewhere", "--format", "csv,latex")
     assert code == 0
-    assert out.endswith("\n\nreports/toy\n")
-    assert [row.seed for row in rows.read(kept)] == [0, 1, 2]
-    written = sorted(path.name for path in (kept.parent / "tables").iterdir())
+    assert out.endswith("\n\nreports/toy-merged\n")
+    assert (kept.read_bytes(), named.read_bytes()) == before
+    assert [path.name for path in kept.parent.iterdir()] == ["rows.jsonl"]
+    assert [row.seed for row in rows.read(merged / "rows.jsonl")] == [1, 2]
+    written = sorted(path.name for path in (merged / "tables").iterdir())
     assert {"cross-architecture-paper-all.csv", "cross-architecture-paper-all.tex"} <= set(written)
-    assert not (kept.parent / "report.md").exists()
+    assert not (merged / "report.md").exists()
+
+
+def test_rows_of_another_teacher_are_said_to_be_left_out_in_one_line(benchmark_, new_row, tmp_path):
+    rows.write(tmp_path / "a.jsonl", [new_row(context="a", seed=seed) for seed in (0, 1)])
+    rows.write(tmp_path / "b.jsonl", [new_row(context="b", teacher="supervised")])
+    code, _, errors = benchmark_("report", "--rows", "a.jsonl", "b.jsonl", "--output", "merged")
+    line = "2 of 3 rows are not in the report: 2 of another teacher than the last row"
+    assert (code, errors) == (0, [line])
+    assert f"\n\n{line}.\n\n" in (tmp_path / "merged" / "report.md").read_text()
+
+
+@pytest.fixture
+def close_run(new_row, tmp_path):
+    """Write rows whose table has every character that is not ASCII, and one of a label's own."""
+    values = {"random": [40.0, 41.0, 42.5], "λ": [40.5, 40.5, 42.5]}
+    rows.write(
+        tmp_path / "rows.jsonl",
+        [
+            new_row(label=label, student=student, seed=seed, value=value)
+            for label, line in values.items()
+            for student in ("convnet", "vit")[: 2 if label == "random" else 1]
+            for seed, value in enumerate(line)
+        ],
+    )
+    return ["report", "--format", "markdown", "--rows", "rows.jsonl", "--output", "out"]
+
+
+def test_tables_are_printed_on_a_console_of_ascii(close_run, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark", *close_run],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert re.search(rb"\| \? +\| +[\d.]+ \+/- [\d.]+ ~ \| +- \|", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "line"),
+    [("cp1252", "[\\d.]+ ± [\\d.]+ ~ \\| +– \\|"), ("utf-8", "λ .* ± [\\d.]+ ≈ \\| +– \\|")],
+)
+def test_consoles_that_have_a_character_show_it(close_run, tmp_path, monkeypatch, encoding, line):
+    monkeypatch.chdir(tmp_path)
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    assert cli.main(close_run) == 0
+    sys.stdout.flush()
+    assert re.search(line, written.getvalue().decode(encoding))
 
 
 def test_rows_of_a_suite_that_is_not_known_here_need_a_folder(benchmark_, new_row, tmp_path):
@@ -195,7 +257,7 @@ def test_two_runs_are_compared(benchmark_, new_row, tmp_path):
     assert (code, errors) == (0, [])
     assert out.startswith("# a (A) and b.jsonl (B)\n\n### What changed\n")
     assert re.search(r"^\| krr-st.outer_steps +\| +100 \| +200 \|$", out, re.M)
-    assert re.search(r"\| +40.00 \| +42.00 \| +\+2.00 \|$", out, re.M)
+    assert re.search(r"\| +40.00 \| +42.00 \| +\+2.00, n = 1 \|$", out, re.M)
 
 
 def test_rows_of_a_suite_that_is_not_known_here_keep_its_name(benchmark_, new_row, tmp_path):

@@ -34,8 +34,10 @@ def test_a_run_does_not_differ_from_itself(run):
     settings, methods, numbers = compare(run(BEFORE), run(BEFORE))
     assert settings.body == []
     assert settings.notes == "Nothing but the numbers."
-    assert texts(methods) == [[label, "+0.00 ± 0.00, p = 1.000"] for label in ("krr-st", "ours")]
-    assert {cell.text for *_, cell in numbers.body} == {"+0.00 ± 0.00, p = 1.000"}
+    assert texts(methods) == [
+        [label, "+0.00 ± 0.00, n = 3, p = 1.000"] for label in ("krr-st", "ours")
+    ]
+    assert {cell.text for *_, cell in numbers.body} == {"+0.00 ± 0.00, n = 3, p = 1.000"}
 
 
 def test_changes_are_tested_over_equal_seeds(run):
@@ -45,7 +47,7 @@ def test_changes_are_tested_over_equal_seeds(run):
     expected = []
     for test, p in zip(tests, ps, strict=True):
         low, high = test.confidence_interval(0.95)
-        expected.append(f"{(low + high) / 2:+.2f} ± {(high - low) / 2:.2f}, p = {p:.3f}")
+        expected.append(f"{(low + high) / 2:+.2f} ± {(high - low) / 2:.2f}, n = 3, p = {p:.3f}")
     assert texts(methods) == [["krr-st", expected[0]], ["ours", expected[1]]]
     assert [line[1].mark for line in methods.body] == ["noise", ""]
     assert [line[:5] for line in texts(numbers)] == [
@@ -89,8 +91,11 @@ def test_what_only_one_run_has_is_no_number(run, new_row):
     (settings,) = compare(run(BEFORE), [new_row(probe="fair", value=1.0)])
     assert ["probes", "paper-all", "fair-all"] in texts(settings)
     _, methods, numbers = compare(run(BEFORE), [new_row(value=44.0), new_row(label="dsa")])
-    assert texts(methods) == [["krr-st", "+4.00"]]
-    assert [line[-3:] for line in texts(numbers)] == [["41.00 ± 2.48", "44.00", "+4.00"]]
+    assert texts(methods) == [["krr-st", "+4.00, n = 1"]]
+    assert [line[-3:] for line in texts(numbers)] == [["41.00 ± 2.48", "44.00", "+4.00, n = 1"]]
+    for table in (methods, numbers):
+        assert "No p: not tested, fewer than three seeds in common" in table.notes
+        assert table.body[0][-1].parts["n"] == 1
 
 
 def test_without_common_seeds_there_is_no_difference_to_test(run, new_row):
@@ -104,3 +109,18 @@ def test_nothing_is_compared_with_nothing(new_row):
     assert settings.body == []
     (settings,) = compare([], [new_row()])
     assert ["source", "–", "cifar100, 32x32"] in texts(settings)
+
+
+def test_the_order_of_rows_does_not_matter(run):
+    before, after = run(BEFORE), run(AFTER)
+    one, other = compare(before, after), compare(before[::-1], after[::-1])
+    assert [table.markdown() for table in one] == [table.markdown() for table in other]
+
+
+def test_rows_that_do_not_count_are_said(run, new_row):
+    old = [new_row(context="old", teacher="another")]
+    settings, *_ = compare([*old, *run(BEFORE)], run(BEFORE))
+    assert settings.notes == (
+        "Nothing but the numbers. A: 1 of 13 rows are not in the report: "
+        "1 of another teacher than the last row."
+    )

@@ -1,3 +1,4 @@
+import random
 from dataclasses import replace
 
 from benchmark import arguments, plugins, report
@@ -46,11 +47,12 @@ def test_a_report_says_its_conditions_and_has_every_table(new_row, tmp_path):
     kinds = ["Cross-architecture", "Downstream transfer", "Storage budgets", "Ablation"]
     assert [title.partition(",")[0] for title in titles] == [
         *kinds,
-        *("Paired differences", "Accuracy per byte", "Storage", "Storage by component", "Cost"),
+        *("Paired differences", "Paired differences by budget"),
+        *("Accuracy per byte", "Storage", "Storage by component", "Cost"),
         *("Losses of distillation", "Published numbers", "Published numbers"),
     ]
     assert text.endswith("|\n")
-    assert "in the file but not in these tables" not in text
+    assert "rows are not in the report" not in text
 
 
 def test_changed_settings_are_listed_by_their_owner(new_row, tmp_path):
@@ -119,9 +121,81 @@ def test_a_seed_counts_once(new_row):
 
 def test_rows_that_are_left_out_are_counted(new_row, tmp_path):
     text = written(tmp_path, [new_row(value=10.0, context="old"), new_row(value=20.0)])
-    assert "\n\nRows that are in the file but not in these tables: 1. Later ones are " in text
+    assert "\n\n1 of 2 rows are not in the report: 1 of another teacher of the same name " in text
     assert "20.00" in text
     assert "10.00" not in text
+
+
+def test_it_is_said_why_rows_are_left_out(new_row):
+    rows = [
+        *(
+            new_row(seed=seed, context="old", teacher_held_out={"all_labels": 9.0})
+            for seed in (0, 1)
+        ),
+        new_row(context="older", size=64, recipe="own"),
+        new_row(settings={"outer_steps": 9}, seed=0),
+        new_row(settings={"outer_steps": 9}, seed=5),
+        new_row(value=float("nan"), seed=6),
+        *(new_row(seed=seed) for seed in (0, 1)),
+    ]
+    built = report.build(rows, title="", notes="")
+    assert built.left_out == (
+        "6 of 8 rows are not in the report: "
+        "1 of another data and recipe than the last row, "
+        "2 of another teacher than the last row, "
+        "1 of settings that later rows do not have, "
+        "1 replaced by later ones of the same seed or of other settings, "
+        "1 without a number"
+    )
+    assert built.num_left_out == 6
+    assert f"\n\n{built.left_out}.\n\n" in report.markdown(built)
+    assert report.build(rows[-2:], title="", notes="").left_out == ""
+
+
+def test_a_seed_of_two_devices_counts_once_and_costs_twice(new_row):
+    rows = [
+        new_row(device="a CPU", value=40.0, distill_seconds=90.0),
+        new_row(device="a GPU", value=41.0, distill_seconds=9.0),
+    ]
+    built = report.build(rows, title="", notes="")
+    assert (built.rows, built.left_out) == (rows[1:], "")
+    assert built.tables[0].body[0][1].value == 41.0
+    (cost,) = (table for table in built.tables if table.name == "cost")
+    assert [[cell.text for cell in line[2:4]] for line in cost.body] == [
+        ["a CPU", "90.0"],
+        ["a GPU", "9.0"],
+    ]
+    assert built.facts["device"] == "a CPU, a GPU"
+
+
+def test_the_order_of_rows_does_not_matter(new_row, tmp_path):
+    rows = [
+        new_row(label=label, N=N, student=student, seed=seed, value=40 + seed + 0.1 * N)
+        for label in ("random", "dsa", "idm", "datm", "krr-st", "ours")
+        for student in ("convnet", "mine")
+        for N in (25, 100)
+        for seed in range(3)
+    ]
+    shuffled = random.Random(0).sample(rows, len(rows))
+    one, other = (report.build(each, title="", notes="") for each in (rows, shuffled))
+    for form in ("markdown", "csv", "latex"):
+        assert report.FORMATS[form](one) == report.FORMATS[form](other)
+
+
+def test_tables_of_one_name_are_files_of_their_own(new_row):
+    rows = [new_row(probe=probe) for probe in ("fair", "Fair", "fair!")]
+    names = [table.name for table in report.tables(rows)]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if name.startswith("cross")] == [
+        f"cross-architecture-fair-all{part}" for part in ("", "-2", "-3")
+    ]
+
+
+def test_what_rows_say_is_no_markup(new_row, tmp_path):
+    changes = {"*mine*": {"a": "<b>"}}
+    text = written(tmp_path, [new_row(label="*mine*", changes=changes, device="`a`\n# b")])
+    assert "\n- device: \\`a\\` # b\n" in text
+    assert '\n  - \\*mine\\*: a = "\\<b>"\n' in text
 
 
 def test_the_headline_is_the_first_table(new_row):

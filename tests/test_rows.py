@@ -23,6 +23,15 @@ def test_what_is_read_is_what_was_written(new_row, tmp_path):
     assert rows.read(file) == []
 
 
+def test_whole_numbers_are_numbers_too(new_row, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    whole = {"value": 50, "draws": [50], "losses": {"loss": [1, 0]}, "distill_peak_mib": 0}
+    file.write_text(broken(new_row(), **whole) + "\n")
+    (row,) = rows.read(file)
+    assert row == new_row(losses={"loss": [1.0, 0.0]}, distill_peak_mib=0.0, key=row.key)
+    assert isinstance(row.value, float) and isinstance(row.draws[0], float)
+
+
 def broken(row, **changes):
     return json.dumps({**asdict(row), **changes})
 
@@ -36,10 +45,31 @@ def broken(row, **changes):
         (lambda row: broken(row)[:-1], "not a row of this benchmark"),
         (lambda row: broken(row, protocol=2), "protocol 2, expected 1; move the file away"),
         (lambda row: broken(row, more=1), "missing or unknown fields: more$"),
-        (lambda row: broken(row, value="52.4"), 'value is "52.4"$'),
-        (lambda row: broken(row, value=None), "value is null$"),
-        (lambda row: broken(row, N=4.5), "N is 4.5$"),
-        (lambda row: broken(row, settings=[]), r"settings is \[\]$"),
+        (lambda row: broken(row, value="52.4"), 'value is "52.4", expected a number$'),
+        (lambda row: broken(row, value=None), "value is null, expected a number$"),
+        (lambda row: broken(row, value=True), "value is true, expected a number$"),
+        (lambda row: broken(row, value=140), "value is 140, expected per cent from 0 to 100$"),
+        (lambda row: broken(row, value=float("nan")), "not a row of this benchmark$"),
+        (lambda row: broken(row).replace("50.0", "1e999"), "not a row of this benchmark$"),
+        (lambda row: broken(row, label="\ud800"), "not a row of this benchmark$"),
+        (lambda row: broken(row, N=4.5), "N is 4.5, expected a whole number or null$"),
+        (lambda row: broken(row, N=0), "N is 0, expected a whole number from 1, or null$"),
+        (lambda row: broken(row, seed=True), "seed is true, expected a whole number$"),
+        (lambda row: broken(row, num_bytes=-1), "num_bytes is -1, expected no less than 0$"),
+        (lambda row: broken(row, settings=[]), r"settings is \[\], expected an object$"),
+        (lambda row: broken(row, draws=["a"]), r'draws is \["a"\], expected a list of numbers$'),
+        (
+            lambda row: broken(row, losses={"loss": [1.0]}),
+            r'losses is {"loss": \[1.0\]}, expected two numbers for each name, ',
+        ),
+        (lambda row: broken(row, losses={"loss": []}), "losses is .*, expected two numbers "),
+        (lambda row: broken(row, storage={"pixels": 3}), "storage is .*, expected two whole "),
+        (lambda row: broken(row, changes={"a": 3}), "changes is .*, expected an object of sett"),
+        (lambda row: broken(row, teacher_held_out={"a": "b"}), "teacher_held_out is .*, expected "),
+        (
+            lambda row: broken(row, provenance={**row.provenance, "torch": 2}),
+            "provenance is .*, expected text for each name$",
+        ),
         (
             lambda row: broken(row, provenance={"torch": "2"}),
             "provenance lacks commit, ",
@@ -64,13 +94,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
         rows.read(file)
 
 
-def test_new_rows_replace_those_of_the_same_key_and_label_and_come_last(new_row):
+def test_new_rows_replace_those_of_the_same_place_and_device_and_come_last(new_row):
     one, two, three = (new_row(seed=seed) for seed in range(3))
     again = replace(one, value=1.0)
     labelled = replace(one, label="mine")
     assert rows.merge([one, two], [three]) == [one, two, three]
     assert rows.merge([one, two], [again, three]) == [two, again, three]
     assert rows.merge([one], [labelled]) == [one, labelled]
+    elsewhere = replace(one, device="a CPU")
+    assert rows.merge([one], [elsewhere]) == [one, elsewhere]
     assert rows.merge([one, one], []) == [one]
     assert rows.merge([], [two, one]) == [two, one]
 

@@ -3,6 +3,8 @@
 import csv
 import io
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -22,7 +24,7 @@ def table():
             [
                 Cell("a|b_c"),
                 number(1000, "{:,}"),
-                Cell("52.50 ± 1.25", value=52.5, half_width=1.25),
+                Cell("52.50 ± 1.25", value=52.5, parts={"half-width": 1.25, "n": 3}),
             ],
             [Cell("ours"), MISSING, Cell("53.00", value=53.0, mark="best")],
             [Cell("two\nlines"), number(None, "{}"), Cell("-1.00", value=-1.0, mark="noise")],
@@ -44,11 +46,15 @@ def test_markdown(table):
 
 def test_csv_is_read_back_as_numbers(table):
     header, *lines = csv.reader(io.StringIO(table.csv()))
-    assert header == ["", "N", "100 % | all", "100 % | all ±", "100 % | all mark"]
+    assert header == [
+        "",
+        "N",
+        *(f"100 % | all{part}" for part in ("", " half-width", " n", " mark")),
+    ]
     assert lines == [
-        ["a|b_c", "1000", "52.5", "1.25", ""],
-        ["ours", "", "53.0", "", "best"],
-        ["two\nlines", "", "-1.0", "", "noise"],
+        ["a|b_c", "1000", "52.5", "1.25", "3", ""],
+        ["ours", "", "53.0", "", "", "best"],
+        ["two\nlines", "", "-1.0", "", "", "noise"],
     ]
 
 
@@ -73,6 +79,54 @@ def test_latex(table):
     ]
 
 
+HOSTILE = "**a** `b` _c_ d_e ~~f~~ <b>g</b> [h](i) j|k\nl &lt; \\m 3 < 4 *"
+
+
+def test_no_character_of_text_is_markup_of_markdown():
+    """By another reader of Markdown: what it shows is the text."""
+    table = Table(name="t", title=HOSTILE, columns=["", HOSTILE], body=[[Cell(HOSTILE)] * 2])
+    heading, _, names, _, line = table.markdown().splitlines()
+    shown = " ".join(HOSTILE.split())
+    assert re.sub(r"\\(.)", r"\1", heading) == f"### {shown}"
+    for text in (names, line):
+        cells = re.split(r"(?<!\\)\|", text)
+        assert len(cells) == 4
+        assert re.sub(r"\\(.)", r"\1", cells[2].strip()) == shown
+    bare = re.sub(r"\\.", "", line.replace("|", " "))
+    assert not re.search(r"[`*~]|\b_|_\b|<[a-z/]|&\w+;|\]\(", bare)
+
+
+def test_notes_may_have_code_and_no_other_markup():
+    table = Table(name="t", title="T", notes="Of `a_b*c` and *d*.", columns=[""])
+    assert "\n\nOf `a_b*c` and \\*d\\*.\n\n" in table.markdown()
+
+
+def test_latex_is_ascii_whatever_the_text():
+    assert escape("Résumé, Å") == "Resume, A"
+    assert escape("λ漢🙂\x00") == "U+03BBU+6F22U+1F642U+0000"
+    table = Table(name="t", title="Größe λ", columns=["ÿ", "≤"], body=[[Cell("…"), MISSING]])
+    assert table.latex().isascii()
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
+def test_pdflatex_takes_any_text(tmp_path):
+    texts = [HOSTILE, "λ漢 é \x07", "\\end{tabular} $ % # & ^ ~ {", "[x] * ± – ≈ <>", "\"`'"]
+    table = Table(
+        name="t",
+        title=HOSTILE,
+        notes=f"Of `{texts[2]}`.",
+        columns=["", HOSTILE],
+        body=[[Cell(text), Cell(text, mark="best")] for text in texts],
+    )
+    (tmp_path / "t.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n"
+        f"{table.latex()}\\end{{document}}\n"
+    )
+    command = ["pdflatex", "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", "t"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
 def test_no_character_of_text_is_a_command_of_latex():
     escaped = escape("\\input{x} $a_1^2$ 50% #1 ~ {b} & 3-4 krr-st -5 <c> | [*")
     assert escape("[a]*") == "{[}a]{*}"
@@ -85,10 +139,16 @@ def test_no_character_of_text_is_a_command_of_latex():
 def test_an_estimate_is_shown_with_its_interval_and_a_missing_one_is_a_dash():
     found = Estimate(1.25, 3, standard_error=0.5, degrees=2.0)
     assert estimated(None) == MISSING
-    assert estimated(found, ["a"], sign="+", note="!", mark="noise") == Cell(
-        "+1.25 ± 2.15!", value=1.25, half_width=found.half_width, keys=("a",), mark="noise"
+    assert estimated(
+        found, ["a"], sign="+", note="!", mark="noise", parts={"p": 0.1, "gap": None}
+    ) == Cell(
+        "+1.25 ± 2.15!",
+        value=1.25,
+        parts={"half-width": found.half_width, "n": 3, "p": 0.1},
+        keys=("a",),
+        mark="noise",
     )
-    assert estimated(Estimate(-0.5, 1)).text == "-0.50"
+    assert estimated(Estimate(-0.5, 1)) == Cell("-0.50", value=-0.5, parts={"n": 1})
 
 
 @pytest.mark.parametrize("name", ["../outside", "a/b", "", "A", "a b", "a.csv", "a-"])

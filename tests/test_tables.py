@@ -1,3 +1,6 @@
+import csv
+import io
+import random
 import re
 from dataclasses import replace
 
@@ -137,7 +140,11 @@ def test_which_tables_a_full_grid_gives(full_grid):
         "cross-architecture": [f"Cross-architecture, N = 100: {words}" for words in protocols],
         "downstream": [f"Downstream transfer, N = 100, convnet: {words}" for words in protocols],
         "losses": ["Losses of distillation"],
-        "paired": [f"Paired differences, N = 100: {words}" for words in protocols],
+        "paired": [
+            f"Paired differences{which}: {words}"
+            for words in protocols
+            for which in (", N = 100", " by budget, convnet")
+        ],
         "probe-sensitivity": ["Probe sensitivity, N = 100: all labels"],
         "provenance": ["Published numbers", "Published numbers, each"],
         "storage": ["Storage", "Storage by component"],
@@ -157,8 +164,9 @@ def test_a_small_table_to_the_letter(new_row):
     assert table.markdown() == (
         "### Cross-architecture, N = 100: paper probe, all labels\n\n"
         "Distilled from cifar100, teacher barlow-twins, recipe paper. "
-        "Students pretrained on the distilled set, probed on cifar100. "
-        "Average rank: of lines with a budget, over the columns that all of these fill.\n\n"
+        "Students pretrained on the distilled set. Probed on cifar100. "
+        "Nothing is tested against `random`, which was not run. "
+        "Average rank: of lines with a budget, over 1 of 2 columns, which all of these fill.\n\n"
         "|           |                           convnet |   vit |   average rank |\n"
         "|:----------|----------------------------------:|------:|---------------:|\n"
         "| untrained |                             36.50 |     – |              – |\n"
@@ -181,7 +189,8 @@ def test_the_ablation_goes_from_krr_st_to_ours(full_grid):
     assert [line[0] for line in texts(table)] == ["krr-st", "ours: bases only", "pca", "ours"]
     without = [row for row in full_grid if row.label != "krr-st"]
     (table,) = TABLES["ablation"](without)
-    assert texts(table)[0] == ["krr-st", "–", "–", "–"]
+    assert texts(table)[0] == ["krr-st", "–", "–", "–", "–"]
+    assert "Nothing is tested against `krr-st`, which was not run." in table.notes
     assert TABLES["ablation"]([row for row in full_grid if row.label == row.method]) == []
 
 
@@ -268,11 +277,40 @@ def test_accuracy_per_byte_by_hand(new_row):
     ]
     (table,) = TABLES["accuracy-per-byte"](rows)
     assert texts(table) == [
-        ["random", "50", "512", "1,300,000", "38.00", "76", "+8.00", "+16", "yes"],
-        ["random", "100", "1,024", "1,000", "40.00", "40", "+10.00", "+10", "yes"],
-        ["krr-st", "100", "4,096", "1,300,000", "40.00", "10", "+10.00", "+2.5", "no"],
-        ["ours", "100", "4,096", "1,300,000", "42.00", "10.5", "+12.00", "+3", "yes"],
+        ["random", "50", "512", "1,300,000", "38.00", "76", "+8.00", "+16", "yes", "1.00"],
+        ["random", "100", "1,024", "1,000", "40.00", "40", "+10.00", "+10", "yes", "1.00"],
+        ["krr-st", "100", "4,096", "1,300,000", "40.00", "10", "+10.00", "+2.5", "no", "3.00"],
+        ["ours", "100", "4,096", "1,300,000", "42.00", "10.5", "+12.00", "+3", "yes", "2.00"],
     ]
+    assert table.notes.endswith(
+        "Not tested against `random`: fewer than three seeds in common, or no spread over them. "
+        "Average rank: of lines with a budget, over 1 of 2 budgets, which all of these fill. "
+        "Ranks are by points per KiB."
+    )
+
+
+def test_accuracy_per_byte_is_tested_within_each_budget(new_row):
+    values = {"random": [40.0, 41.0, 42.0], "dsa": [40.5, 40.5, 42.4], "ours": [50.0, 51.5, 52.0]}
+    rows = [
+        new_row(label=label, N=N, seed=seed, value=value + N, draws=[value + N])
+        for label, line in values.items()
+        for N in (10, 20)
+        for seed, value in enumerate(line)
+    ]
+    (table,) = TABLES["accuracy-per-byte"](rows)
+    marked = {(line[0].text, line[1].text): line[4].mark for line in table.body}
+    assert marked == {
+        (label, N): mark
+        for label, mark in {"random": "", "dsa": "noise", "ours": "best"}.items()
+        for N in ("10", "20")
+    }
+    pairs = (("dsa", 1), ("ours", 2))  # Holm's factors
+    for label, times in pairs:
+        p = times * stats.ttest_rel(values[label], values["random"]).pvalue
+        found = [line[4].parts["p"] for line in table.body if line[0].text == label]
+        assert found == pytest.approx([p, p])
+    assert "Bold: best at its budget by a test against every other" in table.notes
+    assert "inside the noise of `random`" in table.notes
 
 
 def test_probes_stand_side_by_side_and_agree_on_an_order_or_not(new_row):
@@ -286,12 +324,21 @@ def test_probes_stand_side_by_side_and_agree_on_an_order_or_not(new_row):
     rows.append(new_row(label="teacher", student="teacher", N=None, probe="fair", value=60.0))
     (table,) = TABLES["probe-sensitivity"](rows)
     assert texts(table) == [
-        ["random", "40.50, 30.50 (-10.00 ± 0.00)"],
-        ["krr-st", "41.50, 33.50 (-8.00 ± 0.00)"],
-        ["ours", "42.50, 32.50 (-10.00 ± 0.00)"],
-        ["teacher", "–"],
-        ["rank agreement", "0.33"],  # two pairs of three in the same order
+        ["random", "40.50, 30.50 (-10.00 ± 0.00)", "3.00", "3.00"],
+        ["krr-st", "41.50, 33.50 (-8.00 ± 0.00)", "2.00", "1.00"],
+        ["ours", "42.50, 32.50 (-10.00 ± 0.00)", "1.00", "2.00"],
+        ["teacher", "–", "–", "–"],
+        ["rank agreement", "0.33", "–", "–"],  # two pairs of three in the same order
     ]
+    assert table.columns[-2:] == ["average rank, fair", "average rank, paper"]
+    sorted_by = [line[1].value for line in table.body]
+    assert sorted_by == [40.5, 41.5, 42.5, None, pytest.approx(1 / 3)]
+    assert table.body[0][1].parts == {
+        "paper": 30.5,
+        "difference": -10.0,
+        "difference half-width": 0.0,
+        "n": 2,
+    }
     assert TABLES["probe-sensitivity"]([row for row in rows if row.probe == "fair"]) == []
 
 
@@ -356,6 +403,35 @@ def test_a_method_that_lacks_a_student_has_no_mean(new_row):
     ]
     (table,) = TABLES["paired"](rows)
     assert texts(table) == [["ours - random", "+1.00", "–", "–"]]
+    assert "No p: not tested, fewer than three seeds in common" in table.notes
+
+
+def test_paired_differences_are_there_for_every_budget_and_dataset(new_row):
+    values = {
+        "random": [40.0, 41.0, 42.0],
+        "krr-st": [41.0, 42.5, 42.0],
+        "ours": [45.0, 46.2, 47.1],
+    }
+    places = {(10, "cifar100"): 0, (20, "cifar100"): 1, (10, "cifar10"): 3}
+    rows = [
+        new_row(label=label, N=N, downstream=dataset, seed=seed, value=value * (1 + shift / 10))
+        for (N, dataset), shift in places.items()
+        for label, line in values.items()
+        for seed, value in enumerate(line)
+    ]
+    _, table = TABLES["paired"](rows)
+    assert table.name == "paired-by-budget-paper-all"
+    assert list(table.columns) == ["", "probed on", "N = 10", "N = 20"]
+    pairs = ["krr-st - random", "ours - random", "ours - krr-st"]
+    names = [[name, dataset] for dataset in ("cifar100", "cifar10") for name in pairs]
+    assert [line[:2] for line in texts(table)] == names
+    for line in table.body:
+        one, other = line[0].text.split(" - ")
+        p = stats.ttest_rel(values[one], values[other]).pvalue
+        shown = [cell for cell in line[2:] if cell.value is not None]
+        assert len(shown) == (2 if line[1].text == "cifar100" else 1)
+        for cell in shown:  # Holm's factor is 1 or 2: see the test above
+            assert cell.parts["p"] / p == pytest.approx(2 if line[0].text == pairs[1] else 1)
 
 
 def test_every_published_number_has_a_status_and_a_reason(new_row):
@@ -390,9 +466,12 @@ def test_every_published_number_has_a_status_and_a_reason(new_row):
     assert why["krr-st", "100", "convnet", "cub2011"] == "not probed on cub2011"
 
 
-def test_where_no_published_number_was_tried_there_are_counts_alone(new_row):
-    (totals,) = TABLES["provenance"]([new_row(downstream="digits")])
+def test_where_no_published_number_was_tried_each_is_listed_as_such(new_row):
+    totals, each = TABLES["provenance"]([new_row(downstream="digits")])
     assert [line[-1] for line in texts(totals)] == ["36", "24", "24", "3"]
+    assert len(each.body) == 73
+    assert {line[-2] for line in texts(each)} == {"not attempted"}
+    assert all(line[-1] not in ("", "–") for line in texts(each))
 
 
 def test_published_numbers_are_those_of_the_paper(new_row):
@@ -440,7 +519,98 @@ def test_what_the_main_grids_are_is_seen_from_rows(full_grid, new_row):
     assert main_downstream(full_grid) == "cifar100"
     assert first_student([]) is main_budget([]) is main_downstream([]) is None
     assert first_student([new_row(student="teacher")]) is None
-    assert main_downstream([new_row(downstream="b"), new_row(downstream="a")]) == "b"
+    assert main_downstream([new_row(downstream="b"), new_row(downstream="a")]) == "a"
+    assert main_budget([new_row(N=7), new_row(N=3)]) == 3
+    assert main_budget([new_row(N=3), new_row(N=100)]) == 100
+    assert main_budget([new_row(N=3), new_row(N=100), new_row(N=3, student="vit")]) == 3
+    assert first_student([new_row(student="a"), new_row(student="vit")]) == "vit"
+    assert first_student([new_row(student="b"), new_row(student="a")]) == "a"
+
+
+@pytest.mark.parametrize("form", ["markdown", "csv", "latex"])
+@pytest.mark.parametrize("name", TABLES)
+def test_the_order_of_rows_does_not_matter(full_grid, name, form):
+    """With values that no sum of floats adds up to the same in every order."""
+    rows = [
+        replace(row, value=value, draws=[value], distill_seconds=value, features_seconds=value)
+        for place, row in enumerate(full_grid)
+        for value in [50 + 0.1 * (place % 7)]
+    ]
+    stream = random.Random(0)
+    expected = [getattr(table, form)() for table in TABLES[name](rows)]
+    for _ in range(2):
+        stream.shuffle(rows)
+        assert [getattr(table, form)() for table in TABLES[name](rows)] == expected
+
+
+ODD = [
+    {"losses": {"loss": [1.0], "none": []}},
+    {"num_bytes": 0},
+    {"num_bytes": 0, "num_numbers": 0, "storage": {}},
+    {"probe": "My Probe"},
+    {"probe": "???"},
+    {"label": "a|b*c`d\ne", "method": "a|b*c`d\ne"},
+    {"label": "λ漢", "student": "vit`\n|", "downstream": "**", "source": "`"},
+    {"value": float("nan"), "draws": [float("nan")]},
+    {"label": "mean", "student": "mean", "downstream": ""},
+    {"student": "teacher", "N": 7},
+    {"draws": []},
+    {"changes": {"krr-st": {}}, "label": "x"},
+    {"device": ""},
+]
+
+
+@pytest.mark.parametrize("changes", ODD)
+def test_odd_rows_are_shown_all_the_same(full_grid, new_row, changes):
+    odd = [new_row(seed=seed, **changes) for seed in (0, 1)]
+    for rows in (odd, [*full_grid[::9], *odd]):
+        for make in TABLES.values():
+            for table in make(rows):
+                lines = table.markdown().partition("\n|")[2].splitlines()
+                assert len(lines) == 2 + len(table.body)
+                assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines[1:]} == {
+                    len(table.columns) + 1
+                }
+                assert table.latex().isascii()
+                (header, *_) = csv.reader(io.StringIO(table.csv()))
+                assert len(header) >= len(table.columns)
+
+
+def test_costs_are_told_of_every_device_and_accuracies_of_every_seed_once(new_row):
+    one, other = (
+        new_row(seed=0, device=device, value=value, draws=[value], distill_seconds=seconds)
+        for device, value, seconds in (("a GPU", 40.0, 5.0), ("a CPU", 41.0, 50.0))
+    )
+    rows = [one, other, new_row(seed=1, value=43.0, draws=[43.0], distill_seconds=7.0)]
+    (table,) = TABLES["cost"](rows)
+    assert [line[2:4] for line in texts(table)] == [["a CPU", "50.0"], ["a GPU", "6.0"]]
+    (table,) = TABLES["cross-architecture"](rows)
+    assert texts(table)[0][1].startswith("42.00 ± ")
+
+
+def test_csv_has_all_that_markdown_shows(new_row):
+    rows = [
+        new_row(label=label, seed=seed, value=value + seed * step)
+        for label, value, step in (("random", 40.0, 1.0), ("ours", 50.0, 1.5))
+        for seed in range(3)
+    ]
+    (table,) = TABLES["cross-architecture"](rows)
+    header, _, ours = csv.reader(io.StringIO(table.csv()))
+    found = dict(zip(header, ours, strict=True))
+    assert [name for name in header if name.startswith("convnet")] == [
+        *("convnet", "convnet half-width", "convnet n"),
+        *("convnet published", "convnet gap", "convnet p", "convnet mark"),
+    ]
+    test = stats.ttest_rel([50, 51.5, 53], [40, 41, 42])
+    assert float(found["convnet p"]) == pytest.approx(test.pvalue)
+    assert (found["convnet n"], found["convnet mark"]) == ("3", "best")
+    assert (found["convnet published"], found["convnet gap"]) == ("52.41", "-0.91")
+    _, parts = TABLES["storage"](rows)
+    header, *lines = csv.reader(io.StringIO(parts.csv()))
+    assert lines[0][header.index("pixels bytes")] == "1228800.0"
+    totals, _ = TABLES["storage"](rows)
+    header, *lines = csv.reader(io.StringIO(totals.csv()))
+    assert lines[0][header.index("images x views views")] == "1"
 
 
 def test_bold_is_never_the_worse_line(new_row):

@@ -14,20 +14,24 @@ from benchmark.stored_sets import StoredSets
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Merge rows, where later ones count, and write their report."""
+    """Merge rows, where later ones count, and write their report.
+
+    Rows that are named go, with their report, to a folder of their own: those of runs stay as they
+    are unless --output names them.
+    """
     suite: Suite | None = arguments.suite and plugins.load("suites", arguments.suite)
     folder = arguments.reports / (arguments.suite or "quick")
     found: list[Row] = []
     for path in arguments.rows or [folder]:
         found = rows.merge(found, rows_at(path, "`run` makes it, or name others with --rows"))
     suite = suite or _suite_of(found)
-    if arguments.output is not None:
-        folder = arguments.output
-    elif arguments.rows and arguments.suite is None:
-        folder = arguments.reports / _name_of(suite, found)
     if arguments.rows:
-        found = rows.update(folder / "rows.jsonl", found)
-    write_report(folder, found, suite, arguments.format, arguments.store)
+        folder = arguments.output or arguments.reports / f"{_name_of(suite, found)}-merged"
+        if arguments.output:
+            found = rows.update(folder / "rows.jsonl", found)
+        else:
+            rows.write(folder / "rows.jsonl", found)
+    write_report(arguments.output or folder, found, suite, arguments.format, arguments.store)
     return 0
 
 
@@ -52,11 +56,8 @@ def write_report(
     built = report.build(found, title=title, notes=notes)
     if report.ILLUSTRATED & set(formats):
         built = report.illustrated(built, folder, StoredSets(store))
-    if built.num_left_out:
-        sys.stderr.write(
-            f"{built.num_left_out} of {len(found)} rows are not in the report: later ones are of "
-            "other data, another teacher, recipe or setting, or of the same seed\n"
-        )
+    if built.left_out:
+        sys.stderr.write(f"{built.left_out}\n")
     first = next(iter(built.tables), None)
     files = report.write(folder, built, formats)
     whole = [str(file) for file in files if file.parent == folder]  # each table has a file, too

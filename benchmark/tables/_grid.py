@@ -1,25 +1,21 @@
-"""Rows of numbers to rows of a table: which belong together, in which order, and as what text."""
+"""Which rows belong together, in which order, and what they are called."""
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from math import isfinite
 
 from benchmark.rows import Row
 
-from ._marks import Column, average_ranks, baseline, legend, marks
-from ._published import published
-from ._statistics import samples_of, summarise
-from ._table import MISSING, Cell, Mark, Table, estimated, number
+from ._marks import unquoted
+from ._published import BUDGET, DATASETS, STUDENTS
 
-_ORDER = (
+_METHODS = (
     *("untrained", "random", "random-labels", "random-bytes"),
     *("dsa", "idm", "datm", "krr-st", "pca", "ours", "full", "teacher"),
 )
 
 Protocol = tuple[str, int | None]  # a probe and its labels per class
-_RANKS = "Average rank: of lines with a budget, over the columns that all of these fill."
-_C = TypeVar("_C", bound=Hashable)
 
 
 def is_variant(row: Row) -> bool:
@@ -28,10 +24,60 @@ def is_variant(row: Row) -> bool:
 
 
 def labels(rows: Iterable[Row]) -> list[str]:
-    """Return the labels of rows in the order of the published tables, others after them."""
-    seen = dict.fromkeys(row.label for row in rows)
-    rank = {label: position for position, label in enumerate(_ORDER)}
-    return sorted(seen, key=lambda label: rank.get(label, len(rank)))
+    """Return labels: of the published tables, then variants from much to little, then others."""
+    changes: dict[str, int] = defaultdict(int)
+    for row in rows:
+        changed = len(row.changes.get(row.method, ())) if is_variant(row) else 0
+        changes[row.label] = max(changes[row.label], changed)
+    return sorted(changes, key=lambda label: (_rank(label, _METHODS), -changes[label], label))
+
+
+def students(rows: Iterable[Row]) -> list[str]:
+    """Return the students of rows, those of the published tables first; the teacher is none."""
+    found = {row.student for row in rows} - {"teacher"}
+    return sorted(found, key=lambda name: (_rank(name, STUDENTS), name))
+
+
+def datasets(rows: Sequence[Row]) -> list[str]:
+    """Return what rows were probed on: their source, then those of the published tables."""
+    sources = {row.source for row in rows}
+    return sorted(
+        {row.downstream for row in rows},
+        key=lambda name: (name not in sources, _rank(name, DATASETS), name),
+    )
+
+
+def _rank(name: str, order: Sequence[str]) -> int:
+    return order.index(name) if name in order else len(order)
+
+
+def identity(row: Row) -> tuple[object, ...]:
+    """Return what no two numbers of a table have in common."""
+    return row.label, row.N, row.student, row.seed, row.downstream, *protocol_of(row)
+
+
+def in_order(rows: Sequence[Row], *, every_device: bool = False) -> list[Row]:
+    """Return rows in an order that is not that of their file; those without a number are left out.
+
+    Of rows of the same place, the last counts.
+
+    Args:
+        rows: of one report.
+        every_device: of the same place, keep the last row of each device.
+    """
+    last = {
+        (*identity(row), row.device if every_device else ""): row
+        for row in rows
+        if isfinite(row.value)
+    }
+    known = labels(rows), students(rows), datasets(rows), protocols(rows)
+    label, student, dataset, protocol = ({x: at for at, x in enumerate(part)} for part in known)
+
+    def order(row: Row) -> tuple[int | str, ...]:
+        who = label[row.label], row.N or 0, student.get(row.student, -1)
+        return *who, dataset[row.downstream], protocol[protocol_of(row)], row.seed, row.device
+
+    return sorted(last.values(), key=order)
 
 
 def protocol_of(row: Row) -> Protocol:
@@ -47,12 +93,13 @@ def protocols(rows: Iterable[Row]) -> list[Protocol]:
 
 def slug(probe: str, labels_per_class: int | None) -> str:
     """Return a protocol as part of a file's name."""
-    return f"{probe}-{labels_per_class or 'all'}"
+    name = re.sub("[^a-z0-9]+", "-", probe.lower()).strip("-")
+    return f"{name or 'probe'}-{labels_per_class or 'all'}"
 
 
 def describe(probe: str, labels_per_class: int | None) -> str:
     """Return a protocol in words."""
-    if probe == "head":
+    if (probe, labels_per_class) == ("head", None):
         return "the student's own classifier"
     amount = "all labels" if labels_per_class is None else f"{labels_per_class} labels a class"
     return f"{probe} probe, {amount}"
@@ -61,10 +108,17 @@ def describe(probe: str, labels_per_class: int | None) -> str:
 def conditions(rows: Iterable[Row]) -> str:
     """Return in words what the numbers of a table rest on."""
     bases = sorted({(row.source, row.teacher, row.recipe) for row in rows})
-    return "; ".join(
-        f"Distilled from {source}, teacher {teacher}, recipe {recipe}"
-        for source, teacher, recipe in bases
+    return unquoted(
+        "; ".join(
+            f"Distilled from {source}, teacher {teacher}, recipe {recipe}"
+            for source, teacher, recipe in bases
+        )
     )
+
+
+def probed_on(dataset: str | None) -> str:
+    """Return in words what the rows of a table were probed on."""
+    return f"Probed on {unquoted(dataset or 'nothing')}."
 
 
 def joined(*sentences: str) -> str:
@@ -79,115 +133,24 @@ def at(budget: int | None) -> str:
 
 def main_downstream(rows: Sequence[Row]) -> str | None:
     """Return the dataset that tables of one dataset are about: the source, if it was probed on."""
-    probed = dict.fromkeys(row.downstream for row in rows)
-    return next((row.source for row in rows if row.source in probed), next(iter(probed), None))
-
-
-def cell(rows: Sequence[Row], mark: Mark = "") -> Cell:
-    """Return mean and interval over seeds, and the published number where there is one."""
-    estimate = summarise(samples_of(rows))
-    if estimate is None:
-        return MISSING
-    (reference, *others) = {published(row) for row in rows}
-    note = ""
-    if reference is not None and not others:
-        note = f" (paper {reference:.2f}, {estimate.mean - reference:+.2f})"
-    return estimated(estimate, [row.key for row in rows], note=note, mark=mark)
-
-
-def grid(
-    rows: Sequence[Row],
-    columns: Sequence[str],
-    column_of: Callable[[Row], str | None],
-    *,
-    name: str,
-    title: str,
-    notes: str = "",
-) -> list[Table]:
-    """Return a table per protocol, one line per label; `name` and `title` are completed by it.
-
-    Args:
-        rows: what the tables are made of.
-        columns: their headings.
-        column_of: says where a row belongs; None is every column.
-        name: of all tables, the protocol follows.
-        title: likewise.
-        notes: of all tables, the conditions precede.
-    """
-    tables: list[Table] = []
-    for protocol in protocols(rows):
-        chosen = [row for row in rows if protocol_of(row) == protocol]
-        placed = sort_into(columns, chosen, column_of)
-        ranks = average_ranks(list(placed.values()))
-        reference = baseline(labels(chosen))
-        body = fill(placed, labels(chosen), reference=reference, ranks=ranks)
-        marked = legend(body, reference=reference)
-        tables.append(
-            Table(
-                name=f"{name}-{slug(*protocol)}",
-                title=f"{title}: {describe(*protocol)}",
-                notes=joined(f"{conditions(chosen)}.", notes, marked, _RANKS if ranks else ""),
-                columns=["", *columns, *(["average rank"] if ranks else [])],
-                body=body,
-                headline=not tables,
-            )
-        )
-    return tables
-
-
-def sort_into(
-    columns: Sequence[_C], rows: Sequence[Row], column_of: Callable[[Row], _C | None]
-) -> dict[_C, Column]:
-    """Return the rows of each column by their labels; those whose column is None are in all."""
-    found: dict[_C, dict[str, list[Row]]] = {
-        column: {label: [] for label in labels(rows)} for column in columns
-    }
-    for row in rows:
-        own = column_of(row)
-        for column in columns if own is None else (own,):
-            found[column][row.label].append(row)
-    return dict(found)
-
-
-def fill(
-    columns: Mapping[_C, Column],
-    names: Sequence[str],
-    *,
-    reference: str,
-    ranks: Mapping[str, float] = MappingProxyType({}),
-) -> list[list[Cell]]:
-    """Return the lines of labels: a marked number for each column, then the rank if there is any.
-
-    Args:
-        columns: rows by label.
-        names: labels in the order of the lines.
-        reference: whose numbers are the noise that others are, or are not, inside of.
-        ranks: of the labels.
-    """
-    marked = [(column, marks(column, reference=reference)) for column in columns.values()]
-    return [
-        [
-            Cell(label),
-            *(cell(column.get(label, ()), found.get(label, "")) for column, found in marked),
-            *([number(ranks.get(label), "{:.2f}")] if ranks else []),
-        ]
-        for label in names
-    ]
+    return next(iter(datasets(rows)), None)
 
 
 def first_student(rows: Iterable[Row]) -> str | None:
     """Return the student of budgets and ablation: the one with the most rows."""
-    counts: dict[str, int] = defaultdict(int)
-    for row in rows:
-        counts[row.student] += 1
-    counts.pop("teacher", None)
-    return max(counts, key=lambda student: counts[student]) if counts else None
+    rows = list(rows)
+    return max(
+        students(rows), key=lambda name: sum(row.student == name for row in rows), default=None
+    )
 
 
 def main_budget(rows: Iterable[Row]) -> int | None:
-    """Return the budget of the cross-architecture table: the one with the most students."""
-    students: dict[int, set[str]] = defaultdict(set)
+    """Return the budget of the cross-architecture table: the one with the most students.
+
+    Of several, that of the published table; else the smallest.
+    """
+    found: dict[int, set[str]] = defaultdict(set)
     for row in rows:
         if row.N is not None:
-            students[row.N].add(row.student)
-    return max(students, key=lambda N: len(students[N])) if students else None
+            found[row.N].add(row.student)
+    return max(found, key=lambda N: (len(found[N]), N == BUDGET, -N), default=None)

@@ -1,6 +1,11 @@
-"""LaTeX without a template engine: escaped text in a booktabs table."""
+"""LaTeX without a template engine: escaped text in a booktabs table, ASCII throughout.
+
+Letters with accents lose these, and of other characters their number is shown (U+03BB): pdflatex
+has no font for most of them, and would stop.
+"""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 _ESCAPES = str.maketrans(
@@ -27,7 +32,16 @@ _CODE = re.compile(r"`([^`]*)`")
 def escape(text: str) -> str:
     """Return `text` so that LaTeX prints it as it is, on one line."""
     plain = " ".join(text.split()).translate(_ESCAPES)
-    return _CODE.sub(r"\\texttt{\1}", _MINUS.sub("$-$", plain))
+    return _CODE.sub(r"\\texttt{\1}", _MINUS.sub("$-$", "".join(map(_in_ascii, plain))))
+
+
+def _in_ascii(character: str) -> str:
+    if " " <= character <= "~":
+        return character
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    if unicodedata.combining(character):
+        return ""
+    return plain.translate(_ESCAPES) if plain.isprintable() and plain else f"U+{ord(character):04X}"
 
 
 def tabular(

@@ -4,6 +4,8 @@ Contestants are what has a budget; `untrained`, `full` and `teacher` are there t
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -12,10 +14,12 @@ from scipy.stats import rankdata
 from benchmark.rows import Row
 
 from ._statistics import LEVEL, Estimate, holm, less, samples_of, summarise
-from ._table import NOISE, Cell, Mark, estimated
+from ._table import NOISE, Cell, Mark, estimated, number
 
 _K = TypeVar("_K", bound=Hashable)
 Column = Mapping[str, Sequence[Row]]  # the rows of each label, which differ in their seeds alone
+
+_FEW = "fewer than three seeds in common, or no spread over them"
 
 
 def contestants(column: Column) -> list[str]:
@@ -29,6 +33,19 @@ def baseline(names: Iterable[str]) -> str:
     return "random" if "random" in found or "random-labels" not in found else "random-labels"
 
 
+def differences(column: Column, *, reference: str) -> dict[str, Estimate | None]:
+    """Return every other contestant less `reference`, on the seeds and subsets that both have.
+
+    It is None where they have no seed in common, and where nobody ran `reference`.
+    """
+    theirs = samples_of(column.get(reference, ()))
+    return {
+        label: summarise(less(samples_of(column[label]), theirs))
+        for label in contestants(column)
+        if label != reference
+    }
+
+
 def marks(column: Column, *, reference: str) -> dict[str, Mark]:
     """Return the marks of a column.
 
@@ -37,36 +54,89 @@ def marks(column: Column, *, reference: str) -> dict[str, Mark]:
     contestant. The latter needs no correction: it takes all of the tests, so the rarest of their
     false alarms bounds its own.
     """
-    found: dict[str, Mark] = {}
-    samples = {label: samples_of(column[label]) for label in contestants(column)}
-    if reference in samples:
-        differences = {
-            label: summarise(less(samples[label], samples[reference]))
-            for label in samples
-            if label != reference
-        }
-        found |= {label: "noise" for label, p in corrected(differences).items() if p >= LEVEL}
-    top = max(samples, key=lambda label: mean_value(column[label]), default=None)
-    if top is not None and top not in found and len(samples) > 1:
-        gaps = [summarise(less(samples[top], samples[label])) for label in samples if label != top]
+    ps = corrected(differences(column, reference=reference))
+    found: dict[str, Mark] = {label: "noise" for label, p in ps.items() if p >= LEVEL}
+    means = scores(column)
+    top = max(means, key=lambda label: means[label], default=None)
+    if top is not None and top not in found and len(means) > 1:
+        ours = samples_of(column[top])
+        gaps = [summarise(less(ours, samples_of(column[label]))) for label in means if label != top]
         if all(gap and gap.mean > 0 and gap.p is not None and gap.p < LEVEL for gap in gaps):
             found[top] = "best"
     return found
 
 
-def legend(body: Iterable[Sequence[Cell]], *, reference: str) -> str:
-    """Return what the marks of a table mean, those that it has."""
-    found = {cell.mark for line in body for cell in line}
+def legend(
+    body: Iterable[Sequence[Cell]],
+    columns: Mapping[str, Column],
+    *,
+    reference: str,
+    place: str = "in its column",
+) -> str:
+    """Return what the marks of a table mean, those that it has, and which cells were not tested.
+
+    Args:
+        body: its cells.
+        columns: the rows behind them, by heading.
+        reference: whose numbers are the noise.
+        place: where a number is the best.
+    """
+    cells = [cell for line in body for cell in line]
+    found = {cell.mark for cell in cells}
     meanings = {
-        "best": "Bold: best in its column by a test against every other line with a budget.",
+        "best": f"Bold: best {place} by a test against every other line with a budget.",
         "noise": f"{NOISE}: inside the noise of `{reference}`.",
     }
-    return " ".join(meaning for mark, meaning in meanings.items() if mark in found)
+    sentences = [meaning for mark, meaning in meanings.items() if mark in found]
+    sentences += [_untested(columns, reference=reference), _short(cells)]
+    return " ".join(filter(None, sentences))
+
+
+def unproven(body: Iterable[Sequence[Cell]]) -> str:
+    """Return what differences without a probability, or without an interval, lack."""
+    cells = [cell for line in body for cell in line]
+    untested = any("n" in cell.parts and "p" not in cell.parts for cell in cells)
+    return " ".join(filter(None, (f"No p: not tested, {_FEW}." if untested else "", _short(cells))))
+
+
+def _short(cells: Iterable[Cell]) -> str:
+    if any(cell.parts.get("n") == 2 and "half-width" not in cell.parts for cell in cells):
+        return "No interval: two seeds are too few where a probe sees few labels."
+    return ""
+
+
+def _untested(columns: Mapping[str, Column], *, reference: str) -> str:
+    """Return which contestants could not be compared with `reference`, and why."""
+    found = {name: differences(column, reference=reference) for name, column in columns.items()}
+    everyone = list(dict.fromkeys(label for gaps in found.values() for label in gaps))
+    lacking = {
+        label: [n for n, gaps in found.items() if label in gaps and not _can_be_tested(gaps[label])]
+        for label in everyone
+    }
+    if not any(lacking.values()):
+        return ""
+    if not any(column.get(reference) for column in columns.values()):
+        return f"Nothing is tested against `{reference}`, which was not run."
+    if all(len(lacking[name]) == sum(name in gaps for gaps in found.values()) for name in everyone):
+        return f"Not tested against `{reference}`: {_FEW}."
+    where = ", ".join(f"{name} ({', '.join(at)})" for name, at in lacking.items() if at)
+    return f"Not tested against `{reference}`, {_FEW}: {unquoted(where)}."
+
+
+def unquoted(text: str) -> str:
+    """Return text of rows for use in notes, where backticks mean something."""
+    return text.replace("`", "'")
+
+
+def _can_be_tested(difference: Estimate | None) -> bool:
+    return difference is not None and difference.p is not None
 
 
 def tested(
     differences: Mapping[_K, Estimate | None],
     keys: Mapping[_K, Sequence[str]] = MappingProxyType({}),
+    *,
+    counted: bool = False,
 ) -> dict[_K, Cell]:
     """Return differences as cells: with their corrected probabilities, marked where they are noise.
 
@@ -75,21 +145,25 @@ def tested(
     Args:
         differences: by name.
         keys: by name, of the rows behind them.
+        counted: show how many seeds each rests on.
     """
-    p = corrected(differences)
+    ps = corrected(differences)
     return {
         name: estimated(
             difference,
             keys.get(name, ()),
             sign="+",
-            note=_probability(p[name]) if name in p else "",
-            mark="noise" if p.get(name, 0.0) >= LEVEL else "",
+            note=(f", n = {difference.n}" if counted and difference else "") + _p(ps.get(name)),
+            mark="noise" if ps.get(name, 0.0) >= LEVEL else "",
+            parts={"p": ps.get(name)},
         )
         for name, difference in differences.items()
     }
 
 
-def _probability(p: float) -> str:
+def _p(p: float | None) -> str:
+    if p is None:
+        return ""
     return ", p < 0.001" if p < 0.001 else f", p = {p:.3f}"
 
 
@@ -105,20 +179,52 @@ def corrected(differences: Mapping[_K, Estimate | None]) -> dict[_K, float]:
 
 
 def mean_value(rows: Sequence[Row]) -> float:
-    """Return the mean accuracy of rows."""
-    return sum(row.value for row in rows) / len(rows)
+    """Return the mean accuracy of rows, whatever their order."""
+    return fmean(row.value for row in rows)
 
 
-def average_ranks(columns: Sequence[Column]) -> dict[str, float]:
-    """Return each contestant's mean rank (1 is the highest accuracy, equal ones share a rank).
+def scores(column: Column) -> dict[str, float]:
+    """Return the mean accuracy of every contestant."""
+    return {label: mean_value(column[label]) for label in contestants(column)}
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Mean ranks by label, and what a reader must know of them; both empty without competition."""
+
+    of: Mapping[str, float]
+    note: str
+
+    @property
+    def headings(self) -> list[str]:
+        """Return the heading of their column, if there is one."""
+        return ["average rank"] if self.of else []
+
+    def cells(self, label: str) -> list[Cell]:
+        """Return the cell of their column, if there is one."""
+        return [number(self.of.get(label), "{:.2f}")] if self.of else []
+
+
+def average_ranks(columns: Sequence[Mapping[str, float]], *, noun: str = "columns") -> Ranks:
+    """Return each contestant's mean rank (1 is the highest score, equal ones share a rank).
 
     Only columns that every contestant fills take part, so that nobody gains by being absent from a
-    hard one; there are no ranks if there is no such column or no competition.
+    hard one; the note says how many these are.
+
+    Args:
+        columns: in each, the scores of its contestants.
+        noun: what columns are in the note.
     """
-    everyone = {label for column in columns for label in contestants(column)}
-    full = [column for column in columns if everyone == set(contestants(column))]
-    if len(everyone) < 2 or not full:
-        return {}
-    names = sorted(everyone)
-    means = [[-mean_value(column[name]) for name in names] for column in full]
-    return dict(zip(names, rankdata(means, axis=1).mean(0).tolist(), strict=True))
+    names = sorted({label for column in columns for label in column})
+    full = [column for column in columns if len(column) == len(names)]
+    if len(names) < 2:
+        return Ranks({}, "")
+    if not full:
+        return Ranks(
+            {}, f"No average rank: none of the {noun} is filled by all that have a budget."
+        )
+    share = f"all {noun}" if len(full) == len(columns) else f"{len(full)} of {len(columns)} {noun}"
+    note = f"Average rank: of lines with a budget, over {share}"
+    note += "." if len(full) == len(columns) else ", which all of these fill."
+    ranks = rankdata([[-column[name] for name in names] for column in full], axis=1).mean(0)
+    return Ranks(dict(zip(names, ranks.tolist(), strict=True)), note)

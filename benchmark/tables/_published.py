@@ -7,7 +7,8 @@ from typing import Any
 
 from benchmark.rows import Row
 
-_STUDENTS = ("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit")
+BUDGET = 100  # of the tables with one
+STUDENTS = ("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit")
 _BY_STUDENT = {
     "random": (43.66, 23.76, 19.26, 28.82, 11.99, 20.70),
     "dsa": (39.38, 19.97, 20.11, 31.57, 9.58, 20.03),
@@ -16,7 +17,7 @@ _BY_STUDENT = {
     "krr-st": (47.00, 27.78, 18.92, 31.27, 10.11, 20.82),
     "ours": (52.41, 35.35, 20.90, 36.88, 24.14, 23.33),
 }
-_DOWNSTREAM = ("cifar100", "cifar10", "cub2011", "stanford-dogs")
+DATASETS = ("cifar100", "cifar10", "cub2011", "stanford-dogs")
 _BY_DOWNSTREAM = {
     "random": (43.66, 68.56, 8.88, 12.18),
     "dsa": (39.38, 65.67, 6.89, 9.97),
@@ -100,10 +101,10 @@ def _table(
 
 
 TABLES: Mapping[str, Mapping[Place, float]] = {
-    "Cross-architecture": _table((100,), _STUDENTS, ("cifar100",), _BY_STUDENT),
-    "Downstream transfer": _table((100,), ("convnet",), _DOWNSTREAM, _BY_DOWNSTREAM),
+    "Cross-architecture": _table((BUDGET,), STUDENTS, ("cifar100",), _BY_STUDENT),
+    "Downstream transfer": _table((BUDGET,), ("convnet",), DATASETS, _BY_DOWNSTREAM),
     "Storage budgets": _table(_BUDGETS, ("convnet",), ("cifar100",), _BY_BUDGET),
-    "Ablation": _table((100,), ("convnet",), ("cifar100",), _ABLATION),
+    "Ablation": _table((BUDGET,), ("convnet",), ("cifar100",), _ABLATION),
 }
 PUBLISHED: Mapping[Place, float] = {
     place: value for table in TABLES.values() for place, value in table.items()

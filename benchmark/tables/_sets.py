@@ -20,7 +20,7 @@ def by_set(rows: Sequence[Row]) -> dict[tuple[str, int | None], list[Row]]:
 
 def one_per_seed(rows: Iterable[Row]) -> list[Row]:
     """Return one row of each seed: for what does not depend on the probe or its dataset."""
-    return list({row.seed: row for row in rows}.values())
+    return list({row.seed: row for row in sorted(rows, key=lambda row: row.seed)}.values())
 
 
 def names(label: str, N: int | None) -> list[Cell]:
@@ -32,7 +32,12 @@ def images(row: Row) -> Cell:
     """Return how many distilled images the student saw, and how many views of each."""
     if row.num_images is None:
         return MISSING
-    return Cell(f"{row.num_images:,} x {row.num_views}", value=row.num_images, keys=(row.key,))
+    return Cell(
+        f"{row.num_images:,} x {row.num_views}",
+        value=row.num_images,
+        parts={"views": row.num_views},
+        keys=(row.key,),
+    )
 
 
 def mean(rows: Sequence[Row], value: Callable[[Row], float | None], form: str) -> Cell:

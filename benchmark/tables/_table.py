@@ -1,13 +1,14 @@
 """A table: what every file here makes, and what a report is made of."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 import pandas as pd
 
-from ._latex import escape, tabular
+from . import _latex, _markdown
 from ._statistics import Estimate
 
 Mark = Literal["", "best", "noise"]
@@ -22,7 +23,9 @@ class Cell:
     Attributes:
         text: what a reader sees, without the mark.
         value: what the field sorts by and what CSV holds; None for words and for missing numbers.
-        half_width: of the 95 % interval around `value`.
+        parts: what else the text is made of or rests on, by name: each a column of CSV. Of a mean,
+            `half-width` is that of its 95 % interval, `n` its seeds, and `p` a probability as in
+            `_marks.py`.
         keys: of the rows that the field summarises.
         mark: `best` in its column, or inside the `noise`; both by a test, see `_marks.py`.
     """
@@ -30,7 +33,7 @@ class Cell:
     text: str
     _: KW_ONLY
     value: int | float | None = None
-    half_width: float | None = None
+    parts: Mapping[str, int | float | str | None] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
     mark: Mark = ""
 
@@ -63,29 +66,35 @@ class Table:
     def markdown(self) -> str:
         """Return the table as a Markdown section."""
         texts = [[_in_markdown(cell) for cell in line] for line in self.body]
-        frame = pd.DataFrame(texts, columns=[_on_one_line(name) for name in self.columns])
+        frame = pd.DataFrame(texts, columns=[_markdown.escape(name) for name in self.columns])
         alignment = ["left"] + ["right"] * (len(self.columns) - 1)
         grid = frame.to_markdown(index=False, colalign=alignment, disable_numparse=True)
-        return "\n\n".join(part for part in (f"### {self.title}", self.notes, grid) if part)
+        title = f"### {_markdown.escape(self.title)}"
+        return "\n\n".join(filter(None, (title, _markdown.inline(self.notes), grid)))
 
     def csv(self) -> str:
         """Return the table as CSV, a missing number being an empty field.
 
-        Numbers have ten digits; half-widths and marks have columns of their own.
+        Numbers have ten digits. A column with parts or marks is followed by one for each of these.
         """
-        columns = {}
+        names, columns = [], []
         for position, name in enumerate(self.columns):
             cells = [line[position] for line in self.body]
-            columns[name] = [_in_csv(cell) for cell in cells]
-            if any(cell.half_width is not None for cell in cells):
-                columns[f"{name} ±"] = [_ten_digits(cell.half_width) for cell in cells]
+            names.append(name)
+            columns.append([_in_csv(cell) for cell in cells])
+            for part in dict.fromkeys(part for cell in cells for part in cell.parts):
+                names.append(f"{name} {part}".strip())
+                columns.append([_ten_digits(cell.parts.get(part)) for cell in cells])
             if any(cell.mark for cell in cells):
-                columns[f"{name} mark"] = [cell.mark for cell in cells]
-        return pd.DataFrame(columns, dtype=object).to_csv(index=False, lineterminator="\n")
+                names.append(f"{name} mark".strip())
+                columns.append([cell.mark for cell in cells])
+        lines = [*zip(*columns, strict=True)]
+        frame = pd.DataFrame(lines, columns=names, dtype=object)
+        return frame.to_csv(index=False, lineterminator="\n")
 
     def latex(self) -> str:
         """Return the table as a LaTeX float for the packages booktabs and graphicx."""
-        return tabular(
+        return _latex.tabular(
             [[_in_latex(cell) for cell in line] for line in self.body],
             columns=self.columns,
             caption=" ".join(part for part in (f"{self.title}.", self.notes) if part),
@@ -110,6 +119,7 @@ def estimated(
     sign: Literal["", "+"] = "",
     note: str = "",
     mark: Mark = "",
+    parts: Mapping[str, float | None] = MappingProxyType({}),
 ) -> Cell:
     """Return a mean with its interval, or a dash if there is none.
 
@@ -119,24 +129,22 @@ def estimated(
         sign: `+` for differences.
         note: what follows the numbers.
         mark: of the cell.
+        parts: what the note says, and whatever else is known; None is not.
     """
     if estimate is None:
         return MISSING
+    known = {"half-width": estimate.half_width, "n": estimate.n, **parts}
     return Cell(
         f"{estimate:{sign}}{note}",
         value=estimate.mean,
-        half_width=estimate.half_width,
+        parts={name: part for name, part in known.items() if part is not None},
         keys=tuple(keys),
         mark=mark,
     )
 
 
-def _on_one_line(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
-
-
 def _in_markdown(cell: Cell) -> str:
-    text = _on_one_line(cell.text)
+    text = _markdown.escape(cell.text)
     return {"": text, "best": f"**{text}**", "noise": f"{text} {NOISE}"}[cell.mark]
 
 
@@ -146,11 +154,11 @@ def _in_csv(cell: Cell) -> str | int | float | None:
     return None if cell == MISSING else cell.text
 
 
-def _ten_digits(value: int | float | None) -> int | float | None:
+def _ten_digits(value: int | float | str | None) -> int | float | str | None:
     """Return a number without the last digits of a float, in which machines differ."""
     return float(f"{value:.10g}") if isinstance(value, float) else value
 
 
 def _in_latex(cell: Cell) -> str:
-    text = escape(cell.text)
+    text = _latex.escape(cell.text)
     return {"": text, "best": rf"\textbf{{{text}}}", "noise": rf"{text} $\approx$"}[cell.mark]

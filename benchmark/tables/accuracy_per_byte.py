@@ -1,25 +1,39 @@
 """What a byte buys: accuracy of the first student beside what its distilled set takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from benchmark.rows import Row
 
+from ._accuracy import sort_into
 from ._grid import (
     conditions,
     describe,
     first_student,
+    in_order,
     is_variant,
     joined,
+    labels,
     main_downstream,
+    probed_on,
     protocol_of,
     protocols,
     slug,
 )
+from ._marks import (
+    Column,
+    Ranks,
+    average_ranks,
+    baseline,
+    corrected,
+    differences,
+    legend,
+    marks,
+)
 from ._sets import by_set, mean, names
 from ._statistics import Estimate, less, samples_of, summarise
-from ._table import Cell, Table, estimated, number
+from ._table import Cell, Mark, Table, estimated, number
 
 __all__ = ["accuracy_per_byte"]
 
@@ -35,16 +49,24 @@ _NOTES = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Line:
-    """One method at one budget."""
+    """One method at one budget; `mark` and `p` are of its accuracy among those of the budget."""
 
     label: str
+    N: int | None
     rows: Sequence[Row]
     num_bytes: float
     accuracy: Estimate
+    mark: Mark
+    p: float | None
+
+    def per_kib(self, points: float) -> float | None:
+        """Return points for each KiB that is stored; None if nothing is."""
+        return 1024 * points / self.num_bytes if self.num_bytes else None
 
 
 def accuracy_per_byte(rows: Sequence[Row]) -> list[Table]:
     """Return a table per protocol, a line for each method and budget that stores anything."""
+    rows = in_order(rows)
     student, dataset = first_student(rows), main_downstream(rows)
     chosen = [
         row
@@ -54,44 +76,98 @@ def accuracy_per_byte(rows: Sequence[Row]) -> list[Table]:
     tables: list[Table] = []
     for protocol in protocols(chosen):
         mine = [row for row in chosen if protocol_of(row) == protocol]
-        lines = _lines(mine)
-        if lines:
-            untrained = [row for row in mine if row.label == "untrained"]
-            tables.append(
-                Table(
-                    name=f"accuracy-per-byte-{slug(*protocol)}",
-                    title=f"Accuracy per byte, {student}: {describe(*protocol)}",
-                    notes=joined(f"{conditions(mine)}.", f"Probed on {dataset}.", _NOTES),
-                    columns=_COLUMNS,
-                    body=[_cells(line, lines, untrained) for line in lines],
-                    headline=not tables,
-                )
+        stored = [row for row in mine if row.num_bytes is not None]
+        reference = baseline(labels(stored))
+        budgets = _budgets(stored)
+        lines = _lines(stored, budgets, reference=reference)
+        if not lines:
+            continue
+        untrained = [row for row in mine if row.label == "untrained"]
+        ranks = _ranks(lines, budgets)
+        body = [
+            [*_cells(line, lines, untrained), *ranks.cells(line.label if line.N else "")]
+            for line in lines
+        ]
+        tested = {f"N = {N}": column for N, column in budgets.items()}
+        marked = legend(body, tested, reference=reference, place="at its budget")
+        tables.append(
+            Table(
+                name=f"accuracy-per-byte-{slug(*protocol)}",
+                title=f"Accuracy per byte, {student}: {describe(*protocol)}",
+                notes=joined(
+                    f"{conditions(mine)}.",
+                    probed_on(dataset),
+                    _NOTES,
+                    marked,
+                    ranks.note,
+                    "Ranks are by points per KiB." if ranks.of else "",
+                ),
+                columns=[*_COLUMNS, *ranks.headings],
+                body=body,
+                headline=not tables,
             )
+        )
     return tables
 
 
-def _lines(rows: Sequence[Row]) -> list[_Line]:
+def _budgets(rows: Sequence[Row]) -> dict[int, Column]:
+    """Return the rows of each budget by label."""
+    limited = [row for row in rows if row.N is not None]
+    sizes = sorted({row.N for row in rows if row.N is not None})
+    return sort_into(sizes, limited, lambda row: row.N)
+
+
+def _lines(rows: Sequence[Row], budgets: Mapping[int, Column], *, reference: str) -> list[_Line]:
+    judged = {
+        N: (
+            marks(column, reference=reference),
+            corrected(differences(column, reference=reference)),
+        )
+        for N, column in budgets.items()
+    }
     lines = []
-    for (label, _), mine in by_set(rows).items():
-        sizes = [row.num_bytes for row in mine if row.num_bytes is not None]
+    for (label, N), mine in by_set(rows).items():
+        found, ps = judged[N] if N is not None else ({}, {})
         accuracy = summarise(samples_of(mine))
-        if sizes and accuracy is not None:
-            lines.append(_Line(label=label, rows=mine, num_bytes=fmean(sizes), accuracy=accuracy))
+        if accuracy is not None:
+            lines.append(
+                _Line(
+                    label=label,
+                    N=N,
+                    rows=mine,
+                    num_bytes=fmean(row.num_bytes or 0 for row in mine),
+                    accuracy=accuracy,
+                    mark=found.get(label, ""),
+                    p=ps.get(label),
+                )
+            )
     return lines
+
+
+def _ranks(lines: Sequence[_Line], budgets: Mapping[int, Column]) -> Ranks:
+    """Return ranks by what a byte buys: accuracy per KiB."""
+    scores = [
+        {
+            line.label: score
+            for line in lines
+            if line.N == N and (score := line.per_kib(line.accuracy.mean)) is not None
+        }
+        for N in budgets
+    ]
+    return average_ranks(scores, noun="budgets")
 
 
 def _cells(line: _Line, lines: Sequence[_Line], untrained: Sequence[Row]) -> list[Cell]:
     keys = [row.key for row in line.rows]
     gain = summarise(less(samples_of(line.rows), samples_of(untrained)))
-    kib = line.num_bytes / 1024
     return [
-        *names(line.label, line.rows[0].N),
+        *names(line.label, line.N),
         number(line.num_bytes, "{:,.0f}", keys),
         mean(line.rows, lambda row: row.compressed_bytes, "{:,.0f}"),
-        estimated(line.accuracy, keys),
-        number(line.accuracy.mean / kib, "{:.3g}", keys),
+        estimated(line.accuracy, keys, mark=line.mark, parts={"p": line.p}),
+        number(line.per_kib(line.accuracy.mean), "{:.3g}", keys),
         estimated(gain, keys, sign="+"),
-        number(gain.mean / kib if gain else None, "{:+.3g}", keys),
+        number(line.per_kib(gain.mean) if gain else None, "{:+.3g}", keys),
         Cell("yes" if _is_on_the_frontier(line, lines) else "no"),
     ]
 

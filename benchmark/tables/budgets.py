@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from benchmark.rows import Row
 
-from ._grid import first_student, grid, is_variant, main_downstream
+from ._accuracy import grid
+from ._grid import first_student, in_order, is_variant, joined, main_downstream, probed_on
 from ._table import Table
 
 __all__ = ["budgets"]
@@ -12,6 +13,7 @@ __all__ = ["budgets"]
 
 def budgets(rows: Sequence[Row]) -> list[Table]:
     """Return one table per probe, none if there is but one budget."""
+    rows = in_order(rows)
     student, dataset = first_student(rows), main_downstream(rows)
     chosen = [
         row
@@ -27,5 +29,5 @@ def budgets(rows: Sequence[Row]) -> list[Table]:
         lambda row: None if row.N is None else f"N = {row.N}",
         name="budgets",
         title=f"Storage budgets, {student}",
-        notes=f"Probed on {dataset}. What has no budget stands in every column.",
+        notes=joined(probed_on(dataset), "What has no budget stands in every column."),
     )

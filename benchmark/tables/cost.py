@@ -1,10 +1,12 @@
 """What every method takes: seconds and peak memory of each stage, on each device."""
 
 from collections.abc import Sequence
+from math import fsum
 
 from benchmark.rows import Row
 
-from ._grid import conditions, first_student
+from ._grid import conditions, first_student, in_order
+from ._marks import unquoted
 from ._sets import by_set, mean, names, one_per_seed
 from ._table import Cell, Table, number
 
@@ -18,8 +20,10 @@ _COLUMNS = (
 
 def cost(rows: Sequence[Row]) -> list[Table]:
     """Return one table, a line for each method, budget and device: means over seeds."""
-    student = first_student(rows)
-    chosen = [row for row in rows if row.student in (student, "teacher")]
+    student = first_student(in_order(rows))
+    chosen = [
+        row for row in in_order(rows, every_device=True) if row.student in (student, "teacher")
+    ]
     if not chosen:
         return []
     teacher = ", ".join(
@@ -28,8 +32,9 @@ def cost(rows: Sequence[Row]) -> list[Table]:
     notes = (
         f"{conditions(chosen)}. Means over seeds. The teacher, not counted here, took {teacher} of "
         f"pretraining. Pretraining, features and probes are those of "
-        f"one {student or 'network'}: features of all datasets, all probes on them. Peak memory is "
-        "what was allocated on a GPU, and what the whole process held on a CPU."
+        f"one {unquoted(student or 'network')}: features of all datasets, all probes on them. Peak "
+        "memory is what was allocated on a GPU, and what the whole process held on a CPU. A seed "
+        "that ran on several devices is here on each."
     )
     body = [
         [*names(*key), *_line([row for row in mine if row.device == device])]
@@ -57,4 +62,4 @@ def _line(rows: Sequence[Row]) -> list[Cell]:
 
 def _per_seed(seconds: Sequence[float], rows: Sequence[Row]) -> Cell:
     keys = [row.key for row in rows]
-    return number(sum(seconds) / len({row.seed for row in rows}), "{:,.1f}", keys)
+    return number(fsum(seconds) / len({row.seed for row in rows}), "{:,.1f}", keys)

@@ -4,7 +4,17 @@ from collections.abc import Sequence
 
 from benchmark.rows import Row
 
-from ._grid import at, grid, is_variant, main_budget, main_downstream
+from ._accuracy import grid
+from ._grid import (
+    at,
+    in_order,
+    is_variant,
+    joined,
+    main_budget,
+    main_downstream,
+    probed_on,
+    students,
+)
 from ._table import Table
 
 __all__ = ["cross_architecture"]
@@ -12,18 +22,18 @@ __all__ = ["cross_architecture"]
 
 def cross_architecture(rows: Sequence[Row]) -> list[Table]:
     """Return one table per probe; what has no student stands in every column."""
+    rows = in_order(rows)
     budget, dataset = main_budget(rows), main_downstream(rows)
     chosen = [
         row
         for row in rows
         if row.downstream == dataset and row.N in (None, budget) and not is_variant(row)
     ]
-    students = list(dict.fromkeys(row.student for row in chosen if row.student != "teacher"))
     return grid(
         chosen,
-        students or ["teacher"],
+        students(chosen) or ["teacher"],
         lambda row: None if row.student == "teacher" else row.student,
         name="cross-architecture",
         title=f"Cross-architecture{at(budget)}",
-        notes=f"Students pretrained on the distilled set, probed on {dataset}.",
+        notes=joined("Students pretrained on the distilled set.", probed_on(dataset)),
     )

@@ -5,9 +5,9 @@ from statistics import fmean
 
 from benchmark.rows import Row
 
-from ._grid import conditions
+from ._grid import conditions, in_order
 from ._sets import by_set, names, one_per_seed
-from ._table import Cell, Table, number
+from ._table import MISSING, Cell, Table, number
 
 __all__ = ["losses"]
 
@@ -16,7 +16,7 @@ _COLUMNS = ("", "N", "logged value", "first quarter", "last quarter", "seeds whe
 
 def losses(rows: Sequence[Row]) -> list[Table]:
     """Return one table, a line for each method, budget and logged value; none if nothing was."""
-    logged = [row for row in rows if row.losses and row.N is not None]
+    logged = [row for row in in_order(rows) if row.losses and row.N is not None]
     if not logged:
         return []
     body = [
@@ -31,9 +31,14 @@ def losses(rows: Sequence[Row]) -> list[Table]:
 
 
 def _line(rows: Sequence[Row], name: str) -> list[Cell]:
-    logged = [row for row in rows if name in row.losses]
+    logged = [row for row in rows if len(row.losses.get(name, ())) == 2]
     keys = [row.key for row in logged]
-    pairs = [row.losses[name] for row in logged]
-    fell = sum(last < first for first, last in pairs)
-    means = [number(fmean(values), "{:.4g}", keys) for values in zip(*pairs, strict=True)]
-    return [Cell(name), *means, Cell(f"{fell} of {len(pairs)}", value=fell, keys=tuple(keys))]
+    if not logged:
+        return [Cell(name), MISSING, MISSING, MISSING]
+    first, last = zip(*(row.losses[name] for row in logged), strict=True)
+    fell = sum(after < before for before, after in zip(first, last, strict=True))
+    return [
+        Cell(name),
+        *(number(fmean(values), "{:.4g}", keys) for values in (first, last)),
+        Cell(f"{fell} of {len(logged)}", value=fell, parts={"of": len(logged)}, keys=tuple(keys)),
+    ]

@@ -1,27 +1,31 @@
 """How much a number depends on the probe: `fair` beside `paper`, student by student."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scipy.stats import kendalltau
 
 from benchmark.rows import Row
 
+from ._accuracy import sort_into
 from ._grid import (
     at,
     conditions,
+    in_order,
     is_variant,
     joined,
     labels,
     main_budget,
     main_downstream,
-    sort_into,
+    probed_on,
+    students,
 )
-from ._marks import Column, contestants, mean_value
+from ._marks import Column, Ranks, average_ranks, mean_value, scores
 from ._statistics import less, samples_of, summarise
 from ._table import MISSING, Cell, Table, number
 
 __all__ = ["probe_sensitivity"]
 
+_PROBES = ("fair", "paper")
 _NOTES = (
     "Accuracy by the fair probe, by the paper probe, and what the latter reads more or less (mean "
     "and 95 % interval over seeds). Rank agreement: Kendall's tau between the orders that the two "
@@ -31,77 +35,93 @@ _NOTES = (
 
 def probe_sensitivity(rows: Sequence[Row]) -> list[Table]:
     """Return a table for each number of labels that both probes have seen."""
+    rows = in_order(rows)
     budget, dataset = main_budget(rows), main_downstream(rows)
     chosen = [
         row
         for row in rows
-        if row.downstream == dataset and row.N in (None, budget) and not is_variant(row)
+        if row.downstream == dataset
+        and row.N in (None, budget)
+        and row.probe in _PROBES
+        and not is_variant(row)
     ]
-    amounts = {row.labels_per_class for row in chosen if row.probe == "fair"}
-    amounts &= {row.labels_per_class for row in chosen if row.probe == "paper"}
+    fair, paper = ({row.labels_per_class for row in chosen if row.probe == x} for x in _PROBES)
     tables: list[Table] = []
-    for amount in sorted(amounts, key=lambda amount: amount or 0):
+    for amount in sorted(fair & paper, key=lambda amount: amount or 0):
         mine = [row for row in chosen if row.labels_per_class == amount]
         words = "all labels" if amount is None else f"{amount} labels a class"
-        students = list(dict.fromkeys(row.student for row in mine if row.student != "teacher"))
+        names = students(mine) or ["teacher"]
+        columns = {probe: _columns(mine, names, probe) for probe in _PROBES}
+        ranks = {
+            probe: average_ranks(list(map(scores, of_probe.values())))
+            for probe, of_probe in columns.items()
+        }
         tables.append(
             Table(
                 name=f"probe-sensitivity-{amount or 'all'}",
                 title=f"Probe sensitivity{at(budget)}: {words}",
-                notes=joined(f"{conditions(mine)}.", f"Probed on {dataset}.", _NOTES),
-                columns=["", *(students or ["teacher"])],
-                body=_body(mine, students or ["teacher"]),
+                notes=joined(
+                    f"{conditions(mine)}.", probed_on(dataset), _NOTES, ranks["fair"].note
+                ),
+                columns=["", *names, *_headings(ranks)],
+                body=_body(columns, labels(mine), ranks),
                 headline=not tables,
             )
         )
     return tables
 
 
-def _body(rows: Sequence[Row], students: Sequence[str]) -> list[list[Cell]]:
-    fair, paper = (
-        sort_into(
-            students,
-            [row for row in rows if row.probe == probe],
-            lambda row: None if row.student == "teacher" else row.student,
-        )
-        for probe in ("fair", "paper")
+def _columns(rows: Sequence[Row], names: Sequence[str], probe: str) -> Mapping[str, Column]:
+    """Return the rows of a probe by student and label."""
+    return sort_into(
+        names,
+        [row for row in rows if row.probe == probe],
+        lambda row: None if row.student == "teacher" else row.student,
     )
-    names = labels(row for row in rows if row.probe in ("fair", "paper"))
+
+
+def _headings(ranks: Mapping[str, Ranks]) -> list[str]:
+    return [f"{heading}, {probe}" for probe, of in ranks.items() for heading in of.headings]
+
+
+def _body(
+    columns: Mapping[str, Mapping[str, Column]], names: Sequence[str], ranks: Mapping[str, Ranks]
+) -> list[list[Cell]]:
+    pairs = list(zip(*(columns[probe].values() for probe in _PROBES), strict=True))
     body = [
         [
             Cell(name),
-            *(
-                _cell(fair[student].get(name, ()), paper[student].get(name, ()))
-                for student in students
-            ),
+            *(_cell(fair.get(name, ()), paper.get(name, ())) for fair, paper in pairs),
+            *(cell for of in ranks.values() for cell in of.cells(name)),
         ]
         for name in names
     ]
-    agreement = [
-        number(_agreement(fair[student], paper[student]), "{:.2f}") for student in students
-    ]
-    return [*body, [Cell("rank agreement"), *agreement]]
+    agreement = [number(_agreement(*map(scores, pair)), "{:.2f}") for pair in pairs]
+    return [*body, [Cell("rank agreement"), *agreement, *(MISSING for _ in _headings(ranks))]]
 
 
 def _cell(fair: Sequence[Row], paper: Sequence[Row]) -> Cell:
-    if not fair or not paper:
-        return MISSING
     difference = summarise(less(samples_of(paper), samples_of(fair)))
     if difference is None:
         return MISSING
+    parts = {
+        "paper": mean_value(paper),
+        "difference": difference.mean,
+        "difference half-width": difference.half_width,
+        "n": difference.n,
+    }
     return Cell(
         f"{mean_value(fair):.2f}, {mean_value(paper):.2f} ({difference:+})",
-        value=difference.mean,
-        half_width=difference.half_width,
+        value=mean_value(fair),
+        parts={name: part for name, part in parts.items() if part is not None},
         keys=tuple(row.key for row in (*fair, *paper)),
     )
 
 
-def _agreement(fair: Column, paper: Column) -> float | None:
+def _agreement(fair: Mapping[str, float], paper: Mapping[str, float]) -> float | None:
     """Return Kendall's tau-b of two orders of methods; None if there is no order to agree on."""
-    names = [name for name in contestants(fair) if name in contestants(paper)]
+    names = sorted(fair.keys() & paper.keys())
     if len(names) < 2:
         return None
-    orders = [[mean_value(column[name]) for name in names] for column in (fair, paper)]
-    tau = float(kendalltau(*orders).statistic)
+    tau = float(kendalltau([fair[name] for name in names], [paper[name] for name in names])[0])
     return None if tau != tau else tau

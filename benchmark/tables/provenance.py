@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from benchmark.rows import Row
 
-from ._grid import conditions
+from ._grid import conditions, in_order
 from ._published import PUBLISHED, TABLES, Place, departures, place_of
 from ._statistics import Estimate, samples_of, summarise
 from ._table import MISSING, Cell, Table, estimated, number
@@ -28,17 +28,14 @@ class _Attempt:
 
 
 def provenance(rows: Sequence[Row]) -> list[Table]:
-    """Return how many numbers of each published table stand where, and, if any was tried, each."""
+    """Return how many numbers of each published table stand where, and then each of them."""
     if not rows:
         return []
     by_place: dict[Place, list[Row]] = defaultdict(list)
-    for row in rows:
+    for row in in_order(rows):
         by_place[place_of(row)].append(row)
     attempts = {place: _attempt(place, by_place) for place in PUBLISHED}
-    tables = [_counts(attempts, conditions(rows))]
-    if any(attempt.keys for attempt in attempts.values()):
-        tables.append(_each(attempts))
-    return tables
+    return [_counts(attempts, conditions(rows)), _each(attempts)]
 
 
 def _attempt(place: Place, by_place: Mapping[Place, Sequence[Row]]) -> _Attempt:
@@ -47,7 +44,7 @@ def _attempt(place: Place, by_place: Mapping[Place, Sequence[Row]]) -> _Attempt:
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in by_place[place]:
         groups[tuple(departures(row))].append(row)
-    reasons = min(groups, key=len)
+    reasons = min(groups, key=lambda reasons: (len(reasons), reasons))
     ours = summarise(samples_of(groups[reasons]))
     keys = tuple(row.key for row in groups[reasons])
     if reasons or ours is None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmark.rows import Row
 
-from ._grid import conditions
+from ._grid import conditions, in_order
 from ._sets import by_set, images, mean, names, one_per_seed
 from ._table import MISSING, Cell, Table
 
@@ -16,7 +16,7 @@ _COMPONENTS = ("pixels", "bases", "coefficients", "representations", "labels", "
 
 def storage(rows: Sequence[Row]) -> list[Table]:
     """Return what distilled sets take in all, and by component; none if nothing was stored."""
-    stored = [row for row in rows if row.num_numbers is not None]
+    stored = [row for row in in_order(rows) if row.num_numbers is not None]
     if not stored:
         return []
     sets = {key: one_per_seed(mine) for key, mine in by_set(stored).items()}
@@ -83,4 +83,9 @@ def _part(rows: Sequence[Row], component: str) -> Cell:
         return MISSING
     numbers = mean(mine, lambda row: row.storage[component][0], "{:,.0f}")
     taken = mean(mine, lambda row: row.storage[component][1], "{:,.0f}")
-    return Cell(f"{numbers.text} ({taken.text})", value=numbers.value, keys=numbers.keys)
+    return Cell(
+        f"{numbers.text} ({taken.text})",
+        value=numbers.value,
+        parts={"bytes": taken.value},
+        keys=numbers.keys,
+    )

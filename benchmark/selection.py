@@ -1,0 +1,71 @@
+"""Which rows one report is about, and why the others are not in it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import isfinite
+
+from benchmark.rows import Row
+from benchmark.tables._grid import identity
+
+_CONTEXT = {  # fields of a row by what they are about
+    "data": ("source", "size"),
+    "teacher": ("teacher", "teacher_held_out"),
+    "recipe": ("recipe",),
+}
+
+
+def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Split rows into those that belong together and those that later ones have replaced.
+
+    One report is about one context (data, teacher, recipe): that of the last row. In it, a label
+    stands for one setting of its method, and so do students and probes: that of their last row. A
+    seed counts once on each device: tables of accuracies take the last, those of cost them all.
+    """
+    context = rows[-1].context if rows else ""
+    here = [row for row in rows if row.context == context and isfinite(row.value)]
+    methods = {row.label: row.settings for row in here}
+    students = {row.student: row.student_settings for row in here}
+    probes = {row.probe: row.probe_settings for row in here}
+    fitting = [
+        row
+        for row in here
+        if row.settings == methods[row.label]
+        and row.student_settings == students[row.student]
+        and row.probe_settings == probes[row.probe]
+    ]
+    last = {(*identity(row), row.device): row for row in fitting}
+    kept = [row for row in fitting if last[*identity(row), row.device] is row]
+    chosen = set(map(id, kept))
+    return kept, [row for row in rows if id(row) not in chosen]
+
+
+def once(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that tables of accuracies take, of each number the last."""
+    last = {identity(row): row for row in rows}
+    return [row for row in rows if last[identity(row)] is row]
+
+
+def reasons(rows: Sequence[Row]) -> str:
+    """Return in one line how many rows are not in a report, and why; nothing if all are."""
+    kept, left_out = current(rows)
+    if not left_out:
+        return ""
+    identities = set(map(identity, kept))
+    counts = Counter(_reason(row, rows[-1], identities) for row in left_out)
+    words = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    return f"{len(left_out)} of {len(rows)} rows are not in the report: {words}"
+
+
+def _reason(row: Row, last: Row, identities: set[tuple[object, ...]]) -> str:
+    if row.context != last.context:
+        others = [
+            about
+            for about, fields in _CONTEXT.items()
+            if any(getattr(row, name) != getattr(last, name) for name in fields)
+        ]
+        return f"of another {' and '.join(others) or 'teacher of the same name'} than the last row"
+    if not isfinite(row.value):
+        return "without a number"
+    if identity(row) in identities:
+        return "replaced by later ones of the same seed or of other settings"
+    return "of settings that later rows do not have"

@@ -1,0 +1,135 @@
+"""Tables of accuracies: a line for each method, tested against random images, and ranked."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
+
+from benchmark.rows import Row
+
+from ._grid import conditions, describe, joined, labels, protocol_of, protocols, slug
+from ._marks import (
+    Column,
+    Ranks,
+    average_ranks,
+    baseline,
+    corrected,
+    differences,
+    legend,
+    marks,
+    scores,
+)
+from ._published import published
+from ._statistics import samples_of, summarise
+from ._table import MISSING, Cell, Mark, Table, estimated
+
+_C = TypeVar("_C", bound=Hashable)
+
+
+def cell(rows: Sequence[Row], mark: Mark = "", p: float | None = None) -> Cell:
+    """Return mean and interval over seeds, and the published number where there is one.
+
+    Args:
+        rows: of one number.
+        mark: of the cell.
+        p: of the test that it rests on.
+    """
+    estimate = summarise(samples_of(rows))
+    if estimate is None:
+        return MISSING
+    (reference, *others) = {published(row) for row in rows}
+    keys = [row.key for row in rows]
+    if reference is None or others:
+        return estimated(estimate, keys, mark=mark, parts={"p": p})
+    gap = estimate.mean - reference
+    return estimated(
+        estimate,
+        keys,
+        note=f" (paper {reference:.2f}, {gap:+.2f})",
+        mark=mark,
+        parts={"p": p, "published": reference, "gap": gap},
+    )
+
+
+def grid(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    column_of: Callable[[Row], str | None],
+    *,
+    name: str,
+    title: str,
+    notes: str = "",
+) -> list[Table]:
+    """Return a table per protocol, one line per label; `name` and `title` are completed by it.
+
+    Args:
+        rows: what the tables are made of.
+        columns: their headings.
+        column_of: says where a row belongs; None is every column.
+        name: of all tables, the protocol follows.
+        title: likewise.
+        notes: of all tables, the conditions precede.
+    """
+    tables: list[Table] = []
+    for protocol in protocols(rows):
+        chosen = [row for row in rows if protocol_of(row) == protocol]
+        placed = sort_into(columns, chosen, column_of)
+        ranks = average_ranks(list(map(scores, placed.values())))
+        reference = baseline(labels(chosen))
+        body = fill(placed, labels(chosen), reference=reference, ranks=ranks)
+        marked = legend(body, placed, reference=reference)
+        tables.append(
+            Table(
+                name=f"{name}-{slug(*protocol)}",
+                title=f"{title}: {describe(*protocol)}",
+                notes=joined(f"{conditions(chosen)}.", notes, marked, ranks.note),
+                columns=["", *columns, *ranks.headings],
+                body=body,
+                headline=not tables,
+            )
+        )
+    return tables
+
+
+def sort_into(
+    columns: Sequence[_C], rows: Sequence[Row], column_of: Callable[[Row], _C | None]
+) -> dict[_C, Column]:
+    """Return the rows of each column by their labels; those whose column is None are in all."""
+    found: dict[_C, dict[str, list[Row]]] = {
+        column: {label: [] for label in labels(rows)} for column in columns
+    }
+    for row in rows:
+        own = column_of(row)
+        for column in columns if own is None else (own,):
+            found[column][row.label].append(row)
+    return dict(found)
+
+
+def fill(
+    columns: Mapping[_C, Column], names: Sequence[str], *, reference: str, ranks: Ranks
+) -> list[list[Cell]]:
+    """Return the lines of labels: a marked number for each column, then the rank if there is any.
+
+    Args:
+        columns: rows by label.
+        names: labels in the order of the lines.
+        reference: whose numbers are the noise that others are, or are not, inside of.
+        ranks: of the labels.
+    """
+    judged = [
+        (
+            column,
+            marks(column, reference=reference),
+            corrected(differences(column, reference=reference)),
+        )
+        for column in columns.values()
+    ]
+    return [
+        [
+            Cell(label),
+            *(
+                cell(column.get(label, ()), found.get(label, ""), ps.get(label))
+                for column, found, ps in judged
+            ),
+            *ranks.cells(label),
+        ]
+        for label in names
+    ]
