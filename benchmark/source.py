@@ -160,6 +160,15 @@ class Source:
         return load_teacher(self._teacher_file, self.new_network, self.new_network.shape)
 
     @property
+    def teacher_history(self) -> list[dict[str, float]]:
+        """What pretraining the teacher logged; nothing if that was not here."""
+        file = self._teacher_file.with_name("history.json")
+        points: list[dict[str, float]] = []
+        if file.exists():
+            (points,) = json.loads(file.read_text(), parse_int=float).values()
+        return points
+
+    @property
     def teacher_exists(self) -> bool:
         """Whether the teacher's file is there, so that asking for it pretrains nothing."""
         kind = self.suite.teacher

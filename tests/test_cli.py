@@ -9,8 +9,11 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from benchmark import cli, plugins, rows
 from benchmark import source as source_module
@@ -290,6 +293,11 @@ def test_a_teacher_is_kept_in_a_file_and_used_from_there(run, benchmark_, tmp_pa
     )
     assert (code, errors) == (0, [])
     assert out.splitlines()[0] == "new/t.safetensors: supervised, resnet-small, d = 8"
+    curve = pd.read_csv("new/t.csv")
+    assert list(curve) == ["step", "loss", "held_out"] and curve.step.iloc[0] == 0
+    assert np.isfinite(curve).all(axis=None)
+    with Image.open("new/t.png") as picture:
+        assert picture.format == "PNG" and picture.width > 600
     code, _, errors = run("--teacher", "new/t.safetensors")
     assert (code, errors) == (0, [])
     (row, *_) = rows.read(tmp_path / "reports" / "toy" / "rows.jsonl")

@@ -2,20 +2,36 @@
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
 
 from benchmark.check import check, teacher_owners
 from benchmark.commands._suite import expect_owners, source_of, suite_of
+from benchmark.figures._teacher_curve import teacher_curve
+from benchmark.files import atomic
 from benchmark.teacher import save_teacher
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Write the teacher to a file of its own, and print how good it is."""
+    """Write the teacher to a file of its own, its curve beside it, and print how good it is."""
     suite = suite_of(arguments)
     check(suite, [])
     expect_owners(arguments, teacher_owners(suite))
     source = source_of(suite, arguments)
     save_teacher(arguments.output, source.teacher)
+    if source.teacher_history:
+        _write_curve(arguments.output, source.teacher_history)
     header = source.teacher.header
     sys.stdout.write(f"{arguments.output}: {header.kind}, {header.model}, d = {header.d}\n")
     sys.stdout.write(f"held-out accuracy: {header.held_out}\n")
     return 0
+
+
+def _write_curve(teacher: Path, points: Sequence[Mapping[str, float]]) -> None:
+    """Write loss and held-out accuracy by step as a table and as a picture."""
+    with atomic(teacher.with_suffix(".csv")) as temporary:
+        pd.DataFrame(points).to_csv(temporary, index=False, lineterminator="\n")
+    with atomic(teacher.with_suffix(".png")) as temporary:
+        temporary.write_bytes(teacher_curve(points).render().png)
