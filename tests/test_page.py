@@ -116,6 +116,7 @@ def built(rows, tmp_path_factory):
         pictures=[*whole.pictures, Picture(figure=kept, file=file)],
         missing={"Gone": "its set is not in the store"},
         num_left_out=3,
+        left_out="3 of 51 rows are not in the report: 3 of another teacher",
     )
 
 
@@ -145,7 +146,8 @@ def hostile(rows, tmp_path_factory):
             facts={HOSTILE: HOSTILE},
             changes={HOSTILE: HOSTILE},
             rows=[odd],
-            num_left_out=0,
+            num_left_out=1,
+            left_out=HOSTILE,
             tables=[table],
             pictures=[Picture(figure=figure, file=file)],
             missing={HOSTILE: HOSTILE},
@@ -165,7 +167,7 @@ def test_the_document_is_whole_and_names_its_parts(text, built):
         assert node.attributes["href"].removeprefix("#") in ids
     named = {f"table-{table.name}" for table in built.tables}
     assert named | {f"figure-{picture.figure.name}" for picture in built.pictures} <= ids.keys()
-    assert "Rows that are in the file but not on this page: 3." in document.content
+    assert f"{built.left_out}." in document.content
     assert "Gone: its set is not in the store" in document.content
 
 
