@@ -28,7 +28,7 @@ published one. Tests compare equal seeds and subsets, at 5 %, from three seeds u
 other line of the column that has a budget. ≈: not told apart from `random` (or `random-labels`, if
 that was run instead; in the ablation from `krr-st`), after Holm's correction for the lines of a
 column; columns are not corrected for each other, so one in twenty shows a difference where there is
-none. Columns of CSV files: p is what such a test gives, half-width that of the interval, n seeds.
+none. In CSV files p is what that test gives, half-width half of the interval, and n counts seeds.
 """.strip().replace("\n", " ")
 
 
@@ -85,7 +85,10 @@ def illustrated(report: Report, folder: Path, sets: StoredSets) -> Report:
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
-    """Return every table that the rows can fill; tables of other packages come last."""
+    """Return every table that the rows can fill; tables of other packages come last.
+
+    A number that several devices have made has a row for each, of which accuracies take the last.
+    """
     known = plugins.names("tables")
     ordered = [name for name in _ORDER if name in known]
     ordered += [name for name in known if name not in _ORDER]

@@ -1,17 +1,16 @@
 """Result rows: one number each, with all that it depends on and all that it cost, as JSON lines."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
-from textwrap import shorten
-from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from filelock import FileLock
 
 from benchmark.files import atomic
+from benchmark.row_shape import checked
 from benchmark.spec import UsageError
 
 PROTOCOL = 1  # raised when a change of the harness moves numbers; reports do not mix versions
@@ -144,33 +143,14 @@ def _row(line: str) -> Row:
         content = json.loads(line, parse_constant=_finite, parse_float=_finite)
         json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair is no text
         version = content["protocol"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError("not a row of this benchmark") from error
     if version != PROTOCOL:
         raise ValueError(
             f"protocol {version}, expected {PROTOCOL}; "
             "move the file away or report it with the version that wrote it"
         )
-    if odd := _TYPES.keys() ^ content.keys():
-        raise ValueError(f"missing or unknown fields: {', '.join(sorted(odd))}")
-    for name, types in _TYPES.items():
-        _expect(name, content[name], _is_one_of(types, content[name]), _in_words(types))
-    for name, (is_right, words) in _CONTENTS.items():
-        _expect(name, content[name], content[name] is None or is_right(content[name]), words)
-    if lacking := {"commit", "torch", "timm", "finished_at"} - content["provenance"].keys():
-        raise ValueError(f"provenance lacks {', '.join(sorted(lacking))}")
-    return Row(**{name: _as_floats(value, _HINTS[name]) for name, value in content.items()})
-
-
-def _as_floats(value: Any, hint: Any) -> Any:
-    """Return `value` with whole numbers as floats where its type has floats."""
-    if hint in (float, float | None) and value is not None:
-        return float(value)
-    if hint == list[float]:
-        return list(map(float, value))
-    if get_origin(hint) is dict and (of := get_args(hint)[1]) in (float, list[float]):
-        return {name: _as_floats(part, of) for name, part in value.items()}
-    return value
+    return Row(**checked(content, _TYPES))
 
 
 def _finite(text: str) -> float:
@@ -179,81 +159,8 @@ def _finite(text: str) -> float:
     return number
 
 
-def _expect(name: str, value: Any, is_right: bool, words: str) -> None:
-    if not is_right:
-        raise ValueError(f"{name} is {shorten(json.dumps(value), 60)}, expected {words}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_one_of(types: tuple[type, ...], value: Any) -> bool:
-    """Say whether a value is of a type: whole numbers are numbers, true and false are not."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        return type(value) in types
-    return int in types or float in types
-
-
-def _in_words(types: tuple[type, ...]) -> str:
-    return " or ".join(_WORDS[each] for each in types)
-
-
-def _types_of(hint: Any) -> tuple[type, ...]:
-    """Return what JSON gives for a type: dict for dict[str, Any], two types for a union."""
-    parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return tuple(get_origin(part) or part for part in parts)
-
-
-_WORDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    list: "a list",
-    dict: "an object",
-    NoneType: "null",
-}
-_HINTS = get_type_hints(Row)
-_TYPES = {name: _types_of(hint) for name, hint in _HINTS.items()}
+_TYPES = get_type_hints(Row)
 FIELDS = sorted(_TYPES)  # a row of another shape is another row to the store
-
-_Content = tuple[Callable[[Any], bool], str]
-_AMOUNT: _Content = (lambda value: value >= 0, "no less than 0")
-_COUNT: _Content = (lambda value: value >= 1, "a whole number from 1, or null")
-_CONTENTS: Mapping[str, _Content] = {
-    **{name: _AMOUNT for name in FIELDS if name.endswith(("_seconds", "_mib", "_bytes"))},
-    **{name: _AMOUNT for name in FIELDS if name.startswith("num_")},
-    **{name: _COUNT for name in ("N", "labels_per_class")},
-    "value": (lambda value: 0 <= value <= 100, "per cent from 0 to 100"),
-    "draws": (lambda values: all(map(_is_number, values)), "a list of numbers"),
-    "losses": (
-        lambda losses: all(_is_list_of_two(pair, _is_number) for pair in losses.values()),
-        "two numbers for each name, the means over the first and the last quarter",
-    ),
-    "storage": (
-        lambda parts: all(
-            _is_list_of_two(pair, lambda x: type(x) is int and x >= 0) for pair in parts.values()
-        ),
-        "two whole numbers for each component, of numbers and of bytes",
-    ),
-    "teacher_held_out": (
-        lambda found: all(map(_is_number, found.values())),
-        "a number for each name",
-    ),
-    "changes": (
-        lambda owners: all(isinstance(fields, dict) for fields in owners.values()),
-        "an object of settings for each owner",
-    ),
-    "provenance": (
-        lambda facts: all(isinstance(fact, str) for fact in facts.values()),
-        "text for each name",
-    ),
-}
-
-
-def _is_list_of_two(pair: Any, is_right: Callable[[Any], bool]) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and all(map(is_right, pair))
 
 
 def merge(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:

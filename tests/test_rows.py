@@ -42,6 +42,7 @@ def broken(row, **changes):
         (lambda row: "", "not a row of this benchmark"),
         (lambda row: "null", "not a row of this benchmark"),
         (lambda row: "{}", "not a row of this benchmark"),
+        (lambda row: "[" * 100_000, "not a row of this benchmark"),
         (lambda row: broken(row)[:-1], "not a row of this benchmark"),
         (lambda row: broken(row, protocol=2), "protocol 2, expected 1; move the file away"),
         (lambda row: broken(row, more=1), "missing or unknown fields: more$"),
@@ -55,9 +56,12 @@ def broken(row, **changes):
         (lambda row: broken(row, N=4.5), "N is 4.5, expected a whole number or null$"),
         (lambda row: broken(row, N=0), "N is 0, expected a whole number from 1, or null$"),
         (lambda row: broken(row, seed=True), "seed is true, expected a whole number$"),
-        (lambda row: broken(row, num_bytes=-1), "num_bytes is -1, expected no less than 0$"),
+        (lambda row: broken(row, num_bytes=-1), r"num_bytes is -1, expected from 0 to 1e\+99$"),
         (lambda row: broken(row, settings=[]), r"settings is \[\], expected an object$"),
-        (lambda row: broken(row, draws=["a"]), r'draws is \["a"\], expected a list of numbers$'),
+        (
+            lambda row: broken(row, draws=["a"]),
+            r'draws is \["a"\], expected a list of numbers from 0 to 100$',
+        ),
         (
             lambda row: broken(row, losses={"loss": [1.0]}),
             r'losses is {"loss": \[1.0\]}, expected two numbers for each name, ',

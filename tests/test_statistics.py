@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from scipy.special import stdtrit
 
-from benchmark.tables import _marks, _statistics
+from benchmark.tables import _marks, _ranks, _statistics
 from benchmark.tables._statistics import estimate, holm, less, mean_of, samples_of, summarise
 
 # ---- against other code
@@ -219,7 +219,7 @@ def test_what_has_no_budget_does_not_compete(new_row):
     found = column(new_row, random=[40.0, 41.0, 42.1], ours=[50.0, 51.1, 52.0])
     full = [new_row(label="full", N=None, seed=seed, value=60.0 + seed) for seed in range(3)]
     assert _marks.marks({**found, "full": full}, reference="random") == {"ours": "best"}
-    assert _marks.average_ranks([_marks.scores({**found, "full": full})]).of == {
+    assert _ranks.average_ranks([_marks.scores({**found, "full": full})]).of == {
         "ours": 1,
         "random": 2,
     }
@@ -255,21 +255,21 @@ def test_ranks_are_means_over_columns_that_all_fill(new_row):
     second = column(new_row, random=[1.0], dsa=[3.0], ours=[2.0])
     third = {**column(new_row, random=[9.0], ours=[1.0]), "dsa": []}
     first, second, third = map(_marks.scores, (first, second, third))
-    found = _marks.average_ranks([first, second, third])
+    found = _ranks.average_ranks([first, second, third])
     assert found.of == {"ours": 1.5, "random": (2.5 + 3) / 2, "dsa": (2.5 + 1) / 2}
     assert found.note == (
         "Average rank: of lines with a budget, over 2 of 3 columns, which all of these fill."
     )
-    found = _marks.average_ranks([third], noun="budgets")
+    found = _ranks.average_ranks([third], noun="budgets")
     assert found.of == {"random": 1, "ours": 2}
     assert found.note == "Average rank: of lines with a budget, over all budgets."
-    nothing = _marks.average_ranks([{"ours": 1.0, "dsa": 2.0}, {"ours": 3.0}, {"random": 1.0}])
+    nothing = _ranks.average_ranks([{"ours": 1.0, "dsa": 2.0}, {"ours": 3.0}, {"random": 1.0}])
     assert (nothing.of, nothing.headings, nothing.cells("ours")) == ({}, [], [])
     assert nothing.note == (
         "No average rank: none of the columns is filled by all that have a budget."
     )
     for columns in ([{"ours": 1.0}], []):
-        assert _marks.average_ranks(columns) == _marks.Ranks({}, "")
+        assert _ranks.average_ranks(columns) == _ranks.Ranks({}, "")
 
 
 def test_samples_pair_by_seed_and_by_subset_where_they_can(new_row):

@@ -6,18 +6,9 @@ from typing import TypeVar
 from benchmark.rows import Row
 
 from ._grid import conditions, describe, joined, labels, protocol_of, protocols, slug
-from ._marks import (
-    Column,
-    Ranks,
-    average_ranks,
-    baseline,
-    corrected,
-    differences,
-    legend,
-    marks,
-    scores,
-)
+from ._marks import Column, baseline, judged, legend, scores
 from ._published import published
+from ._ranks import Ranks, average_ranks
 from ._statistics import samples_of, summarise
 from ._table import MISSING, Cell, Mark, Table, estimated
 
@@ -114,20 +105,13 @@ def fill(
         reference: whose numbers are the noise that others are, or are not, inside of.
         ranks: of the labels.
     """
-    judged = [
-        (
-            column,
-            marks(column, reference=reference),
-            corrected(differences(column, reference=reference)),
-        )
-        for column in columns.values()
-    ]
+    placed = [(column, judged(column, reference=reference)) for column in columns.values()]
     return [
         [
             Cell(label),
             *(
-                cell(column.get(label, ()), found.get(label, ""), ps.get(label))
-                for column, found, ps in judged
+                cell(column.get(label, ()), *verdicts.get(label, ("", None)))
+                for column, verdicts in placed
             ),
             *ranks.cells(label),
         ]

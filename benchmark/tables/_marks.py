@@ -4,17 +4,14 @@ Contestants are what has a budget; `untrained`, `full` and `teacher` are there t
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from types import MappingProxyType
 from typing import TypeVar
 
-from scipy.stats import rankdata
-
 from benchmark.rows import Row
 
 from ._statistics import LEVEL, Estimate, holm, less, samples_of, summarise
-from ._table import NOISE, Cell, Mark, estimated, number
+from ._table import NOISE, Cell, Mark, estimated
 
 _K = TypeVar("_K", bound=Hashable)
 Column = Mapping[str, Sequence[Row]]  # the rows of each label, which differ in their seeds alone
@@ -33,7 +30,7 @@ def baseline(names: Iterable[str]) -> str:
     return "random" if "random" in found or "random-labels" not in found else "random-labels"
 
 
-def differences(column: Column, *, reference: str) -> dict[str, Estimate | None]:
+def against(column: Column, *, reference: str) -> dict[str, Estimate | None]:
     """Return every other contestant less `reference`, on the seeds and subsets that both have.
 
     It is None where they have no seed in common, and where nobody ran `reference`.
@@ -54,7 +51,7 @@ def marks(column: Column, *, reference: str) -> dict[str, Mark]:
     contestant. The latter needs no correction: it takes all of the tests, so the rarest of their
     false alarms bounds its own.
     """
-    ps = corrected(differences(column, reference=reference))
+    ps = corrected(against(column, reference=reference))
     found: dict[str, Mark] = {label: "noise" for label, p in ps.items() if p >= LEVEL}
     means = scores(column)
     top = max(means, key=lambda label: means[label], default=None)
@@ -64,6 +61,13 @@ def marks(column: Column, *, reference: str) -> dict[str, Mark]:
         if all(gap and gap.mean > 0 and gap.p is not None and gap.p < LEVEL for gap in gaps):
             found[top] = "best"
     return found
+
+
+def judged(column: Column, *, reference: str) -> dict[str, tuple[Mark, float | None]]:
+    """Return the mark of every contestant, and the probability that it rests on."""
+    found = marks(column, reference=reference)
+    ps = corrected(against(column, reference=reference))
+    return {label: (found.get(label, ""), ps.get(label)) for label in contestants(column)}
 
 
 def legend(
@@ -107,7 +111,7 @@ def _short(cells: Iterable[Cell]) -> str:
 
 def _untested(columns: Mapping[str, Column], *, reference: str) -> str:
     """Return which contestants could not be compared with `reference`, and why."""
-    found = {name: differences(column, reference=reference) for name, column in columns.items()}
+    found = {name: against(column, reference=reference) for name, column in columns.items()}
     everyone = list(dict.fromkeys(label for gaps in found.values() for label in gaps))
     lacking = {
         label: [n for n, gaps in found.items() if label in gaps and not _can_be_tested(gaps[label])]
@@ -186,45 +190,3 @@ def mean_value(rows: Sequence[Row]) -> float:
 def scores(column: Column) -> dict[str, float]:
     """Return the mean accuracy of every contestant."""
     return {label: mean_value(column[label]) for label in contestants(column)}
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """Mean ranks by label, and what a reader must know of them; both empty without competition."""
-
-    of: Mapping[str, float]
-    note: str
-
-    @property
-    def headings(self) -> list[str]:
-        """Return the heading of their column, if there is one."""
-        return ["average rank"] if self.of else []
-
-    def cells(self, label: str) -> list[Cell]:
-        """Return the cell of their column, if there is one."""
-        return [number(self.of.get(label), "{:.2f}")] if self.of else []
-
-
-def average_ranks(columns: Sequence[Mapping[str, float]], *, noun: str = "columns") -> Ranks:
-    """Return each contestant's mean rank (1 is the highest score, equal ones share a rank).
-
-    Only columns that every contestant fills take part, so that nobody gains by being absent from a
-    hard one; the note says how many these are.
-
-    Args:
-        columns: in each, the scores of its contestants.
-        noun: what columns are in the note.
-    """
-    names = sorted({label for column in columns for label in column})
-    full = [column for column in columns if len(column) == len(names)]
-    if len(names) < 2:
-        return Ranks({}, "")
-    if not full:
-        return Ranks(
-            {}, f"No average rank: none of the {noun} is filled by all that have a budget."
-        )
-    share = f"all {noun}" if len(full) == len(columns) else f"{len(full)} of {len(columns)} {noun}"
-    note = f"Average rank: of lines with a budget, over {share}"
-    note += "." if len(full) == len(columns) else ", which all of these fill."
-    ranks = rankdata([[-column[name] for name in names] for column in full], axis=1).mean(0)
-    return Ranks(dict(zip(names, ranks.tolist(), strict=True)), note)

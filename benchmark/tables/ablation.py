@@ -20,7 +20,8 @@ from ._grid import (
     protocol_of,
     protocols,
 )
-from ._marks import average_ranks, legend, scores
+from ._marks import legend, scores
+from ._ranks import average_ranks
 from ._table import Table
 
 __all__ = ["ablation"]

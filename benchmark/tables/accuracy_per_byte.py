@@ -21,16 +21,8 @@ from ._grid import (
     protocols,
     slug,
 )
-from ._marks import (
-    Column,
-    Ranks,
-    average_ranks,
-    baseline,
-    corrected,
-    differences,
-    legend,
-    marks,
-)
+from ._marks import Column, baseline, judged, legend
+from ._ranks import Ranks, average_ranks
 from ._sets import by_set, mean, names
 from ._statistics import Estimate, less, samples_of, summarise
 from ._table import Cell, Mark, Table, estimated, number
@@ -118,16 +110,10 @@ def _budgets(rows: Sequence[Row]) -> dict[int, Column]:
 
 
 def _lines(rows: Sequence[Row], budgets: Mapping[int, Column], *, reference: str) -> list[_Line]:
-    judged = {
-        N: (
-            marks(column, reference=reference),
-            corrected(differences(column, reference=reference)),
-        )
-        for N, column in budgets.items()
-    }
+    verdicts = {N: judged(column, reference=reference) for N, column in budgets.items()}
     lines = []
     for (label, N), mine in by_set(rows).items():
-        found, ps = judged[N] if N is not None else ({}, {})
+        mark, p = verdicts[N].get(label, ("", None)) if N is not None else ("", None)
         accuracy = summarise(samples_of(mine))
         if accuracy is not None:
             lines.append(
@@ -137,8 +123,8 @@ def _lines(rows: Sequence[Row], budgets: Mapping[int, Column], *, reference: str
                     rows=mine,
                     num_bytes=fmean(row.num_bytes or 0 for row in mine),
                     accuracy=accuracy,
-                    mark=found.get(label, ""),
-                    p=ps.get(label),
+                    mark=mark,
+                    p=p,
                 )
             )
     return lines

@@ -19,7 +19,8 @@ from ._grid import (
     probed_on,
     students,
 )
-from ._marks import Column, Ranks, average_ranks, mean_value, scores
+from ._marks import Column, mean_value, scores
+from ._ranks import Ranks, average_ranks
 from ._statistics import less, samples_of, summarise
 from ._table import MISSING, Cell, Table, number
 
