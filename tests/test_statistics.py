@@ -87,7 +87,7 @@ def test_holm_on_a_worked_example():
 # ---- by simulation
 
 
-def simulated(n, m, *, of_seeds, of_subsets, rest, times=4000):
+def simulated(n, m, *, of_seeds, of_subsets, rest, times=3000):
     """Draw grids around zero whose seeds, subsets and single values all vary."""
     stream = np.random.default_rng([n, m])
     for _ in range(times):

@@ -527,9 +527,8 @@ def test_what_the_main_grids_are_is_seen_from_rows(full_grid, new_row):
     assert first_student([new_row(student="b"), new_row(student="a")]) == "a"
 
 
-@pytest.mark.parametrize("form", ["markdown", "csv", "latex"])
 @pytest.mark.parametrize("name", TABLES)
-def test_the_order_of_rows_does_not_matter(full_grid, name, form):
+def test_the_order_of_rows_does_not_matter(full_grid, name):
     """With values that no sum of floats adds up to the same in every order."""
     rows = [
         replace(row, value=value, draws=[value], distill_seconds=value, features_seconds=value)
@@ -537,10 +536,14 @@ def test_the_order_of_rows_does_not_matter(full_grid, name, form):
         for value in [50 + 0.1 * (place % 7)]
     ]
     stream = random.Random(0)
-    expected = [getattr(table, form)() for table in TABLES[name](rows)]
+    expected = rendered(TABLES[name](rows))
     for _ in range(2):
         stream.shuffle(rows)
-        assert [getattr(table, form)() for table in TABLES[name](rows)] == expected
+        assert rendered(TABLES[name](rows)) == expected
+
+
+def rendered(tables):
+    return [(table.markdown(), table.csv(), table.latex()) for table in tables]
 
 
 ODD = [
@@ -563,7 +566,7 @@ ODD = [
 @pytest.mark.parametrize("changes", ODD)
 def test_odd_rows_are_shown_all_the_same(full_grid, new_row, changes):
     odd = [new_row(seed=seed, **changes) for seed in (0, 1)]
-    for rows in (odd, [*full_grid[::9], *odd]):
+    for rows in (odd, [*full_grid[::29], *odd]):
         for make in TABLES.values():
             for table in make(rows):
                 lines = table.markdown().partition("\n|")[2].splitlines()
