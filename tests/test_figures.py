@@ -471,7 +471,7 @@ def test_odd_rows_are_drawn_or_left_out(odd, alone, grid, store):
             assert figure.sets and len(str(error).splitlines()) == 1
         else:
             assert canvas.get_size_inches()[0] == COLUMN and canvas.axes
-            if odd in ("a long name", "any script"):
+            if odd in ("a long name", "any script") and "seconds" not in figure.name:
                 assert figure.render().png
 
 
