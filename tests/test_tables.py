@@ -355,7 +355,7 @@ def test_paired_differences_are_tested_line_by_line(new_row):
         for seed, value in enumerate(line)
     ]
     (table,) = TABLES["paired"](rows)
-    assert list(table.columns) == ["", "convnet", "vit", "mean"]
+    assert list(table.columns) == ["", "probed on", "convnet", "vit", "mean"]
     assert [line[0] for line in texts(table)] == [
         "krr-st - random",
         "ours - random",
@@ -368,13 +368,13 @@ def test_paired_differences_are_tested_line_by_line(new_row):
     for line, test, times in zip(table.body, tests, (1, 2, 1), strict=True):
         low, high = test.confidence_interval(0.95)
         p = f"p = {times * test.pvalue:.3f}" if times * test.pvalue >= 0.001 else "p < 0.001"
-        for cell in line[1:]:
+        for cell in line[2:]:
             assert cell.text == f"{(low + high) / 2:+.2f} ± {(high - low) / 2:.2f}, {p}"
     by_label = {label: {row.key for row in rows if row.label == label} for label in values}
-    assert set(table.body[1][3].keys) == by_label["ours"] | by_label["random"]
+    assert set(table.body[1][4].keys) == by_label["ours"] | by_label["random"]
     vit = {row.key for row in rows if row.student == "vit"}
-    assert set(table.body[1][2].keys) == vit & (by_label["ours"] | by_label["random"])
-    marks = [[cell.mark for cell in line[1:]] for line in table.body]
+    assert set(table.body[1][3].keys) == vit & (by_label["ours"] | by_label["random"])
+    marks = [[cell.mark for cell in line[2:]] for line in table.body]
     assert marks == [["noise"] * 3, [""] * 3, [""] * 3]
 
 
@@ -402,7 +402,7 @@ def test_a_method_that_lacks_a_student_has_no_mean(new_row):
         )
     ]
     (table,) = TABLES["paired"](rows)
-    assert texts(table) == [["ours - random", "+1.00", "–", "–"]]
+    assert texts(table) == [["ours - random", "cifar100", "+1.00", "–", "–"]]
     assert "No p: not tested, fewer than three seeds in common" in table.notes
 
 
@@ -419,7 +419,9 @@ def test_paired_differences_are_there_for_every_budget_and_dataset(new_row):
         for label, line in values.items()
         for seed, value in enumerate(line)
     ]
-    _, table = TABLES["paired"](rows)
+    by_student, table = TABLES["paired"](rows)
+    assert [line[:2] for line in texts(by_student)] == [line[:2] for line in texts(table)]
+    assert by_student.columns == ["", "probed on", "convnet"]
     assert table.name == "paired-by-budget-paper-all"
     assert list(table.columns) == ["", "probed on", "N = 10", "N = 20"]
     pairs = ["krr-st - random", "ours - random", "ours - krr-st"]

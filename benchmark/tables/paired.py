@@ -1,9 +1,8 @@
 """Every method less random images, and less `krr-st`: what is there beyond the noise."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from benchmark.rows import Row
 
@@ -19,8 +18,6 @@ from ._grid import (
     joined,
     labels,
     main_budget,
-    main_downstream,
-    probed_on,
     protocol_of,
     protocols,
     slug,
@@ -36,107 +33,96 @@ _MEAN = "mean"  # over all students
 _NOTES = (
     "Mean difference in points and its 95 % interval over equal seeds (and subsets of labels); p "
     "is the probability of such a difference if there is none, after Holm's correction for the "
-    f"lines of a column that subtract the same method{{}}. {NOISE}: inside the noise."
+    f"lines of a column that subtract the same method on one dataset. {NOISE}: inside the noise."
 )
 
-_C = TypeVar("_C", bound=Hashable)
-_Columns = Mapping[_C, Mapping[str, Samples]]  # by heading, then by label
-_Keys = Mapping[tuple[_C, str], Sequence[str]]
+_Columns = dict[str, Mapping[str, Samples]]  # by heading, then by label
+_Keys = dict[tuple[str, str], list[str]]
 
 
 def paired(rows: Sequence[Row]) -> list[Table]:
-    """Return two tables per protocol: by student, and by budget and dataset.
+    """Return two tables per protocol, with lines for every dataset: by student, and by budget.
 
-    The former is of the main budget and dataset, the latter of the first student.
+    The former is of the main budget, the latter of the first student.
     """
     chosen = [
         row
         for row in in_order(rows)
         if row.N is not None and row.student != "teacher" and not is_variant(row)
     ]
-    budget, dataset, student = main_budget(chosen), main_downstream(chosen), first_student(chosen)
+    budget, student = main_budget(chosen), first_student(chosen)
     tables: list[Table] = []
     for protocol in protocols(chosen):
         mine = [row for row in chosen if protocol_of(row) == protocol]
-        main = [row for row in mine if row.downstream == dataset and budget == row.N]
+        main = [row for row in mine if budget == row.N]
+        first = [row for row in mine if row.student == student]
         found = [
-            *_by_student(main, f"Paired differences{at(budget)}: {describe(*protocol)}"),
-            *_by_budget(
-                [row for row in mine if row.student == student],
+            _table(
+                f"paired-{slug(*protocol)}",
+                f"Paired differences{at(budget)}: {describe(*protocol)}",
+                rows=main,
+                column_of=lambda row: row.student,
+                headings=students(main),
+            ),
+            _table(
+                f"paired-by-budget-{slug(*protocol)}",
                 f"Paired differences by budget, {student}: {describe(*protocol)}",
+                rows=first,
+                column_of=lambda row: f"N = {row.N}",
+                headings=[f"N = {N}" for N in sorted({row.N or 0 for row in first})],
             ),
         ]
         leads = not tables
-        tables += [replace(table, headline=leads) for table in found if table.body]
+        several = len({row.N for row in first}) > 1
+        tables += [replace(table, headline=leads) for table in found[: 1 + several] if table.body]
     return tables
 
 
-def _by_student(rows: Sequence[Row], title: str) -> list[Table]:
-    """Return a line for each pair of methods, a column per student and one for their mean."""
-    if not rows:
-        return []
-    columns: dict[str, Mapping[str, Samples]] = {
-        student: {label: samples_of(mine) for label, mine in column.items()}
-        for student, column in sort_into(students(rows), rows, lambda row: row.student).items()
-    }
-    keys = _keys(rows, lambda row: row.student)
-    if len(columns) > 1:
-        parts = list(columns.values())
-        columns[_MEAN] = {label: mean_of([part[label] for part in parts]) for label in labels(rows)}
-        keys |= _keys(rows, lambda row: _MEAN)
-    body = [[Cell(name), *cells] for name, cells in _lines(columns, labels(rows), keys)]
-    return [
-        Table(
-            name=f"paired-{slug(*protocol_of(rows[0]))}",
-            title=title,
-            notes=joined(
-                f"{conditions(rows)}.",
-                probed_on(rows[0].downstream),
-                _NOTES.format(""),
-                unproven(body),
-            ),
-            columns=["", *columns],
-            body=body,
-        )
-    ]
-
-
-def _by_budget(rows: Sequence[Row], title: str) -> list[Table]:
-    """Return a line for each pair of methods and dataset, a column per budget, if several are."""
-    budgets = sorted({row.N for row in rows if row.N is not None})
-    if len(budgets) * len(datasets(rows)) < 2:
-        return []
+def _table(
+    name: str,
+    title: str,
+    *,
+    rows: Sequence[Row],
+    column_of: Callable[[Row], str],
+    headings: Sequence[str],
+) -> Table:
+    """Return a line for each pair of methods and dataset; of several students, also their mean."""
+    has_mean = len(students(rows)) > 1
     body = []
     for dataset in datasets(rows):
         mine = [row for row in rows if row.downstream == dataset]
-        columns: dict[int | None, Mapping[str, Samples]] = {
-            N: {label: samples_of(found) for label, found in column.items()}
-            for N, column in sort_into(budgets, mine, lambda row: row.N).items()
+        columns: _Columns = {
+            heading: {label: samples_of(found) for label, found in column.items()}
+            for heading, column in sort_into(headings, mine, column_of).items()
         }
-        keys = _keys(mine, lambda row: row.N)
+        keys = _keys(mine, column_of)
+        if has_mean:
+            parts = list(columns.values())
+            columns[_MEAN] = {
+                label: mean_of([part[label] for part in parts]) for label in labels(mine)
+            }
+            keys |= _keys(mine, lambda row: _MEAN)
         lines = _lines(columns, labels(mine), keys)
-        body += [[Cell(name), Cell(dataset), *cells] for name, cells in lines]
-    return [
-        Table(
-            name=f"paired-by-budget-{slug(*protocol_of(rows[0]))}",
-            title=title,
-            notes=joined(f"{conditions(rows)}.", _NOTES.format(" on one dataset"), unproven(body)),
-            columns=["", "probed on", *(f"N = {N}" for N in budgets)],
-            body=body,
-        )
-    ]
+        body += [[Cell(line), Cell(dataset), *cells] for line, cells in lines]
+    return Table(
+        name=name,
+        title=title,
+        notes=joined(f"{conditions(rows)}.", _NOTES, unproven(body)),
+        columns=["", "probed on", *headings, *([_MEAN] if has_mean else [])],
+        body=body,
+    )
 
 
-def _keys(rows: Sequence[Row], column_of: Callable[[Row], _C]) -> dict[tuple[_C, str], list[str]]:
+def _keys(rows: Sequence[Row], column_of: Callable[[Row], str]) -> _Keys:
     """Return the keys behind each column and label."""
-    found: dict[tuple[_C, str], list[str]] = defaultdict(list)
+    found: _Keys = defaultdict(list)
     for row in rows:
         found[column_of(row), row.label].append(row.key)
     return found
 
 
 def _lines(
-    columns: _Columns[_C], names: Sequence[str], keys: _Keys[_C]
+    columns: _Columns, names: Sequence[str], keys: _Keys
 ) -> Iterator[tuple[str, list[Cell]]]:
     """Yield the name and cells of each method less each reference, those that are anywhere.
 
