@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from timm.layers import ConvNormAct
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
@@ -16,6 +17,7 @@ def small_image_resnet(
     blocks: int,
     stem_stride: int,
     stem_padding: int = 1,
+    last_width: int | None = None,
 ) -> nn.Module:
     """Return timm's ResNet of BasicBlocks with a single 3x3 stem convolution and no max-pooling.
 
@@ -29,6 +31,7 @@ def small_image_resnet(
         blocks: BasicBlocks in every stage.
         stem_stride: 1 keeps the resolution, 2 halves it.
         stem_padding: of zeros; 2 widens every map of the first stage by two.
+        last_width: channels of a 1x1 convolution with norm and ReLU after the last stage, or None.
 
     Raises:
         UsageError: a setting that the architecture does not allow.
@@ -51,6 +54,13 @@ def small_image_resnet(
     )
     resnet.conv1 = nn.Conv2d(shape.c, widths[0], 3, stem_stride, stem_padding, bias=False)
     resnet.maxpool = nn.Identity()
+    if last_width is not None:
+        if last_width < 1:
+            raise UsageError(f"{model}.last_width={last_width}: expected 1 or more channels")
+        stage = f"layer{len(widths)}"
+        last = ConvNormAct(widths[-1], last_width)
+        resnet.add_module(stage, nn.Sequential(resnet.get_submodule(stage), last))
+        resnet.num_features = last_width
     for absent in range(len(widths) + 1, 5):
         resnet.add_module(f"layer{absent}", nn.Identity())
     resnet.init_weights()

@@ -207,18 +207,24 @@ def test_resnet18_keeps_the_parameter_names_of_the_original():
 
 
 @pytest.mark.parametrize(
-    ("widths", "stem_stride", "parameters", "millions"),
+    ("widths", "stem_stride", "last_width", "parameters", "millions"),
     [
-        ((32, 64, 128), 2, 307_360, 12.3),
-        ((32, 64, 128), 1, 307_360, 49.1),
-        ((32, 64, 128, 256), 2, 1_226_400, 15.9),
-        ((32, 64, 128, 256), 1, 1_226_400, 63.8),
+        ((32, 64, 128), 2, None, 307_360, 12.3),
+        ((32, 64, 128), 1, None, 307_360, 49.1),
+        ((32, 64, 128, 256), 2, None, 1_226_400, 15.9),
+        ((32, 64, 128, 256), 1, None, 1_226_400, 63.8),
+        ((32, 64, 128, 256), 2, 512, 1_358_496, 16.5),
     ],
 )
-def test_resnet_small_costs_what_its_documentation_says(widths, stem_stride, parameters, millions):
-    backbone = resnet_small(CIFAR, widths=widths, stem_stride=stem_stride).eval()
+def test_resnet_small_costs_what_its_documentation_says(
+    widths, stem_stride, last_width, parameters, millions
+):
+    backbone = resnet_small(
+        CIFAR, widths=widths, stem_stride=stem_stride, last_width=last_width
+    ).eval()
     with FlopCounterMode(display=False) as counter:
-        backbone(images(1))
+        features = backbone(images(1))
+    assert features.shape == (1, last_width or widths[-1])
     assert num_parameters(backbone) == parameters
     assert counter.get_total_flops() / 2e6 == pytest.approx(millions, abs=0.05)
 
@@ -262,6 +268,7 @@ def test_gets_smaller_with_its_narrow_settings(model):
         (lambda: vit(CIFAR, patch_size=0), "patch_size=0"),
         (lambda: resnet18(CIFAR, stem_stride=3), "stride of 1 or 2"),
         (lambda: resnet_small(CIFAR, widths=(7, 9)), "one to four even numbers"),
+        (lambda: resnet_small(CIFAR, last_width=0), "expected 1 or more channels"),
         (lambda: mobilenet(CIFAR, expansion=0), "at least 1"),
     ],
 )
