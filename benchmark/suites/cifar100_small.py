@@ -22,8 +22,8 @@ cifar100_small = Suite(
     notes="""
 The published questions at a scale that two CPU cores answer: all 50 000 training images of
 CIFAR-100, a small Barlow Twins teacher (d = 512), narrow students pretrained for equally many
-steps, outer loops of hundreds of steps instead of 30 000. Not a
-reproduction of the published numbers.
+steps, outer loops of hundreds of steps instead of 30 000. Not a reproduction of the published
+numbers.
 """.strip(),
     source="cifar100",
     size=32,

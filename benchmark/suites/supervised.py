@@ -15,9 +15,15 @@ The first ten classes of CIFAR-100 at one and ten images per class, narrow netwo
 cut down to minutes: whether each method works, not a reproduction of its published numbers. What
 they are published with is the accuracy of a network trained from scratch, its own classifier; the
 linear probe on its features stands beside it. The teacher plays no part but that the budget counts
-its representations. Rates and lengths were chosen by hand on earlier runs of seed 0, whose test
-accuracies were in view: this shows that each method works, it does not rank them. Nothing is
-published for ten classes of CIFAR-100; what is not said here IDM and DATM do as for CIFAR-10.
+its representations. Nothing is published for ten classes of CIFAR-100; what is not said here IDM
+and DATM do as for CIFAR-10.
+
+The rate of the images was chosen without the test split, on the part of the training split that
+`--source cifar100:10:held-out --downstream cifar100:10:held-out` holds out, with seeds 10 and 11:
+of DSA's 0.3, 1 and 3, IDM's 0.3, 1 and 3, and DATM's 100 and 1 000 the one with the best mean of
+both budgets. The seeds reported here are others, and no earlier run has used them. The remaining
+lengths are what minutes allow. That each method works is shown; methods are not ranked, as their
+lengths are not equal in any sense.
 """.strip(),
     source="cifar100:10",
     size=32,
@@ -28,7 +34,7 @@ published for ten classes of CIFAR-100; what is not said here IDM and DATM do as
     students=("convnet",),
     downstream=("cifar100:10",),
     budgets=(100, 10),
-    seeds=(0, 1, 2),
+    seeds=(3, 4, 5, 6, 7),
     recipe="equal-steps",
     lengths={
         "equal-steps": Length(steps=300),
@@ -44,14 +50,14 @@ published for ten classes of CIFAR-100; what is not said here IDM and DATM do as
             "num_inner_models": 12,
             "outer_steps_per_model": 5,
             "inner_epochs": 5,
-            "outer_lr": 1.0,
+            "outer_lr": 3.0,
             "real_batch": 32,
         },
         "idm": {
             **_WIDTHS,
             "recipe": "cifar10",
             "outer_steps": 60,
-            "outer_lr": 1.0,
+            "outer_lr": 0.3,
             "real_batch": 64,
             "birth_interval": 5,
             "inner_steps": 3,
