@@ -10,7 +10,7 @@ from benchmark.network import Precision
 from benchmark.plan import RecipeName
 from benchmark.spec import UsageError
 
-_KINDS = ("methods", "models", "datasets", "teachers", "suites")
+_KINDS = ("methods", "models", "datasets", "teachers", "suites", "kernels")
 
 FORMATS = ("markdown", "html", "csv", "latex")  # that a report can be written in
 
@@ -45,6 +45,12 @@ examples:
   python -m benchmark teacher --teacher barlow-twins --output teacher.safetensors
   python -m benchmark teacher --suite cifar100 --data-root ~/data --output teacher.safetensors
   python -m benchmark teacher --teacher supervised --set teacher.epochs=9 --output t.safetensors
+""",
+    "time": """
+examples:
+  python -m benchmark time
+  python -m benchmark time --only krr-st-step,ours-step --precision fp32
+  python -m benchmark time --json kernels.json --report kernels.md
 """,
 }
 
@@ -127,7 +133,20 @@ def new_parser() -> Parser:
     )
     _add_teacher(teacher)
     _add_environment(teacher)
+    timing = command("time", "Time hot kernels beside plain twins, and the machine's floor.")
+    _add_timing(timing)
     return parser
+
+
+def _add_timing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", type=_names, metavar="A,B", help="kernels (default: all)")
+    parser.add_argument("--small", action="store_true", help="tiny shapes: seconds, not minutes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all that was measured")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="the same for readers: Markdown"
+    )
+    _add_store(parser, "the precision that was chosen")
+    _add_device(parser)
 
 
 def _add_grid(parser: argparse.ArgumentParser) -> None:
@@ -182,8 +201,12 @@ def _add_environment(parser: argparse.ArgumentParser) -> None:
         "--full-hash", action="store_true", help="check cached images against the files' content"
     )
     _add_store(place, "finished stages and checkpoints")
-    place.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    place.add_argument(
+    _add_device(place)
+
+
+def _add_device(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument(
         "--precision", choices=get_args(Precision), help="of networks (default: measured)"
     )
 

@@ -1,8 +1,8 @@
 """A plug-in is a file: ``methods/krr_st.py`` is `krr-st`, and exports one public name.
 
-Kinds are the folders `methods`, `models`, `datasets`, `teachers`, `suites`, `tables` and `figures`
-of this package (files whose name begins with ``_`` are shared code, not plug-ins). Other packages
-add plug-ins through entry points of the group ``benchmark.<kind>``.
+Kinds are the folders `methods`, `models`, `datasets`, `teachers`, `suites`, `tables`, `figures` and
+`kernels` of this package (files whose name begins with ``_`` are shared code, not plug-ins). Other
+packages add plug-ins through entry points of the group ``benchmark.<kind>``.
 """
 
 import ast
@@ -20,7 +20,9 @@ from typing import Any, Literal
 
 from benchmark.spec import UsageError
 
-Kind = Literal["methods", "models", "datasets", "teachers", "suites", "tables", "figures"]
+Kind = Literal[
+    "methods", "models", "datasets", "teachers", "suites", "tables", "figures", "kernels"
+]
 
 
 def names(kind: Kind) -> list[str]:

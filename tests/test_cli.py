@@ -304,7 +304,7 @@ def test_a_teacher_is_kept_in_a_file_and_used_from_there(run, benchmark_, tmp_pa
     assert row.teacher == "supervised"
 
 
-@pytest.mark.parametrize("kind", ["methods", "models", "datasets", "teachers", "suites"])
+@pytest.mark.parametrize("kind", ["methods", "models", "datasets", "teachers", "suites", "kernels"])
 def test_every_plug_in_is_listed_with_a_line_on_what_it_is(benchmark_, kind):
     code, out, errors = benchmark_("list", kind)
     assert (code, errors) == (0, [])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-KINDS = ("methods", "models", "datasets", "teachers", "suites", "tables", "figures")
+KINDS = ("methods", "models", "datasets", "teachers", "suites", "tables", "figures", "kernels")
 HARNESS = sorted((ROOT / "benchmark").glob("*.py"))
 PLUGINS = {kind: sorted((ROOT / "benchmark" / kind).glob("*.py")) for kind in KINDS}
 FILES = [*HARNESS, *(file for files in PLUGINS.values() for file in files)]

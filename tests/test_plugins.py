@@ -12,7 +12,7 @@ from benchmark.spec import UsageError
 
 
 @pytest.mark.parametrize(
-    "kind", ["methods", "models", "datasets", "teachers", "suites", "tables", "figures"]
+    "kind", ["methods", "models", "datasets", "teachers", "suites", "tables", "figures", "kernels"]
 )
 def test_every_file_is_a_plug_in_and_nothing_else_is(kind):
     folder = Path(plugins.__file__).parent / kind

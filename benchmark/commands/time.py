@@ -1,0 +1,56 @@
+"""Time kernels against their plain twins and the floor of the machine."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmark import plugins
+from benchmark.compute import Compute, choose_precision, find_device
+from benchmark.files import atomic
+from benchmark.kernel_report import document, machine, record, table
+from benchmark.timing import Clock, Measurement, Rates, measure, measure_rates
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print a table of kernels; write what was measured if wanted.
+
+    Returns:
+        1 if the outcomes of some kernel and its twin differ by more than its tolerance, else 0.
+    """
+    names = arguments.only or tuple(plugins.names("kernels"))
+    for name in names:
+        plugins.load("kernels", name)  # a wrong name is said before anything is timed
+    device = find_device(arguments.device)
+    precision = arguments.precision or choose_precision(device, arguments.store)
+    compute = Compute(device, precision, threads=torch.get_num_threads())
+    clock = Clock(device=device)
+    rates = measure_rates(clock)
+    measured = _measure_all(names, compute, small=arguments.small, rates=rates, clock=clock)
+    found = record(measured, rates=rates, compute=compute, clock=clock, small=arguments.small)
+    if arguments.json:
+        _write(arguments.json, json.dumps(found, indent=1) + "\n")
+    if arguments.report:
+        _write(arguments.report, document(found))
+    sys.stdout.write(f"{table(found).markdown()}\n\n{machine(found)}\n")
+    return int(any(m.deviation > m.kernel.tolerance for m in measured))
+
+
+def _measure_all(
+    names: Sequence[str], compute: Compute, *, small: bool, rates: Rates, clock: Clock
+) -> list[Measurement]:
+    """Measure kernels one by one; each is built when its turn comes, and then forgotten."""
+    measured = []
+    for name in names:
+        sys.stderr.write(f"{name} ...\n")
+        kernel = plugins.load("kernels", name)(compute, small=small)
+        measured.append(measure(name, kernel, rates=rates, clock=clock))
+    return measured
+
+
+def _write(file: Path, text: str) -> None:
+    with atomic(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")

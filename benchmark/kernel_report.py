@@ -1,0 +1,163 @@
+"""What was measured of kernels: a record for a JSON file, and a table and a document made of it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from benchmark.compute import Compute
+from benchmark.provenance import provenance
+from benchmark.tables._table import Cell, Table
+from benchmark.timing import Clock, Measurement, Rates, Timing
+
+_FAR = 2.0  # times the floor, from which on a kernel is said to be far from it
+
+_CLOCKS = {
+    "processor": "time of the one thread on its processor, so that other processes do not count",
+    "wall": "by the wall's clock",
+    "events": "between two events on the device, with nothing else under way",
+}
+
+
+def record(
+    measurements: Sequence[Measurement],
+    *,
+    rates: Rates,
+    compute: Compute,
+    clock: Clock,
+    small: bool,
+) -> dict[str, Any]:
+    """Return plain values: the machine, its rates, and all that was measured of each kernel."""
+    return {
+        "machine": {
+            **provenance(compute.device),
+            "threads": torch.get_num_threads(),
+            "processors": os.cpu_count(),
+            "precision": compute.precision,
+            "clock": clock.name,
+        },
+        "small": small,
+        "operations_per_second": dict(rates.operations),
+        "bytes_per_second": rates.copied,
+        "kernels": [_kernel(measurement) for measurement in measurements],
+    }
+
+
+def _kernel(measured: Measurement) -> dict[str, Any]:
+    kernel = measured.kernel
+    return {
+        "name": measured.name,
+        "shape": kernel.shape,
+        "fast": _timing(measured.fast),
+        "plain": _timing(measured.plain),
+        "ratio": measured.ratio,
+        "operations": {rate: n for rate, n in kernel.operations.items() if n},
+        "bytes": kernel.num_bytes,
+        "floor_seconds": measured.floor.seconds,
+        "floor_bound": measured.floor.bound,
+        "times_floor": measured.times_floor,
+        "deviation": measured.deviation,
+        "tolerance": kernel.tolerance,
+        "tried": kernel.tried,
+    }
+
+
+def _timing(timing: Timing) -> dict[str, Any]:
+    return {"median": timing.median, "seconds": list(timing.seconds)}
+
+
+def table(recorded: Mapping[str, Any]) -> Table:
+    """Return one line for each kernel."""
+    return Table(
+        name="kernels",
+        title="Kernels and their plain twins",
+        notes=(
+            "Medians, ± half the range of all repetitions. Floor: the time of the operations at "
+            "the rates of a large matrix product and convolution, or of the bytes at that of a "
+            "large copy, whichever is longer. Difference: of the outcomes, relative to their norm."
+        ),
+        columns=(
+            *("kernel", "fast", "plain", "ratio", "operations", "bytes"),
+            *("floor", "times the floor", "difference"),
+        ),
+        body=[_line(kernel) for kernel in recorded["kernels"]],
+    )
+
+
+def _line(kernel: Mapping[str, Any]) -> list[Cell]:
+    operations = sum(kernel["operations"].values())
+    over = kernel["deviation"] > kernel["tolerance"]
+    difference = f"{kernel['deviation']:.1g}{' (too much)' if over else ''}"
+    return [
+        Cell(kernel["name"]),
+        *(
+            Cell(f"{_seconds(taken['median'])} ± {_spread(taken):.0%}", value=taken["median"])
+            for taken in (kernel["fast"], kernel["plain"])
+        ),
+        Cell(f"{kernel['ratio']:.2f}", value=kernel["ratio"]),
+        Cell(_amount(operations), value=operations),
+        Cell(_amount(kernel["bytes"]), value=kernel["bytes"]),
+        Cell(f"{_seconds(kernel['floor_seconds'])}, {kernel['floor_bound']}"),
+        Cell(f"{kernel['times_floor']:.2f}", value=kernel["times_floor"]),
+        Cell(difference, value=kernel["deviation"]),
+    ]
+
+
+def machine(recorded: Mapping[str, Any]) -> str:
+    """Return one paragraph on where, how and at what rates was measured."""
+    place = recorded["machine"]
+    rates = ", ".join(
+        f"{rate} {_amount(speed)} operations/s"
+        for rate, speed in recorded["operations_per_second"].items()
+    )
+    return (
+        f"{place['device']} (of {place['processors']} processors), torch {place['torch']}, "
+        f"backbones in {place['precision']}, twins in fp32; {_CLOCKS[place['clock']]}. "
+        f"Rates: {rates}, copy {_amount(recorded['bytes_per_second'])} bytes/s. "
+        f"Commit {place['commit'][:12]}, {place['finished_at']}."
+    )
+
+
+def document(recorded: Mapping[str, Any]) -> str:
+    """Return the whole report in Markdown."""
+    command = "python -m benchmark time" + (" --small" if recorded["small"] else "")
+    kernels = recorded["kernels"]
+    slow = [kernel["name"] for kernel in kernels if kernel["ratio"] <= 1]
+    far = [kernel["name"] for kernel in kernels if kernel["times_floor"] > _FAR]
+    parts = [
+        "# Kernel timings",
+        f"Made by `{command}`. {machine(recorded)}",
+        table(recorded).markdown(),
+        f"Not faster than the plain twin: {', '.join(slow) or 'none'}. "
+        f"Further than {_FAR:g} times from the floor: {', '.join(far) or 'none'}.",
+        "## What was tried",
+        *(_section(kernel) for kernel in kernels),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(kernel: Mapping[str, Any]) -> str:
+    operations = " + ".join(f"{_amount(n)} ({rate})" for rate, n in kernel["operations"].items())
+    return (
+        f"**{kernel['name']}**: {kernel['shape']}. Operations: {operations or 'none'}; bytes: "
+        f"{_amount(kernel['bytes'])}. {kernel['tried']} Measured: {kernel['ratio']:.2f} times as "
+        f"fast as the twin, {kernel['times_floor']:.2f} times the floor."
+    )
+
+
+def _spread(taken: Mapping[str, Any]) -> float:
+    """Return half the range, relative to the median."""
+    seconds = taken["seconds"]
+    return float((max(seconds) - min(seconds)) / 2 / taken["median"])
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
+
+
+def _amount(number: int | float) -> str:
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.3g}"

@@ -1,0 +1,1 @@
+"""Kernel plug-ins: hot pieces of code beside their plain twins, one file each."""

@@ -1,0 +1,48 @@
+"""What the class matches of DSA and IDM are run on."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from benchmark.compute import Compute
+from benchmark.methods._labelled import RealImages, new_inner_model
+from benchmark.network import Network
+from benchmark.spec import ImageShape, Outline
+
+from ._setting import MEAN, STD, factory, normal, pixels, stream
+
+
+def new_classifier(
+    compute: Compute, *, side: int, widths: tuple[int, ...], num_outputs: int
+) -> Network:
+    """Return an inner model of the supervised peers; see `_setting.network`."""
+    outline = Outline(
+        source="random",
+        shape=ImageShape(3, side, side),
+        N=num_outputs,
+        class_sizes=(1,) * num_outputs,
+        new_network=factory(compute, side),
+    )
+    return new_inner_model(outline, "convnet", stream("network"), widths=widths, norm="instance")
+
+
+def new_real_images(compute: Compute, *, k: int, per_class: int, side: int) -> RealImages:
+    """Return k classes of random images, to be given a fresh generator before they are drawn."""
+    images = pixels(k * per_class, side, compute)
+    rows = torch.arange(len(images), device=compute.device)
+    mean, std = (torch.tensor(x, device=compute.device).view(-1, 1, 1) for x in (MEAN, STD))
+    return RealImages(
+        images=images,
+        labels=rows // per_class,
+        rows=rows.split(per_class),
+        mean=mean,
+        std=std,
+        generator=stream("real images"),
+    )
+
+
+def distilled_images(
+    compute: Compute, *, k: int, ipc: int, side: int
+) -> Float[Tensor, "k ipc c h w"]:
+    """Return normalised distilled images."""
+    return normal("distilled", k, ipc, 3, side, side, compute=compute)

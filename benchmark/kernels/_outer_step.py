@@ -1,0 +1,171 @@
+"""One outer step of `krr-st` or `ours`: the library's, and as it is done without a second thought.
+
+The plain step asks the teacher for the representations of its real images, and goes through views
+one by one.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from benchmark import views as predefined
+from benchmark.compute import Compute
+from benchmark.methods._distilled import Distilled
+from benchmark.methods._outer_loop import Bilevel, OuterLoop
+from benchmark.network import Network
+from benchmark.spec import Budget, ImageShape, Problem
+from benchmark.timing import Operations, Outcome
+
+from ._cost import cost_of, total
+from ._ridge import plain_ridge, ridge_operations
+from ._setting import MEAN, STD, BareLoop, moved, network, pixels, plain, stream
+
+Decode = Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OuterStep:
+    """A step from the same start whenever it is taken.
+
+    Attributes:
+        settings: of the loop; one step of it is taken.
+        new_distilled: makes the distilled pairs, the same ones whenever it is called.
+        decode: plainly makes images and codes [v m d] from the pairs' parameters.
+        views: of every image.
+        side: of an image.
+        d: length of a representation.
+        teacher_width: factor on the teacher's channels.
+        compute: of the library's step.
+    """
+
+    settings: OuterLoop
+    new_distilled: Callable[[], Distilled]
+    decode: Decode
+    views: tuple[str, ...]
+    side: int
+    d: int
+    teacher_width: float
+    compute: Compute
+
+    def pair(self) -> tuple[Callable[[], Outcome], Callable[[], Outcome]]:
+        """Return the fast and the plain step.
+
+        Either gives the loss, its gradients, and how far the inner model moved.
+        """
+        images = pixels(256, self.side, self.compute)
+        twin = plain(self.compute)
+        teacher = network(twin, self.side, "resnet18", 1, width=self.teacher_width).eval()
+        representations = {view: _represented(teacher, images, view) for view in self.views}
+        inner, plain_inner = (self._inner_model(how) for how in (self.compute, twin))
+
+        def fast() -> Outcome:
+            model, distilled, loop = deepcopy(inner), self.new_distilled(), BareLoop()
+            gradients = [_caught(parameter) for parameter in distilled.parameters()]
+            problem = Problem(
+                source="random",
+                images=images,
+                representations=representations.__getitem__,
+                teacher=teacher.features,
+                labels=None,
+                num_classes=None,
+                mean=MEAN,
+                std=STD,
+                budget=Budget(len(images)),
+                new_network=lambda *_, **__: model,
+            )
+            Bilevel(
+                self.settings, distilled, self.views, problem=problem, generator=self._draws()
+            ).run(loop)
+            loss = torch.as_tensor(loop.logged["outer_loss"]).detach()
+            return (loss, *(caught[0] for caught in gradients), *moved(inner, model))
+
+        def plainly() -> Outcome:
+            model = deepcopy(plain_inner)
+            return (*self._plain_step(model, teacher, images), *moved(plain_inner, model))
+
+        return fast, plainly
+
+    def operations(self, *, m: int) -> Operations:
+        """Count the fast step, m being the distilled images.
+
+        With a forward pass F of the backbone, its first layer f, b real images and v views: v b F
+        for real images, 2 v m F for distilled ones, whose step takes no gradient of the weights,
+        3 v m F - v m f and three passes of the head for the inner step, and ridge regression.
+        """
+        cost = cost_of(self._inner_model(self.compute), ImageShape(3, self.side, self.side))
+        p = self._inner_model(self.compute).num_features
+        pairs, queries = len(self.views) * m, len(self.views) * self.settings.real_batch
+        return total(
+            cost.times(backbone=(queries + 2 * pairs) * cost.forward),
+            cost.training(pairs),
+            ridge_operations(s=pairs, p=p, b=queries, d=self.d),
+        )
+
+    def num_bytes(self, *, m: int) -> int:
+        """Count what the backbone reads and writes, see `operations`."""
+        cost = cost_of(self._inner_model(self.compute), ImageShape(3, self.side, self.side))
+        v = len(self.views)
+        return (v * self.settings.real_batch + (2 + 3) * v * m) * cost.num_bytes
+
+    def _inner_model(self, compute: Compute) -> Network:
+        widths = self.settings.inner_settings
+        return network(compute, self.side, "convnet", self.d, **widths)
+
+    def _draws(self) -> torch.Generator:
+        return stream("draws")
+
+    def _plain_step(self, model: Network, teacher: Network, images: Tensor) -> Outcome:
+        settings, generator = self.settings, self._draws()
+        parameters = [p.detach().requires_grad_() for p in self.new_distilled().parameters()]
+        torch.randint(1, (1,), generator=generator)  # the only member of the pool
+        size = (settings.real_batch,)
+        rows = torch.randint(len(images), size, generator=generator).to(images.device)
+        model.eval()
+        with torch.no_grad():
+            real = [predefined.apply(view, images[rows] / 255) for view in self.views]
+            wanted = torch.cat([teacher.features(x) for x in real])
+            queries = torch.cat([model.features(x) for x in real])
+        distilled, codes = self.decode(parameters)
+        support = torch.cat(
+            [model.features(predefined.apply(view, distilled)) for view in self.views]
+        )
+        predicted = plain_ridge(support, codes.flatten(0, 1), queries, ridge=settings.ridge)
+        loss = mse_loss(predicted, wanted)
+        gradients = torch.autograd.grad(loss, parameters)
+        optimizer = torch.optim.AdamW(parameters, lr=settings.outer_lr, weight_decay=0.0)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        self._plain_inner_step(model, parameters)
+        return (loss.detach(), *gradients)
+
+    def _plain_inner_step(self, model: Network, parameters: Sequence[Tensor]) -> None:
+        settings = self.settings
+        with torch.no_grad():
+            distilled, codes = self.decode([parameter.detach() for parameter in parameters])
+            batch = torch.cat([predefined.apply(view, distilled) for view in self.views])
+        model.train()
+        optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=settings.inner_lr,
+            momentum=settings.inner_momentum,
+            weight_decay=settings.inner_weight_decay,
+        )
+        mse_loss(model(batch), codes.flatten(0, 1)).backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def _represented(teacher: Network, images: Tensor, view: str) -> Tensor:
+    return teacher.features(predefined.apply(view, images / 255))
+
+
+def _caught(parameter: Tensor) -> list[Tensor]:
+    """Return a list that the gradients of a parameter will be put into, one after the other."""
+    caught: list[Tensor] = []
+    parameter.requires_grad_().register_hook(lambda gradient: caught.append(gradient.clone()))
+    return caught

@@ -1,0 +1,35 @@
+"""Ridge regression as it is written down: a column of ones, a matrix for lambda, and LU."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from benchmark.timing import Operations
+
+
+def plain_ridge(
+    support: Float[Tensor, "s p"],
+    targets: Float[Tensor, "s d"],
+    queries: Float[Tensor, "b p"],
+    *,
+    ridge: float = 1e-6,
+) -> Float[Tensor, "b d"]:
+    """Predict at `queries`, see `methods._ridge`."""
+    support = torch.cat([support, torch.ones(len(support), 1, device=support.device)], dim=1)
+    queries = torch.cat([queries, torch.ones(len(queries), 1, device=queries.device)], dim=1)
+    kernel = support @ support.T
+    regularisation = ridge * torch.trace(kernel.detach())
+    identity = torch.eye(len(kernel), device=kernel.device)
+    weights: Tensor = torch.linalg.solve(kernel + regularisation * identity, targets)
+    return queries @ support.T @ weights
+
+
+def ridge_operations(*, s: int, p: int, b: int, d: int) -> Operations:
+    """Count a prediction and its gradient for support points and targets.
+
+    Products: 2 s s p + 2 b s p + 2 b s d forwards, and backwards 4 s s p (both factors of the
+    kernel), 2 b s p and 4 b s d. Triangular solves: 2 s s d forwards, twice that backwards.
+    Cholesky and its gradient: of the order of s^3.
+    """
+    products = 6 * s * s * p + 4 * b * s * p + 6 * b * s * d
+    return {"matrix product fp32": products + 6 * s * s * d + s**3}

@@ -1,0 +1,83 @@
+"""What kernels are run on: random images, networks of equal weights, a loop that only loops."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from benchmark import rng
+from benchmark.compute import Compute
+from benchmark.network import Network
+from benchmark.network_factory import NetworkFactory
+from benchmark.spec import ImageShape
+from benchmark.timing import Outcome
+
+MEAN = (0.5071, 0.4865, 0.4409)  # CIFAR-100's training pixels
+STD = (0.2673, 0.2564, 0.2762)
+
+
+def stream(*names: str | int) -> torch.Generator:
+    """Return a fresh generator of a kernel's random numbers; the same whenever it is asked for."""
+    return rng.generator("kernel", *names)
+
+
+def pixels(num: int, side: int, compute: Compute) -> UInt8[Tensor, "n 3 h w"]:
+    """Return random images."""
+    drawn = torch.randint(256, (num, 3, side, side), generator=stream("pixels"), dtype=torch.uint8)
+    return drawn.to(compute.device)
+
+
+def normal(name: str, *shape: int, compute: Compute) -> Float[Tensor, "..."]:
+    """Return normal random numbers."""
+    return torch.randn(shape, generator=stream(name)).to(compute.device)
+
+
+def factory(compute: Compute, side: int) -> NetworkFactory:
+    """Return the maker of the library's networks."""
+    return NetworkFactory(
+        shape=ImageShape(3, side, side),
+        mean=MEAN,
+        std=STD,
+        precision=compute.precision,
+        memory_format=compute.memory_format,
+        device=compute.device,
+    )
+
+
+def plain(compute: Compute) -> Compute:
+    """Return how twins compute: on the same device, in fp32 and the default layout."""
+    return replace(compute, precision="fp32", memory_format=torch.contiguous_format)
+
+
+def network(compute: Compute, side: int, model: str, num_outputs: int, **settings: Any) -> Network:
+    """Return a network whose weights depend on its model and settings alone."""
+    return factory(compute, side)(model, num_outputs, stream("network"), **settings)
+
+
+def moved(before: nn.Module, after: nn.Module) -> Outcome:
+    """Return how far training moved the parameters of a copy, all in one tensor."""
+    pairs = zip(before.parameters(), after.parameters(), strict=True)
+    return (torch.cat([(q - p).detach().flatten() for p, q in pairs]),)
+
+
+class BareLoop:
+    """A `spec.Loop` of at most so many steps, which keeps nothing but what was logged last."""
+
+    def __init__(self, most: int = sys.maxsize) -> None:
+        self.most = most
+        self.logged: dict[str, Tensor | float] = {}
+
+    def steps(self, name: str, total: int, **state: Any) -> Iterator[int]:
+        """See `spec.Loop.steps`."""
+        yield from range(min(total, self.most))
+
+    def charge(self, seconds: float) -> None:
+        """See `spec.Loop.charge`."""
+
+    def log(self, step: int, **values: Tensor | float) -> None:
+        """See `spec.Loop.log`."""
+        self.logged = values

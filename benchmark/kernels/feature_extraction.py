@@ -1,0 +1,64 @@
+"""Frozen features of a downstream dataset's images."""
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import Normalize
+
+from benchmark.compute import Compute
+from benchmark.probe import extract
+from benchmark.spec import ImageShape
+from benchmark.timing import Kernel, Outcome
+
+from ._cost import cost_of
+from ._setting import MEAN, STD, network, pixels, stream
+from ._setting import plain as plainly
+
+__all__ = ["feature_extraction"]
+
+
+def feature_extraction(compute: Compute, *, small: bool = False) -> Kernel:
+    """Return the extraction from a part of a dataset; a forward pass of the backbone an image."""
+    num, side, widths = (40, 8, (8, 8)) if small else (1024, 32, (128, 256, 512))
+    images = pixels(num, side, compute)
+    student, twin = (
+        network(how, side, "convnet", 10, widths=widths) for how in (compute, plainly(compute))
+    )
+
+    def fast() -> Outcome:
+        return (extract(student, images),)
+
+    @torch.no_grad()
+    def plain() -> Outcome:
+        twin.eval()
+        loader = DataLoader(_Normalised(images), batch_size=256, generator=stream("workers"))
+        return (torch.cat([twin.features_of_normalised(batch) for batch in loader]),)
+
+    cost = cost_of(student, ImageShape(3, side, side))
+    return Kernel(
+        shape=f"{num} images of 3x{side}x{side}, ConvNet {widths}",
+        fast=fast,
+        plain=plain,
+        operations=cost.times(backbone=num * cost.forward),
+        num_bytes=num * (cost.num_bytes + 4 * student.num_features),
+        tolerance=0.05 if compute.precision == "bf16" else 1e-4,
+        tried=(
+            "uint8 batches are normalised on the device in the place of an image at a time in a "
+            "DataLoader; bf16 and channels-last where that is faster."
+        ),
+    )
+
+
+class _Normalised(Dataset[Tensor]):
+    """Normalised images, one by one."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+        self.normalise = Normalize(MEAN, STD)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        normalised: Tensor = self.normalise(self.images[index] / 255)
+        return normalised

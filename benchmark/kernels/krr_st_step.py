@@ -1,0 +1,65 @@
+"""One outer step of `krr-st`, its inner step included."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from benchmark.compute import Compute
+from benchmark.methods._distilled import Pairs
+from benchmark.methods.krr_st import KrrSt
+from benchmark.timing import Kernel
+
+from ._outer_step import OuterStep
+from ._setting import normal
+
+__all__ = ["krr_st_step"]
+
+
+def krr_st_step(compute: Compute, *, small: bool = False) -> Kernel:
+    """Return the step at N distilled pairs; see `_outer_step` for operations and bytes."""
+    N, real_batch, side, d, widths = (
+        (6, 16, 16, 64, (8, 16)) if small else (100, 1024, 32, 512, (128, 256, 512))
+    )
+
+    def new_pairs() -> Pairs:
+        return Pairs(
+            pixels=0.5 + 0.2 * normal("pixels", N, 3, side, side, compute=compute),
+            codes=normal("codes", 1, N, d, compute=compute),
+        )
+
+    step = OuterStep(
+        settings=KrrSt(
+            outer_steps=1,
+            real_batch=real_batch,
+            pool_size=1,
+            staggered=False,
+            inner_widths=widths,
+        ),
+        new_distilled=new_pairs,
+        decode=_as_they_are,
+        views=("identity",),
+        side=side,
+        d=d,
+        teacher_width=d / 512,
+        compute=compute,
+    )
+    fast, plain = step.pair()
+    return Kernel(
+        shape=f"N = {N}, {real_batch} real images of 3x{side}x{side}, d = {d}, ConvNet {widths}",
+        fast=fast,
+        plain=plain,
+        operations=step.operations(m=N),
+        num_bytes=step.num_bytes(m=N),
+        tolerance=0.3 if compute.precision == "bf16" else 1e-2,
+        tried=(
+            "Representations of real images are computed once in the place of a teacher pass a "
+            "step, three quarters of the plain step's arithmetic. Convolutions in bf16 and "
+            "channels-last where that is faster; gradients of the inner model's weights are left "
+            "out of the outer step; Cholesky in the place of LU (see `ridge-solve`)."
+        ),
+    )
+
+
+def _as_they_are(parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    pixels, codes = parameters
+    return pixels, codes

@@ -1,0 +1,68 @@
+"""One outer step of `ours` under all four views, its inner step included."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from benchmark.compute import Compute
+from benchmark.methods._distilled import Bases
+from benchmark.methods.ours import Ours
+from benchmark.timing import Kernel
+
+from ._bases import enlarged, new_bases
+from ._outer_step import OuterStep
+
+__all__ = ["ours_step"]
+
+
+def ours_step(compute: Compute, *, small: bool = False) -> Kernel:
+    """Return the step on some images of `ours`; see `_outer_step` for operations and bytes."""
+    m, real_batch, side, d, widths = (
+        (4, 6, 16, 64, (8, 8)) if small else (50, 128, 32, 512, (128, 256, 512))
+    )
+    u, q = (5, 4) if small else (200, 200)
+    views = Ours().views
+
+    def new() -> Bases:
+        return new_bases(compute, m=m, u=u, q=q, d=d, side=side)
+
+    def decode(parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        image_bases, coefficients, target_bases, codes = parameters
+        constant = new()
+        combined = torch.einsum("mu,uchw->mchw", coefficients, enlarged(image_bases, side))
+        images = combined + enlarged(constant.image_mean[None], side)
+        return images, codes @ target_bases + constant.target_mean
+
+    step = OuterStep(
+        settings=Ours(
+            outer_steps=1,
+            real_batch=real_batch,
+            pool_size=1,
+            staggered=False,
+            inner_widths=widths,
+        ),
+        new_distilled=new,
+        decode=decode,
+        views=views,
+        side=side,
+        d=d,
+        teacher_width=d / 512,
+        compute=compute,
+    )
+    fast, plain = step.pair()
+    return Kernel(
+        shape=(
+            f"{m} distilled and {real_batch} real images of 3x{side}x{side} under {len(views)} "
+            f"views, {u} + {q} bases, d = {d}, ConvNet {widths}"
+        ),
+        fast=fast,
+        plain=plain,
+        operations=step.operations(m=m),
+        num_bytes=step.num_bytes(m=m),
+        tolerance=0.3 if compute.precision == "bf16" else 1e-2,
+        tried=(
+            "As `krr-st-step`; all views in one pass of the network. The published shape has "
+            "five times the distilled images and eight times the real ones."
+        ),
+    )

@@ -1,0 +1,72 @@
+"""The published linear probe: SGD on cached features."""
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmark._probes import PaperProbe
+from benchmark.compute import Compute
+from benchmark.timing import Kernel, Outcome
+
+from ._features import labelled_features
+from ._setting import stream
+
+__all__ = ["paper_probe"]
+
+
+def paper_probe(compute: Compute, *, small: bool = False) -> Kernel:
+    """Return the fit of one classifier on all labels, in fewer steps than published.
+
+    Operations: 4 s b k p for s steps on batches of b images. Bytes: in each step a batch, read from
+    the features, written and read twice, and weights and velocity read and written.
+    """
+    n, p, k, steps, batch = (60, 8, 4, 5, 20) if small else (4096, 2048, 100, 100, 512)
+    features, labels = labelled_features(compute, n=n, p=p, k=k)
+    features = features / features.norm(dim=1).mean()  # which the published rate suits
+    probe = PaperProbe(steps=steps, batch=batch)
+
+    def fast() -> Outcome:
+        found = probe.fit(
+            features,
+            labels,
+            subsets=torch.arange(n, device=compute.device)[None],
+            num_classes=k,
+            generator=stream("probe"),
+        )
+        return found.weights[0], found.biases[0]
+
+    def plain() -> Outcome:
+        generator, bound = stream("probe"), p**-0.5
+        start = (torch.rand(1, k, p + 1, generator=generator) * (2 * bound) - bound).to(features)
+        rows = probe._rows(1, n, generator)
+        layer = nn.utils.skip_init(nn.Linear, p, k, device=compute.device)
+        with torch.no_grad():
+            layer.weight.copy_(start[0, :, :-1])
+            layer.bias.copy_(start[0, :, -1])
+        optimizer = torch.optim.SGD(layer.parameters(), lr=probe.lr, momentum=probe.momentum)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        loader = DataLoader(
+            TensorDataset(features, labels),
+            batch_sampler=rows.view(steps, batch).tolist(),
+            generator=stream("workers"),
+        )
+        for x, y in loader:
+            optimizer.zero_grad()
+            cross_entropy(layer(x), y).backward()
+            optimizer.step()
+            schedule.step()
+        return layer.weight.detach(), layer.bias.detach()
+
+    return Kernel(
+        shape=f"{n} images, {p} features, {k} classes, {steps} steps of {batch}",
+        fast=fast,
+        plain=plain,
+        operations={"matrix product fp32": 4 * steps * batch * k * p},
+        num_bytes=4 * steps * (4 * batch * p + 5 * k * p),
+        tolerance=1e-3,
+        tried=(
+            "Gathering a batch at once, the gradient in closed form and classes first, which is "
+            "the layout in which products with few classes are fast on a CPU."
+        ),
+    )

@@ -1,0 +1,109 @@
+"""One epoch of a student's pretraining on distilled pairs: batched tensors against a DataLoader."""
+
+import math
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+from torch.utils.data import DataLoader, Dataset
+
+from benchmark.compute import Compute
+from benchmark.network import Network
+from benchmark.pretrain import RECIPES, Length, Recipe, pretrain
+from benchmark.spec import ImageShape, TrainingSet
+from benchmark.timing import Kernel, Outcome
+
+from ._cost import cost_of
+from ._setting import MEAN, STD, BareLoop, moved, network, normal, pixels, stream
+from ._setting import plain as plainly
+
+__all__ = ["pretraining_epoch"]
+
+_VIEWS = ("identity", "rot90", "rot180", "rot270")
+
+
+def pretraining_epoch(compute: Compute, *, small: bool = False) -> Kernel:
+    """Return an epoch over four views of some images, in batches of up to 256 pairs.
+
+    Operations: three passes of the network for each pair, but that the first layer's input has no
+    gradient. Bytes: those of three passes of the backbone.
+    """
+    m, side, d, widths = (20, 8, 16, (8, 8)) if small else (100, 32, 512, (128, 256, 512))
+    images = pixels(m, side, compute)
+    targets = normal("targets", len(_VIEWS), m, d, compute=compute)
+    data = TrainingSet(images=images, views=_VIEWS, targets=targets, objective="mse")
+    recipe = RECIPES["mse"]
+    student, twin = (
+        network(how, side, "convnet", d, widths=widths) for how in (compute, plainly(compute))
+    )
+
+    def fast() -> Outcome:
+        trained = deepcopy(student)
+        pretrain(
+            trained,
+            data,
+            Length(epochs=1),
+            recipe=recipe,
+            generator=stream("order"),
+            checkpoint=BareLoop(),
+        )
+        return moved(student, trained)
+
+    def plain() -> Outcome:
+        trained = deepcopy(twin).train()
+        _train(trained, _Pairs(images, targets), recipe)
+        return moved(twin, trained)
+
+    cost, pairs = cost_of(student, ImageShape(3, side, side)), len(_VIEWS) * m
+    return Kernel(
+        shape=f"{m} images of 3x{side}x{side} under {len(_VIEWS)} views, ConvNet {widths}",
+        fast=fast,
+        plain=plain,
+        operations=cost.training(pairs),
+        num_bytes=3 * pairs * cost.num_bytes,
+        tolerance=0.1 if compute.precision == "bf16" else 1e-3,
+        tried=(
+            "A gather a batch on the device in the place of loading, turning and normalising one "
+            "image after the other; bf16 and channels-last where that is faster."
+        ),
+    )
+
+
+def _train(student: Network, pairs: "_Pairs", recipe: Recipe) -> None:
+    """Take an epoch's steps, in the order that the library would draw."""
+    optimizer = torch.optim.SGD(
+        student.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
+    order = torch.randperm(len(pairs), generator=stream("order"))
+    batches = order.tensor_split(math.ceil(len(pairs) / recipe.batch_size))
+    loader = DataLoader(
+        pairs,
+        batch_sampler=[batch.tolist() for batch in batches],
+        generator=stream("workers"),
+    )
+    for x, y in loader:
+        optimizer.zero_grad()
+        mse_loss(student.head(student.features_of_normalised(x)), y).backward()
+        optimizer.step()
+
+
+class _Pairs(Dataset[tuple[Tensor, Tensor]]):
+    """Normalised images under every view, one by one, with their targets."""
+
+    def __init__(self, images: Tensor, targets: Tensor) -> None:
+        self.images = images
+        self.targets = targets
+        mean, std = (torch.tensor(x, device=images.device).view(-1, 1, 1) for x in (MEAN, STD))
+        self.mean, self.std = mean, std
+
+    def __len__(self) -> int:
+        return len(self.images) * len(self.targets)
+
+    def __getitem__(self, pair: int) -> tuple[Tensor, Tensor]:
+        view, image = divmod(pair, len(self.images))
+        x = torch.rot90(self.images[image] / 255, view, (1, 2))
+        return (x - self.mean) / self.std, self.targets[view, image]

@@ -1,0 +1,94 @@
+"""The outer gradient of DATM through a trajectory of inner steps."""
+
+import torch
+from torch import Tensor
+
+from benchmark.compute import Compute
+from benchmark.methods._trajectory import FlatNetwork, SoftLabelLoss, SoftSet, match
+from benchmark.spec import ImageShape
+from benchmark.timing import Kernel, Outcome
+
+from ._cost import cost_of
+from ._labelled import distilled_images, new_classifier
+from ._setting import normal, stream
+from ._setting import plain as plainly
+
+__all__ = ["trajectory_unroll"]
+
+
+def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
+    """Return the matching of a trajectory of T steps on batches of b distilled images.
+
+    Operations, F being a forward pass of an image and f its first layer: T steps forwards cost
+    3 F - f an image, all but one of each sqrt(T) a second time, and pulling an adjoint back through
+    a step 9 F - 3 f (the step again, and twice each of its three products). The head likewise,
+    without f. Bytes: those of as many forward passes.
+    """
+    k, m, b, steps, side, widths = (
+        (5, 10, 5, 4, 8, (8, 8)) if small else (100, 100, 20, 9, 32, (128, 128, 128))
+    )
+    fast_loss, plain_loss = (
+        SoftLabelLoss.draw(
+            FlatNetwork(new_classifier(how, side=side, widths=widths, num_outputs=k)),
+            b,
+            m=m,
+            num_steps=steps,
+            generator=stream("batches"),
+        )
+        for how in (compute, plainly(compute))
+    )
+    distilled = SoftSet(
+        images=distilled_images(compute, k=m, ipc=1, side=side)[:, 0],
+        logits=normal("logits", m, k, compute=compute),
+        lr=torch.tensor(0.01, device=compute.device),
+    )
+    start = fast_loss.network.weights
+    target = start + 0.01 * normal("expert", len(start), compute=compute)
+
+    def fast() -> Outcome:
+        loss, gradient = match(
+            distilled, inner_loss=fast_loss, start=start, target=target, num_steps=steps
+        )
+        return loss, gradient.images, gradient.logits, gradient.lr
+
+    def plain() -> Outcome:
+        return _unrolled(distilled, plain_loss, start, target, num_steps=steps)
+
+    network = new_classifier(compute, side=side, widths=widths, num_outputs=k)
+    cost = cost_of(network, ImageShape(3, side, side))
+    segments = int(steps**0.5)
+    forwards = 2 * steps - segments
+    passes = b * (3 * forwards + 9 * steps)
+    return Kernel(
+        shape=f"{steps} steps on {b} of {m} images of 3x{side}x{side}, ConvNet {widths}",
+        fast=fast,
+        plain=plain,
+        operations=cost.times(
+            backbone=passes * cost.forward - b * (forwards + 3 * steps) * cost.first,
+            head=passes * cost.head,
+        ),
+        num_bytes=passes * cost.num_bytes,
+        tolerance=1e-3,
+        tried=(
+            "The adjoint method holds one step's graph and 2 sqrt(T) vectors of weights, where "
+            "the plain unroll holds the graphs of all T steps. It pays in arithmetic: 15 forward "
+            "passes an image and step in the place of 9, or 12 with `keep_every=1`, which keeps "
+            "T vectors. So it saves memory and is not expected to be faster."
+        ),
+    )
+
+
+def _unrolled(
+    distilled: SoftSet, inner_loss: SoftLabelLoss, start: Tensor, target: Tensor, *, num_steps: int
+) -> Outcome:
+    """Differentiate through all steps at once, by one graph."""
+    images, logits, lr = (
+        x.clone().requires_grad_() for x in (distilled.images, distilled.logits, distilled.lr)
+    )
+    weights = start.clone().requires_grad_()
+    for step in range(num_steps):
+        loss = inner_loss(weights, images, logits, step)
+        (slope,) = torch.autograd.grad(loss, weights, create_graph=True)
+        weights = weights - lr * slope
+    loss = (weights - target).square().sum() / (start - target).square().sum()
+    return (loss.detach(), *torch.autograd.grad(loss, (images, logits, lr)))

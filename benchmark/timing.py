@@ -1,0 +1,233 @@
+"""Kernels: hot pieces of code, each timed against its plain twin and against the machine's floor.
+
+The floor of a kernel is the time that its arithmetic takes at the rates of a large matrix product
+and a large convolution, or that its bytes take at the rate of a large copy, whichever is longer.
+The rates are measured on the same device in the same run, at the same precision.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Outcome = tuple[Tensor, ...]
+
+Rate = Literal["matrix product fp32", "matrix product bf16", "convolution fp32", "convolution bf16"]
+
+Operations = Mapping[Rate, int | float]
+
+_TRIALS = 4  # of each rate, of which the fastest counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A plug-in of kind `kernels` gives one for a `Compute`, full size or small.
+
+    Attributes:
+        shape: the sizes that matter, in words.
+        fast: runs the library's own code, from the same start whenever it is called.
+        plain: a straightforward twin on the same inputs: fp32, default layout, no more than the
+            obvious use of the framework.
+        operations: additions and multiplications of `fast`, by the rate that bounds them.
+        num_bytes: that it cannot do without reading or writing, each tensor once a pass.
+        tolerance: the most that outcomes may differ by, each relative to its norm.
+        tried: what was expected of the fast form, and what came of it; what failed included.
+    """
+
+    shape: str
+    fast: Callable[[], Outcome]
+    plain: Callable[[], Outcome]
+    operations: Operations
+    num_bytes: int | float
+    tolerance: float
+    tried: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Seconds of one callable, in the order of its repetitions."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        ordered = sorted(self.seconds)
+        middle = len(ordered) // 2
+        return (ordered[middle] + ordered[~middle]) / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Times on one device; work of a GPU between two events, with nothing else under way.
+
+    On one CPU thread it is the processor's time that counts, which leaves out what other processes
+    took meanwhile; on more it is the wall's.
+    """
+
+    device: torch.device
+
+    @property
+    def name(self) -> str:
+        """What it reads."""
+        if self.device.type == "cuda":
+            return "events"
+        return "processor" if torch.get_num_threads() == 1 else "wall"
+
+    def seconds(self, run: Callable[[], object]) -> float:
+        """Return how long one call takes."""
+        if self.name == "events":
+            torch.cuda.synchronize(self.device)
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            run()
+            end.record()
+            torch.cuda.synchronize(self.device)
+            return float(begin.elapsed_time(end)) / 1e3
+        now = time.process_time if self.name == "processor" else time.perf_counter
+        started = now()
+        run()
+        return now() - started
+
+
+def interleaved(
+    runs: Sequence[Callable[[], object]],
+    clock: Clock,
+    *,
+    seconds: float = 2.0,
+    least: int = 3,
+    most: int = 30,
+) -> list[Timing]:
+    """Time warm callables in turn, so that all meet the same conditions.
+
+    Args:
+        runs: what to time; called before.
+        clock: of the device that they run on.
+        seconds: after which no further round begins.
+        least: rounds, whatever the time.
+        most: likewise.
+    """
+    rounds: list[list[float]] = []
+    while len(rounds) < least or (len(rounds) < most and sum(map(sum, rounds)) < seconds):
+        rounds.append([clock.seconds(run) for run in runs])
+    return [Timing(seconds=taken) for taken in zip(*rounds, strict=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """What a device reaches: operations a second of large products, bytes a second of a copy."""
+
+    operations: Operations
+    copied: float
+
+    def floor(self, kernel: Kernel) -> "Floor":
+        """Return the least time that a kernel can take here."""
+        arithmetic = sum(n / self.operations[rate] for rate, n in kernel.operations.items())
+        memory = kernel.num_bytes / self.copied
+        bound: Literal["arithmetic", "memory"] = "arithmetic" if arithmetic > memory else "memory"
+        return Floor(seconds=max(arithmetic, memory), bound=bound)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """A kernel's least time, and what bounds it."""
+
+    seconds: float
+    bound: Literal["arithmetic", "memory"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What was measured of one kernel."""
+
+    name: str
+    kernel: Kernel = field(repr=False)
+    fast: Timing
+    plain: Timing
+    floor: Floor
+    deviation: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long the plain twin takes."""
+        return self.plain.median / self.fast.median
+
+    @property
+    def times_floor(self) -> float:
+        """How many times its floor the kernel takes."""
+        return self.fast.median / self.floor.seconds
+
+
+def measure(name: str, kernel: Kernel, *, rates: Rates, clock: Clock) -> Measurement:
+    """Compare a kernel's outcomes, which warms it up, then time it beside its twin."""
+    found = deviation(kernel.fast(), kernel.plain())
+    fast, plain = interleaved((kernel.fast, kernel.plain), clock)
+    return Measurement(
+        name=name,
+        kernel=kernel,
+        fast=fast,
+        plain=plain,
+        floor=rates.floor(kernel),
+        deviation=found,
+    )
+
+
+def deviation(actual: Outcome, expected: Outcome) -> float:
+    """Return the greatest difference of two tensors, relative to the norm of what is expected.
+
+    Raises:
+        ValueError: these are not as many tensors of the same shapes.
+    """
+    if [x.shape for x in actual] != [x.shape for x in expected]:
+        raise ValueError("the outcomes of fast and plain differ in shape")
+    worst = 0.0
+    for x, y in zip(actual, expected, strict=True):
+        difference, norm = (t.detach().double().norm() for t in (x - y, y))
+        relative = difference / norm if norm > 0 else difference
+        worst = max(worst, math.inf if relative.isnan() else float(relative))
+    return worst
+
+
+def measure_rates(clock: Clock) -> Rates:
+    """Measure what the device reaches: products of square matrices, a convolution, and a copy."""
+    large = clock.device.type != "cpu"
+    operations: dict[Rate, float] = {}
+    products: tuple[tuple[Rate, torch.dtype], ...] = (
+        ("matrix product fp32", torch.float32),
+        ("matrix product bf16", torch.bfloat16),
+    )
+    for rate, dtype in products:
+        operations[rate] = _product_rate(8192 if large else 1024, dtype, clock)
+    convolutions: tuple[tuple[Rate, torch.dtype], ...] = (
+        ("convolution fp32", torch.float32),
+        ("convolution bf16", torch.bfloat16),
+    )
+    for rate, dtype in convolutions:
+        operations[rate] = _convolution_rate(1024 if large else 32, dtype, clock)
+    numbers = torch.ones(2**28 if large else 2**24, device=clock.device)
+    copied = 2 * 4 * len(numbers) / _fastest(torch.empty_like(numbers).copy_, numbers, clock)
+    return Rates(operations=operations, copied=copied)
+
+
+def _product_rate(side: int, dtype: torch.dtype, clock: Clock) -> float:
+    matrix = torch.ones(side, side, device=clock.device, dtype=dtype)
+    return 2 * side**3 / _fastest(matrix.mm, matrix, clock)
+
+
+def _convolution_rate(batch: int, dtype: torch.dtype, clock: Clock) -> float:
+    """Return the rate of a middle layer of the default ConvNet, forwards, channels-last."""
+    with torch.random.fork_rng(devices=[]):
+        layer = nn.Conv2d(128, 256, 3, padding=1).requires_grad_(False)
+    layer.to(clock.device, dtype).to(memory_format=torch.channels_last)
+    images = torch.ones(batch, 128, 16, 16, device=clock.device, dtype=dtype)
+    images = images.contiguous(memory_format=torch.channels_last)
+    return 2 * batch * 16 * 16 * layer.weight.numel() / _fastest(layer, images, clock)
+
+
+def _fastest(run: Callable[[Tensor], object], argument: Tensor, clock: Clock) -> float:
+    run(argument)
+    return min(clock.seconds(lambda: run(argument)) for _ in range(_TRIALS))

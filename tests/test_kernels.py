@@ -1,0 +1,202 @@
+"""Every kernel and its plain twin agree; with `-m kernel`, both are timed at full size."""
+
+import json
+import math
+import re
+import time
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark import kernel_report, plugins, timing
+from benchmark.cli import main
+from benchmark.commands import time as time_command
+from benchmark.compute import Compute
+from benchmark.timing import Clock, Floor, Kernel, Rates, Timing, deviation, interleaved
+
+REPORTS = Path(__file__).parents[1] / "reports"
+NAMES = plugins.names("kernels")
+CPU = torch.device("cpu")
+SECOND_ORDER = {"gradient-matching"}  # autograd takes a product or two that nobody asked for
+
+
+def kernel(name, precision="fp32", **options):
+    return plugins.load("kernels", name)(Compute(CPU, precision), **options)
+
+
+def operations(run):
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+@pytest.fixture
+def rates(monkeypatch):
+    """Have the command find these rates, in no time."""
+    rates = Rates(
+        operations=dict.fromkeys(get_args(timing.Rate), 1e11),
+        copied=1e10,
+    )
+    monkeypatch.setattr(time_command, "measure_rates", lambda clock: rates)
+    monkeypatch.setattr(time_command, "choose_precision", lambda device, cache: "fp32")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fast_and_plain_agree_and_start_from_the_same_place_again(name):
+    before = torch.get_rng_state()
+    tiny = kernel(name, small=True)
+    first, twin = tiny.fast(), tiny.plain()
+    assert deviation(first, twin) <= tiny.tolerance
+    assert any(x.abs().sum() > 0 for x in twin)
+    assert deviation(tiny.fast(), first) == 0
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["barlow-twins-step", "feature-extraction", "krr-st-step", "ours-step", "pretraining-epoch"],
+)
+def test_bf16_agrees_within_its_tolerance(name):
+    tiny, exact = (kernel(name, precision, small=True) for precision in ("bf16", "fp32"))
+    assert exact.tolerance < deviation(tiny.fast(), tiny.plain()) <= tiny.tolerance
+    assert dict(tiny.operations) != dict(exact.operations)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "fair-probe"])
+def test_operations_are_those_that_run(name):
+    tiny = kernel(name, small=True)
+    run = tiny.plain if name == "paper-probe" else tiny.fast  # in place, they are not counted
+    counted, formula = operations(run), sum(tiny.operations.values())
+    assert formula == pytest.approx(counted, rel=0.06 if name != "krr-st-step" else 0.1)
+
+
+def test_a_deviation_is_relative_to_what_is_expected():
+    x = torch.tensor([3.0, 4.0])
+    assert deviation((x, 2 * x), (x, x)) == 1
+    assert deviation((x * torch.nan,), (x,)) == math.inf
+    assert deviation((0 * x,), (0 * x,)) == 0
+    with pytest.raises(ValueError, match="differ in shape"):
+        deviation((x,), (x, x))
+    with pytest.raises(ValueError, match="differ in shape"):
+        deviation((x[:1],), (x,))
+
+
+def test_runs_take_turns_until_the_time_is_over(monkeypatch):
+    now, order = [0.0], []
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing.time, "process_time", lambda: now[0])
+
+    def run(name, seconds):
+        def work():
+            order.append(name)
+            now[0] += seconds
+
+        return work
+
+    clock = Clock(device=CPU)
+    fast, plain = interleaved((run("f", 1), run("p", 2)), clock, seconds=10.0, least=2, most=9)
+    assert order == ["f", "p"] * 4
+    assert (fast.seconds, plain.seconds) == ((1,) * 4, (2,) * 4)
+    assert len(interleaved((run("f", 1),), clock, seconds=0.0, least=2)[0].seconds) == 2
+    assert len(interleaved((run("f", 1),), clock, seconds=99.0, most=5)[0].seconds) == 5
+
+
+def test_the_median_of_an_even_number_is_between_the_middle_two():
+    assert Timing(seconds=(5.0, 1.0, 2.0)).median == 2
+    assert Timing(seconds=(4.0, 1.0, 2.0, 9.0)).median == 3
+
+
+def test_one_thread_is_timed_by_its_processor_alone():
+    clock, threads = Clock(device=CPU), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert clock.name == "processor"
+        assert clock.seconds(lambda: time.sleep(0.2)) < 0.1
+        torch.set_num_threads(2)
+        assert clock.name == "wall"
+        assert clock.seconds(lambda: time.sleep(0.2)) >= 0.2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_the_floor_is_the_longer_of_arithmetic_and_memory():
+    rates = Rates(operations={"matrix product fp32": 10.0, "convolution bf16": 40.0}, copied=5.0)
+
+    def floor(num_bytes):
+        both = {"matrix product fp32": 20.0, "convolution bf16": 40.0}
+        return rates.floor(
+            Kernel(
+                shape="",
+                fast=tuple,
+                plain=tuple,
+                operations=both,
+                num_bytes=num_bytes,
+                tolerance=0.0,
+            )
+        )
+
+    assert floor(10.0) == Floor(seconds=3.0, bound="arithmetic")
+    assert floor(20.0) == Floor(seconds=4.0, bound="memory")
+
+
+def test_rates_are_of_this_world():
+    rates = timing.measure_rates(Clock(device=CPU))
+    assert all(1e8 < rate < 1e14 for rate in rates.operations.values())
+    assert 1e8 < rates.copied < 1e13
+
+
+def test_the_command_prints_a_table_and_writes_what_it_measured(rates, tmp_path, capsys):
+    files = {kind: tmp_path / f"kernels.{kind}" for kind in ("json", "md")}
+    line = ["time", "--only", "view-expansion,ridge-solve", "--small", "--device", "cpu"]
+    line += ["--json", str(files["json"]), "--report", str(files["md"])]
+    assert main([*line, "--store", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    found = json.loads(files["json"].read_text("utf-8"))
+    assert [kernel["name"] for kernel in found["kernels"]] == ["view-expansion", "ridge-solve"]
+    for measured in found["kernels"]:
+        assert measured["ratio"] == measured["plain"]["median"] / measured["fast"]["median"]
+        assert re.search(rf"^\| {measured['name']} .*{measured['ratio']:.2f}", out, re.M)
+    assert found["machine"]["threads"] == torch.get_num_threads()
+    assert files["md"].read_text("utf-8") == kernel_report.document(found)
+
+
+def test_a_wrong_name_is_said_before_anything_is_timed(capsys):
+    assert main(["time", "--only", "view-expansion,ridge"]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("benchmark: unknown kernel 'ridge': did you mean 'ridge-solve'?")
+
+
+def test_outcomes_that_differ_too_much_are_a_failure(rates, monkeypatch, capsys, tmp_path):
+    strayed = Kernel(
+        shape="one number",
+        fast=lambda: (torch.ones(1),),
+        plain=lambda: (torch.full((1,), 2.0),),
+        operations={},
+        num_bytes=8.0,
+        tolerance=0.1,
+    )
+    monkeypatch.setattr(plugins, "load", lambda kind, name: lambda compute, small: strayed)
+    assert main(["time", "--only", "stray", "--device", "cpu", "--store", str(tmp_path)]) == 1
+    assert "0.5 (too much)" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not (REPORTS / "kernels.json").exists(), reason="nothing is committed")
+def test_the_committed_report_follows_from_its_record():
+    found = json.loads((REPORTS / "kernels.json").read_text("utf-8"))
+    assert (REPORTS / "kernels.md").read_text("utf-8") == kernel_report.document(found)
+
+
+@pytest.fixture(scope="module")
+def full(request):
+    return kernel(request.param)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("full", NAMES, indirect=True, scope="module")
+@pytest.mark.parametrize("form", ["fast", "plain"])
+def test_speed(benchmark, request, full, form):
+    benchmark.group = request.node.callspec.params["full"]
+    benchmark.pedantic(getattr(full, form), rounds=3, warmup_rounds=1)
