@@ -14,6 +14,8 @@ _KINDS = ("methods", "models", "datasets", "teachers", "suites", "kernels")
 
 FORMATS = ("markdown", "html", "csv", "latex")  # that a report can be written in
 
+_STORE = Path(".benchmark")
+
 _EXAMPLES = {
     "run": """
 examples:
@@ -32,6 +34,7 @@ examples:
   python -m benchmark report
   python -m benchmark report --suite cifar100
   python -m benchmark report --rows a/rows.jsonl b/rows.jsonl --output merged
+  python -m benchmark report --rows a b --store .benchmark elsewhere/.benchmark
   python -m benchmark report --suite quick --format markdown,csv,latex
 """,
     "compare": """
@@ -117,7 +120,14 @@ def new_parser() -> Parser:
         help="where the report goes, and the rows of --rows, added to those that are there "
         "(default: REPORTS/<suite>, with --rows REPORTS/<suite>-merged, made anew)",
     )
-    _add_store(report, "distilled sets, which figures show")
+    report.add_argument(
+        "--store",
+        nargs="+",
+        type=Path,
+        default=[_STORE],
+        metavar="DIR",
+        help=f"distilled sets, which figures show; several are all looked into (default: {_STORE})",
+    )
     _add_reports(report)
     comparison = command("compare", "Show what changed between two runs, and whether it is noise.")
     comparison.add_argument(
@@ -215,9 +225,9 @@ def _add_store(parser: argparse._ActionsContainer, holds: str) -> None:
     parser.add_argument(
         "--store",
         type=Path,
-        default=Path(".benchmark"),
+        default=_STORE,
         metavar="DIR",
-        help=f"{holds} (default: .benchmark)",
+        help=f"{holds} (default: {_STORE})",
     )
 
 

@@ -51,29 +51,35 @@ def figures(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
     return [figure for name in ordered for figure in plugins.load("figures", name)(rows, sets)]
 
 
-def write(folder: Path, drawable: Iterable[Figure]) -> tuple[list[Picture], dict[str, str]]:
+def write(
+    folder: Path, drawable: Iterable[Figure], *, beside: Iterable[Path] = ()
+) -> tuple[list[Picture], dict[str, str]]:
     """Draw figures into the `figures` folder below `folder`.
 
-    A figure whose distilled sets are not in the store keeps the picture that is there from the run
-    itself, provided that it shows the same sets.
+    A figure whose distilled sets are in no store keeps the picture that is there from the run
+    itself, or else gets a copy of one from the reports in the folders `beside`, provided that it
+    shows the same sets.
 
     Returns:
         The pictures, and for each figure that is left out its title and the reason.
     """
     pictures, left_out = [], {}
+    folders = list(dict.fromkeys((folder, *beside)))
     for figure in drawable:
         file = folder / FOLDER / f"{figure.name}.png"
         try:
             rendered = figure.render()
+            png, svg = rendered.png, rendered.svg
         except MissingSetError as error:
-            if _shows(file, figure):
-                pictures.append(Picture(figure=figure, file=file))
-            else:
+            old = [place / FOLDER / file.name for place in folders]
+            kept = next((other for other in old if _shows(other, figure)), None)
+            if kept is None:
                 left_out[figure.title] = str(error)
-            continue
+                continue
+            png, svg = kept.read_bytes(), None
         with atomic(file) as temporary:
-            temporary.write_bytes(rendered.png)
-        pictures.append(Picture(figure=figure, file=file, svg=rendered.svg))
+            temporary.write_bytes(png)
+        pictures.append(Picture(figure=figure, file=file, svg=svg))
     return pictures, left_out
 
 
@@ -82,5 +88,5 @@ def _shows(file: Path, figure: Figure) -> bool:
     try:
         with Image.open(file, formats=["PNG"]) as image:
             return bool(image.info.get("Comment") == " ".join(figure.sets))
-    except OSError:
+    except (OSError, Image.DecompressionBombError):
         return False

@@ -78,9 +78,14 @@ def build(rows: Sequence[Row], *, title: str, notes: str) -> Report:
     )
 
 
-def illustrated(report: Report, folder: Path, sets: StoredSets) -> Report:
-    """Return a report with all its figures that can be drawn, which become files below `folder`."""
-    drawn, missing = pictures.write(folder, pictures.figures(report.rows, sets))
+def illustrated(
+    report: Report, folder: Path, sets: StoredSets, *, beside: Iterable[Path] = ()
+) -> Report:
+    """Return a report with all its figures that can be drawn, which become files below `folder`.
+
+    Those that cannot, as no store has their sets, are taken from reports in the folders `beside`.
+    """
+    drawn, missing = pictures.write(folder, pictures.figures(report.rows, sets), beside=beside)
     return replace(report, pictures=drawn, missing=missing)
 
 

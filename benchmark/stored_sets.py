@@ -60,13 +60,10 @@ def spread(total: int, most: int) -> Tensor:
 
 
 class StoredSets:
-    """The distilled sets below `root`, a store, by their keys. Files are data: nothing in one runs.
+    """The distilled sets of stores, by their keys. Files are data: nothing in one runs."""
 
-    With `root=None` there are none.
-    """
-
-    def __init__(self, root: Path | None) -> None:
-        self.root = root
+    def __init__(self, *roots: Path) -> None:
+        self.roots = roots
 
     def history(self, key: str | None) -> History:
         """Return by loop what the making of a set logged, with its steps.
@@ -99,15 +96,16 @@ class StoredSets:
             raise MissingSetError(f"distilled set {key}: cannot be decoded ({error})") from error
 
     def _read(self, key: str | None, reader: Any) -> Any:
-        if self.root is None or key is None or re.fullmatch("[0-9a-f]+", key) is None:
-            raise MissingSetError(f"distilled set {key}: not in a store")
-        file = self.root / "distilled" / key / "distilled.safetensors"
-        if not file.exists():
-            raise MissingSetError(f"distilled set {key}: not in {self.root}")
-        try:
-            return reader(file)
-        except UsageError as error:
-            raise MissingSetError(f"distilled set {key}: {error}") from error
+        reason = f"not in {', '.join(map(str, self.roots)) or 'a store'}"
+        is_key = key is not None and re.fullmatch("[0-9a-f]+", key) is not None
+        for root in self.roots if is_key else ():
+            file = root / "distilled" / str(key) / "distilled.safetensors"
+            if file.exists():
+                try:
+                    return reader(file)
+                except UsageError as error:
+                    reason = str(error)  # another store may have it whole
+        raise MissingSetError(f"distilled set {key}: {reason}")
 
 
 def _are_points(logged: Any) -> bool:

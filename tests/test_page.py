@@ -107,7 +107,7 @@ def built(rows, tmp_path_factory):
     """Build a report with plots, a picture kept from another run, and one that is missing."""
     folder = tmp_path_factory.mktemp("built")
     whole = report.build(rows, title="A title & more", notes="Notes with `code`.")
-    whole = report.illustrated(whole, folder, StoredSets(None))
+    whole = report.illustrated(whole, folder, StoredSets())
     file = folder / "kept.png"
     Image.new("RGB", (4, 4)).save(file)
     kept = Figure(name="kept", title="Kept", alt="A dark square", draw=lambda: None)
@@ -595,7 +595,7 @@ def test_rows_of_strangers_stay_text_from_their_file_to_the_browser(shown, rows,
         lines.append(json.dumps(content))
     file.write_text("\n".join(lines), encoding="utf-8")
     whole = report.build(read(file), title=HOSTILE, notes=HOSTILE)
-    whole = report.illustrated(whole, tmp_path, StoredSets(None))
+    whole = report.illustrated(whole, tmp_path, StoredSets())
     assert whole.tables and whole.pictures
     document = tree(page(whole))
     assert len(list(document.all("script"))) == 3

@@ -22,7 +22,8 @@ def main(arguments: argparse.Namespace) -> int:
     suite: Suite | None = arguments.suite and plugins.load("suites", arguments.suite)
     folder = arguments.reports / (arguments.suite or "quick")
     found: list[Row] = []
-    for path in arguments.rows or [folder]:
+    named: list[Path] = arguments.rows or [folder]
+    for path in named:
         found = rows.merge(found, rows_at(path, "`run` makes it, or name others with --rows"))
     suite = suite or _suite_of(found)
     if arguments.rows:
@@ -31,7 +32,14 @@ def main(arguments: argparse.Namespace) -> int:
             found = rows.update(folder / "rows.jsonl", found)
         else:
             rows.write(folder / "rows.jsonl", found)
-    write_report(arguments.output or folder, found, suite, arguments.format, arguments.store)
+    write_report(
+        arguments.output or folder,
+        found,
+        suite,
+        formats=arguments.format,
+        sets=StoredSets(*arguments.store),
+        beside=[path if path.is_dir() else path.parent for path in named],
+    )
     return 0
 
 
@@ -49,13 +57,28 @@ def _name_of(suite: Suite | None, found: Sequence[Row]) -> str:
 
 
 def write_report(
-    folder: Path, found: Sequence[Row], suite: Suite | None, formats: Iterable[str], store: Path
+    folder: Path,
+    found: Sequence[Row],
+    suite: Suite | None,
+    *,
+    formats: Iterable[str],
+    sets: StoredSets,
+    beside: Iterable[Path] = (),
 ) -> None:
-    """Write the report of rows; print its first table, and where the report is."""
+    """Write the report of rows; print its first table, and where the report is.
+
+    Args:
+        folder: of the report.
+        found: its rows.
+        suite: of these, if it is known here.
+        formats: some of `FORMATS`.
+        sets: that figures show.
+        beside: folders of other reports, whose figures stand in for sets that are not there.
+    """
     title, notes = (suite.title, suite.notes) if suite else (found[-1].suite, "")
     built = report.build(found, title=title, notes=notes)
     if report.ILLUSTRATED & set(formats):
-        built = report.illustrated(built, folder, StoredSets(store))
+        built = report.illustrated(built, folder, sets, beside=beside)
     if built.left_out:
         sys.stderr.write(f"{built.left_out}\n")
     first = next(iter(built.tables), None)

@@ -14,6 +14,7 @@ from benchmark.plan import Cell, cells
 from benchmark.source import Source
 from benchmark.spec import UsageError
 from benchmark.stages import is_done
+from benchmark.stored_sets import StoredSets
 
 _NOTHING = "nothing could be run, for the reasons above"
 
@@ -53,7 +54,7 @@ def main(arguments: argparse.Namespace) -> int:
     if not outcome.rows and not outcome.failed:
         raise UsageError(_NOTHING)
     found = rows.update(file, outcome.rows)
-    write_report(folder, found, suite, arguments.format, arguments.store)
+    write_report(folder, found, suite, formats=arguments.format, sets=StoredSets(arguments.store))
     return 1 if outcome.failed else 0
 
 

@@ -31,10 +31,6 @@ from ._choice import looks_of, over_students
 from ._figure import Figure
 from ._style import Look, legend, logarithmic, panels, short
 
-# Of the axis: between marks of nearly the same cost, about the width of one, but at most this far
-# from the first to the last of them
-_GAP, _SPREAD = 0.025, 0.12
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -53,7 +49,7 @@ class Cost:
     words: Callable[[float], str]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class Point:
     """The accuracy of a method at one budget, and its mean cost (None: it has none)."""
 
@@ -132,13 +128,12 @@ def _in_words(panel: Panel, words: Callable[[float], str]) -> str:
 def _draw(compared: Sequence[Panel], cost: Cost, looks: Mapping[str, Look]) -> figure.Figure:
     """Draw panels below each other, with one logarithmic axis of costs."""
     drawn, axes = panels(len(compared), height=1.6, sharex=True)
-    shown_at = _apart([panel.points for panel in compared])
-    ends = min(shown_at.values()), max(shown_at.values())
-    margin = _margin(ends)
+    costs = [point.cost for panel in compared for point in panel.points if point.cost]
+    margin = max(1.3, (max(costs) / min(costs)) ** 0.1)  # a third, or a tenth of the axis
     for frame, panel in zip(axes, compared, strict=True):
-        _draw_points(frame, panel.points, looks, shown_at)
+        _draw_points(frame, panel.points, looks)
         frame.set_title(panel.title)
-        logarithmic(frame, "x", (ends[0] / margin, ends[1] * margin), unit=cost.unit)
+        logarithmic(frame, "x", (min(costs) / margin, max(costs) * margin), unit=cost.unit)
         frame.set_ylabel("top-1 accuracy, %")
         frame.margins(y=0.1)
     axes[-1].set_xlabel(cost.name)
@@ -147,51 +142,42 @@ def _draw(compared: Sequence[Panel], cost: Cost, looks: Mapping[str, Look]) -> f
     return drawn
 
 
-def _margin(costs: Sequence[float]) -> float:
-    """Return the factor of an axis beyond its costs: a third of them, or a tenth of the axis."""
-    return float(max(1.3, (max(costs) / min(costs)) ** 0.1))
-
-
-def _draw_points(
-    frame: Axes,
-    points: Sequence[Point],
-    looks: Mapping[str, Look],
-    shown_at: Mapping[Point, float],
-) -> None:
+def _draw_points(frame: Axes, points: Sequence[Point], looks: Mapping[str, Look]) -> None:
+    """Draw every point at its cost: marks that meet are told apart as they are open."""
     for label in dict.fromkeys(point.label for point in points):
         mine, look = [point for point in points if point.label == label], looks[label]
         for point in mine:
             if point.cost is None:
                 level = point.accuracy.mean
                 frame.axhline(level, color=look.colour, ls=look.line, zorder=1.5, label=label)
-        placed = sorted((point for point in mine if point.cost), key=lambda point: shown_at[point])
+        placed = sorted((point.cost, point.accuracy) for point in mine if point.cost)
         if placed:
-            frame.errorbar(
-                [shown_at[point] for point in placed],
-                [point.accuracy.mean for point in placed],
-                yerr=[point.accuracy.half_width or 0.0 for point in placed],
-                color=look.colour,
-                linestyle=look.line,
-                marker=look.marker,
-                markersize=look.size,
-                elinewidth=0.7,
-                capsize=1.5,
-                label=label,
-            )
+            _draw_line(frame, placed, look, label)
 
 
-def _apart(groups: Sequence[Sequence[Point]]) -> dict[Point, float]:
-    """Return where the points of each group are shown: those of nearly the same cost apart."""
-    every = [point.cost for points in groups for point in points if point.cost]
-    axis = max(every) / min(every) * _margin(every) ** 2
-    shown_at = {}
-    for points in groups:
-        costs = {point: point.cost for point in points if point.cost}
-        for point, cost in costs.items():
-            near = [other for other, its in costs.items() if axis**-_GAP < its / cost < axis**_GAP]
-            gap = axis ** min(_GAP, _SPREAD / len(near))
-            shown_at[point] = cost * gap ** (near.index(point) - (len(near) - 1) / 2)
-    return shown_at
+def _draw_line(
+    frame: Axes, placed: Sequence[tuple[float, Estimate]], look: Look, label: str
+) -> None:
+    """Draw accuracies at their costs: open marks above thin bars and a thin line."""
+    costs, means = [cost for cost, _ in placed], [accuracy.mean for _, accuracy in placed]
+    drawn = frame.errorbar(
+        costs,
+        means,
+        yerr=[accuracy.half_width or 0.0 for _, accuracy in placed],
+        color=look.colour,
+        linestyle="none",
+        marker=look.marker,
+        markersize=look.size,
+        markerfacecolor="none",
+        markeredgewidth=0.9,
+        elinewidth=0.5,
+        capsize=1.2,
+        capthick=0.5,
+        label=label,
+    )
+    for bar in (*drawn[1], *drawn[2]):
+        bar.set_alpha(0.6)
+    frame.plot(costs, means, color=look.colour, ls=look.line, lw=0.7, alpha=0.6, zorder=1.8)
 
 
 def _handles(frame: Axes) -> dict[str, Any]:

@@ -19,8 +19,8 @@ def accuracy_bytes(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
         name="accuracy-bytes",
         notes=(
             "Mean and 95 % interval over seeds. Bytes are those of the stored numbers as they are "
-            "in the file. What stores nothing is a level; marks of nearly the same cost stand a "
-            "little apart."
+            "in the file. What stores nothing is a level. Every mark stands at its own bytes: "
+            "those of nearly the same overlap."
         ),
     )
 

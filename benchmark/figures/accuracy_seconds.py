@@ -20,7 +20,8 @@ def accuracy_seconds(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
         name="accuracy-seconds",
         notes=(
             f"Mean and 95 % interval over seeds; the time is of one distillation on {devices}. "
-            "What is not distilled is a level; marks of nearly the same cost stand a little apart."
+            "What is not distilled is a level. Every mark stands at its own time: those of nearly "
+            "the same overlap."
         ),
     )
 

@@ -49,6 +49,7 @@ class Table:
         columns: their headings.
         body: one cell for each column.
         headline: False for what can wait: probes other than the one that reports lead with.
+        num_summaries: how many lines, the last ones, summarise those above; they do not sort.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Table:
     columns: Sequence[str]
     body: Sequence[Sequence[Cell]] = field(default_factory=list)
     headline: bool = True
+    num_summaries: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a name that would lead to another folder, or differ by system."""

@@ -20,7 +20,8 @@ from ._grid import (
     students,
 )
 from ._marks import Column, mean_value, scores
-from ._ranks import Ranks, average_ranks
+from ._ranks import Ranks, Scores, average_ranks, common_means
+from ._seeds import Seeds, exceptions, seeds_of, usual_seeds
 from ._statistics import less, samples_of, summarise
 from ._table import MISSING, Cell, Table, number
 
@@ -62,11 +63,16 @@ def probe_sensitivity(rows: Sequence[Row]) -> list[Table]:
                 name=f"probe-sensitivity-{amount or 'all'}",
                 title=f"Probe sensitivity{at(budget)}: {words}",
                 notes=joined(
-                    f"{conditions(mine)}.", probed_on(dataset), _NOTES, ranks["fair"].note
+                    f"{conditions(mine)}.",
+                    probed_on(dataset),
+                    _NOTES,
+                    exceptions(column for each in columns.values() for column in each.values()),
+                    ranks["fair"].note,
                 ),
                 columns=["", *names, *_headings(ranks)],
                 body=_body(columns, labels(mine), ranks),
                 headline=not tables,
+                num_summaries=1,
             )
         )
     return tables
@@ -89,10 +95,11 @@ def _body(
     columns: Mapping[str, Mapping[str, Column]], names: Sequence[str], ranks: Mapping[str, Ranks]
 ) -> list[list[Cell]]:
     pairs = list(zip(*(columns[probe].values() for probe in _PROBES), strict=True))
+    usual = usual_seeds(column for pair in pairs for column in pair)
     body = [
         [
             Cell(name),
-            *(_cell(fair.get(name, ()), paper.get(name, ())) for fair, paper in pairs),
+            *(_cell(fair.get(name, ()), paper.get(name, ()), usual=usual) for fair, paper in pairs),
             *(cell for of in ranks.values() for cell in of.cells(name)),
         ]
         for name in names
@@ -101,7 +108,10 @@ def _body(
     return [*body, [Cell("rank agreement"), *agreement, *(MISSING for _ in _headings(ranks))]]
 
 
-def _cell(fair: Sequence[Row], paper: Sequence[Row]) -> Cell:
+def _cell(fair: Sequence[Row], paper: Sequence[Row], *, usual: Seeds) -> Cell:
+    """Return both accuracies over the seeds that both probes have, of which `usual` go unsaid."""
+    seeds = seeds_of(fair) & seeds_of(paper)
+    fair, paper = ([row for row in rows if row.seed in seeds] for rows in (fair, paper))
     difference = summarise(less(samples_of(paper), samples_of(fair)))
     if difference is None:
         return MISSING
@@ -112,17 +122,23 @@ def _cell(fair: Sequence[Row], paper: Sequence[Row]) -> Cell:
         "n": difference.n,
     }
     return Cell(
-        f"{mean_value(fair):.2f}, {mean_value(paper):.2f} ({difference:+})",
+        f"{mean_value(fair):.2f}, {mean_value(paper):.2f} ({difference:+})"
+        + ("" if seeds == usual else f", n = {difference.n}"),
         value=mean_value(fair),
         parts={name: part for name, part in parts.items() if part is not None},
         keys=tuple(row.key for row in (*fair, *paper)),
     )
 
 
-def _agreement(fair: Mapping[str, float], paper: Mapping[str, float]) -> float | None:
-    """Return Kendall's tau-b of two orders of methods; None if there is no order to agree on."""
+def _agreement(fair: Scores, paper: Scores) -> float | None:
+    """Return Kendall's tau-b of two orders of methods; None if there is no order to agree on.
+
+    Both are by means over the seeds that all methods have with both probes.
+    """
     names = sorted(fair.keys() & paper.keys())
-    if len(names) < 2:
+    both = {(probe, name): of[name] for probe, of in enumerate((fair, paper)) for name in names}
+    means = common_means(both)
+    if len(names) < 2 or not means:
         return None
-    tau = float(kendalltau([fair[name] for name in names], [paper[name] for name in names])[0])
+    tau = float(kendalltau(*([means[probe, name] for name in names] for probe in (0, 1)))[0])
     return None if tau != tau else tau
