@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from benchmark.report import facts
 from benchmark.rows import Row
 from benchmark.selection import current, reasons
@@ -25,14 +27,16 @@ _Pairs = Mapping[_Place, tuple[list[Row], list[Row]]]
 _NOTES = (
     "B less A in points, with its 95 % interval, over the seeds that both have (and the subsets of "
     "labels), of which there are n. p is the probability of such a difference if there is none, "
-    f"after Holm's correction for the lines of a column. {NOISE}: inside the noise."
+    "after Holm's correction for the lines of a column, those of equal numbers among them, which "
+    f"are not shown. {NOISE}: inside the noise."
 )
 
 
 def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Table]:
     """Return what changed: settings, then numbers by method, then every number, probe by probe.
 
-    As in reports, rows that later ones have replaced do not count.
+    Numbers that are equal in both runs are counted and left out. As in reports, rows that later
+    ones have replaced do not count.
     """
     left_out = joined(
         *(
@@ -43,16 +47,66 @@ def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Table]:
     )
     before, after = (in_order(current(rows)[0]) for rows in (before, after))
     pairs = {protocol: _pairs(before, after, protocol) for protocol in protocols([*before, *after])}
-    pairs = {protocol: found for protocol, found in pairs.items() if found}
-    columns = {describe(*protocol): found for protocol, found in pairs.items()}
+    columns = {describe(*protocol): found for protocol, found in pairs.items() if _differing(found)}
     return [
-        _settings(before, after, left_out),
+        _settings(before, after, joined(_in_common(before, after, pairs), left_out)),
         *([_by_method(columns)] if columns else []),
-        *(_numbers(protocol, found) for protocol, found in pairs.items()),
+        *(_numbers(protocol, found) for protocol, found in pairs.items() if _differing(found)),
     ]
 
 
-def _settings(before: Sequence[Row], after: Sequence[Row], left_out: str) -> Table:
+def _in_common(
+    before: Sequence[Row], after: Sequence[Row], pairs: Mapping[tuple[str, int | None], _Pairs]
+) -> str:
+    """Return in words how many numbers both runs have, and of how many that tables do not show."""
+    if lacking := [name for name, rows in (("A", before), ("B", after)) if not rows]:
+        return f"No rows in {' and '.join(lacking)}."
+    total = sum(map(len, pairs.values()))
+    equal = total - sum(len(_differing(found)) for found in pairs.values())
+    if not total:
+        return f"In common: nothing; {_apart(before, after)}."
+    if equal == total:
+        return f"No number differs: all {total:,} that both have are equal."
+    return f"Equal in both, and not shown: {equal:,} of {total:,} numbers." if equal else ""
+
+
+def _apart(before: Sequence[Row], after: Sequence[Row]) -> str:
+    """Return what only one run has: names of all that a number depends on."""
+    a, b = _grid(before), _grid(after)
+    only = {
+        name: "; ".join(
+            f"{what} {', '.join(lacking)}"
+            for what, mine in run.items()
+            if (lacking := [each for each in mine if each not in other[what]])
+        )
+        for name, run, other in (("A", a, b), ("B", b, a))
+    }
+    if not any(only.values()):
+        return "both have the same names, in other combinations"
+    return ", ".join(f"only in {name}: {names}" for name, names in only.items() if names)
+
+
+def _grid(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the names of what the numbers of a run are about."""
+    return {
+        "methods": labels(rows),
+        "budgets": [str(N) for N in sorted({row.N for row in rows if row.N is not None})],
+        "students": sorted({row.student for row in rows}),
+        "downstream": sorted({row.downstream for row in rows}),
+        "probes": [slug(*protocol) for protocol in protocols(rows)],
+    }
+
+
+def _differing(pairs: _Pairs) -> _Pairs:
+    """Return the pairs that are not the same values of the same seeds."""
+    return {place: pair for place, pair in pairs.items() if not _is_equal(*map(samples_of, pair))}
+
+
+def _is_equal(a: Samples, b: Samples) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[seed], b[seed]) for seed in a)
+
+
+def _settings(before: Sequence[Row], after: Sequence[Row], remarks: str) -> Table:
     """Return every fact and every setting of what both runs have that is not the same."""
     shared = _owners(before) & _owners(after)
     a, b = _facts(before, shared), _facts(after, shared)
@@ -60,7 +114,7 @@ def _settings(before: Sequence[Row], after: Sequence[Row], left_out: str) -> Tab
     return Table(
         name="settings",
         title="What changed",
-        notes=joined("" if changed else "Nothing but the numbers.", left_out),
+        notes=joined("" if changed else "No setting differs.", remarks),
         columns=["", "A", "B"],
         body=[
             [Cell(name), *(Cell(run.get(name, MISSING.text)) for run in (a, b))] for name in changed
@@ -74,17 +128,13 @@ def _owners(rows: Iterable[Row]) -> set[str]:
 
 def _facts(rows: Sequence[Row], shared: set[str]) -> dict[str, str]:
     """Return facts, what the grid holds, and the settings of `shared` and of what has no row."""
-    grid: dict[str, Iterable[object]] = {
-        "methods": labels(rows),
-        "budgets": sorted({row.N for row in rows if row.N is not None}),
-        "students": sorted({row.student for row in rows}),
-        "downstream": sorted({row.downstream for row in rows}),
-        "probes": [slug(*protocol) for protocol in protocols(rows)],
+    grid = {
+        **_grid(rows),
         "hash of data, teacher and recipe": sorted({row.context for row in rows}),
     }
     found = {
         **facts(rows),
-        **{name: ", ".join(map(str, values)) for name, values in grid.items()},
+        **{name: ", ".join(values) for name, values in grid.items()},
     }
     for row in rows:
         parts = {
@@ -123,7 +173,8 @@ def _difference(pair: tuple[Sequence[Row], Sequence[Row]]) -> Samples:
 
 def _by_method(columns: Mapping[str, _Pairs]) -> Table:
     """Return the mean change of every method over all numbers that both runs have of it."""
-    names = list(dict.fromkeys(label for pairs in columns.values() for label, *_ in pairs))
+    found = (label for pairs in columns.values() for label, *_ in _differing(pairs))
+    names = list(dict.fromkeys(found))
     cells = [
         tested(
             {
@@ -138,7 +189,16 @@ def _by_method(columns: Mapping[str, _Pairs]) -> Table:
         )
         for pairs in columns.values()
     ]
-    body = [[Cell(name), *(column[name] for column in cells)] for name in names]
+    body = [
+        [
+            Cell(name),
+            *(
+                _or_why(column[name], name in {label for label, *_ in pairs})
+                for column, pairs in zip(cells, columns.values(), strict=True)
+            ),
+        ]
+        for name in names
+    ]
     return Table(
         name="methods",
         title="Mean change by method",
@@ -150,6 +210,11 @@ def _by_method(columns: Mapping[str, _Pairs]) -> Table:
         columns=["", *columns],
         body=body,
     )
+
+
+def _or_why(difference: Cell, is_in_both: bool = True) -> Cell:
+    """Return a difference, or that there is none for want of a seed."""
+    return Cell("no seed in common") if difference == MISSING and is_in_both else difference
 
 
 def _numbers(protocol: tuple[str, int | None], pairs: _Pairs) -> Table:
@@ -164,9 +229,9 @@ def _numbers(protocol: tuple[str, int | None], pairs: _Pairs) -> Table:
             Cell(dataset),
             _mean(a),
             _mean(b),
-            changes[label, N, student, dataset],
+            _or_why(changes[label, N, student, dataset]),
         ]
-        for (label, N, student, dataset), (a, b) in pairs.items()
+        for (label, N, student, dataset), (a, b) in _differing(pairs).items()
     ]
     return Table(
         name=f"numbers-{slug(*protocol)}",

@@ -244,6 +244,15 @@ def test_rows_of_a_suite_that_is_not_known_here_need_a_folder(benchmark_, new_ro
     assert line == "suite '../outside' is not known here: --output DIR is wanted"
 
 
+def test_no_suite_has_a_report_of_the_rows_of_another(benchmark_, new_row, tmp_path):
+    rows.write(tmp_path / "rows.jsonl", [new_row()])
+    line = refused(benchmark_("report", "--suite", "quick", "--rows", "rows.jsonl"))
+    assert line == (
+        "--suite quick: the last row is of suite 'toy', expected rows of the suite, or no --suite"
+    )
+    assert not (tmp_path / "reports").exists()
+
+
 def test_a_report_of_another_folder(benchmark_, new_row, tmp_path):
     rows.write(tmp_path / "reports" / "toy" / "rows.jsonl", [new_row()])
     code, out, _ = benchmark_(

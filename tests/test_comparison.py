@@ -31,13 +31,24 @@ def texts(table):
 
 
 def test_a_run_does_not_differ_from_itself(run):
-    settings, methods, numbers = compare(run(BEFORE), run(BEFORE))
+    (settings,) = compare(run(BEFORE), run(BEFORE))
     assert settings.body == []
-    assert settings.notes == "Nothing but the numbers."
-    assert texts(methods) == [
-        [label, "+0.00 ± 0.00, n = 3, p = 1.000"] for label in ("krr-st", "ours")
-    ]
-    assert {cell.text for *_, cell in numbers.body} == {"+0.00 ± 0.00, n = 3, p = 1.000"}
+    assert settings.notes == (
+        "No setting differs. No number differs: all 4 that both have are equal."
+    )
+
+
+def test_equal_numbers_are_counted_and_not_shown(run):
+    """They count as tests: what a run left as it was could have changed."""
+    after = run({**BEFORE, "ours": AFTER["ours"]})
+    settings, methods, numbers = compare(run(BEFORE), after)
+    assert settings.notes == "No setting differs. Equal in both, and not shown: 2 of 4 numbers."
+    assert [line[0] for line in texts(methods)] == ["ours"]
+    assert [line[0] for line in texts(numbers)] == ["ours", "ours"]
+    p = stats.ttest_rel(AFTER["ours"], BEFORE["ours"]).pvalue
+    assert numbers.body[0][-1].parts["p"] == pytest.approx(4 * p)  # of four lines
+    one_seed_more = [*run(BEFORE), replace(run(BEFORE)[0], seed=7)]
+    assert len(compare(run(BEFORE), one_seed_more)) == 3
 
 
 def test_changes_are_tested_over_equal_seeds(run):
@@ -100,13 +111,27 @@ def test_what_only_one_run_has_is_no_number(run, new_row):
 
 def test_without_common_seeds_there_is_no_difference_to_test(run, new_row):
     _, methods, numbers = compare(run(BEFORE), [new_row(seed=9, value=44.0)])
-    assert texts(methods) == [["krr-st", "–"]]
-    assert [line[-3:] for line in texts(numbers)] == [["41.00 ± 2.48", "44.00", "–"]]
+    why = "no seed in common"
+    assert texts(methods) == [["krr-st", why]]
+    assert [line[-3:] for line in texts(numbers)] == [["41.00 ± 2.48", "44.00", why]]
+
+
+def test_runs_that_have_nothing_in_common_say_what_each_has(new_row):
+    one = new_row()
+    (settings,) = compare([one, new_row(downstream="digits")], [new_row(label="dsa", N=25)])
+    assert settings.notes == (
+        "In common: nothing; only in A: methods krr-st; budgets 100; downstream digits, "
+        "only in B: methods dsa; budgets 25."
+    )
+    crossed = [replace(one, N=25), replace(one, student="vit")]
+    (settings,) = compare([one, replace(one, N=25, student="vit")], crossed)
+    assert "In common: nothing; both have the same names, in other comb" in settings.notes
 
 
 def test_nothing_is_compared_with_nothing(new_row):
     (settings,) = compare([], [])
     assert settings.body == []
+    assert settings.notes == "No setting differs. No rows in A and B."
     (settings,) = compare([], [new_row()])
     assert ["source", "–", "cifar100, 32x32"] in texts(settings)
 
@@ -121,6 +146,6 @@ def test_rows_that_do_not_count_are_said(run, new_row):
     old = [new_row(context="old", teacher="another")]
     settings, *_ = compare([*old, *run(BEFORE)], run(BEFORE))
     assert settings.notes == (
-        "Nothing but the numbers. A: 1 of 13 rows are not in the report: "
-        "1 of another teacher than the last row."
+        "No setting differs. No number differs: all 4 that both have are equal. "
+        "A: 1 of 13 rows are not in the report: 1 of another teacher than the last row."
     )

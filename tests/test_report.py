@@ -198,6 +198,12 @@ def test_what_rows_say_is_no_markup(new_row, tmp_path):
     assert '\n  - \\*mine\\*: a = "\\<b>"\n' in text
 
 
+def test_rows_of_several_suites_have_the_title_of_none(new_row, tmp_path):
+    text = written(tmp_path, [new_row(), new_row(suite="other", seed=1)])
+    assert text.startswith("# Rows of several suites: other, toy\n")
+    assert "Notes." not in text
+
+
 def test_the_headline_is_the_first_table(new_row):
     rows = [new_row(), replace(new_row(seed=1), downstream="cifar10")]
     assert headline(rows) == report.tables(rows)[0].markdown()

@@ -256,20 +256,42 @@ def test_ranks_are_means_over_columns_that_all_fill(new_row):
     third = {**column(new_row, random=[9.0], ours=[1.0]), "dsa": []}
     first, second, third = map(_marks.scores, (first, second, third))
     found = _ranks.average_ranks([first, second, third])
-    assert found.of == {"ours": 1.5, "random": (2.5 + 3) / 2, "dsa": (2.5 + 1) / 2}
+    assert found.of == {"ours": 1.5, "random": 3.0, "dsa": 1.5}  # on seed 0
     assert found.note == (
-        "Average rank: of lines with a budget, over 2 of 3 columns, which all of these fill."
+        "Average rank: of lines with a budget, over 2 of 3 columns, which all of these fill. "
+        "Ranks are by means over the seeds that all of these have, 0."
     )
     found = _ranks.average_ranks([third], noun="budgets")
     assert found.of == {"random": 1, "ours": 2}
     assert found.note == "Average rank: of lines with a budget, over all budgets."
-    nothing = _ranks.average_ranks([{"ours": 1.0, "dsa": 2.0}, {"ours": 3.0}, {"random": 1.0}])
+    nothing = _ranks.average_ranks(
+        [{"ours": {0: 1.0}, "dsa": {0: 2.0}}, {"ours": {0: 3.0}}, {"random": {0: 1.0}}]
+    )
     assert (nothing.of, nothing.headings, nothing.cells("ours")) == ({}, [], [])
     assert nothing.note == (
         "No average rank: none of the columns is filled by all that have a budget."
     )
-    for columns in ([{"ours": 1.0}], []):
+    for columns in ([{"ours": {0: 1.0}}], []):
         assert _ranks.average_ranks(columns) == _ranks.Ranks({}, "")
+
+
+def test_ranks_need_a_seed_that_all_have():
+    """One seed more, and a poor one, costs nobody a rank."""
+    equal = {"random": {0: 50.0, 1: 52.0}, "ours": {0: 40.0, 1: 42.0}}
+    more = {**equal, "random": {**equal["random"], 3: 0.0}}
+    apart = {"random": {0: 50.0}, "ours": {1: 60.0}}
+    assert _ranks.average_ranks([more]).of == {"random": 1, "ours": 2}
+    assert _ranks.average_ranks([more]).note.endswith("seeds that all of these have, 0, 1.")
+    assert _ranks.average_ranks([equal]).note.endswith("over all columns.")
+    found = _ranks.average_ranks([equal, apart])
+    assert found.of == {"random": 1, "ours": 2}
+    assert "over 1 of 2 columns, which all of these fill with seeds in common." in found.note
+    found = _ranks.average_ranks([apart])
+    assert (found.of, found.note) == (
+        {},
+        "No average rank: none of the columns is filled by all that have a budget, on a seed in "
+        "common.",
+    )
 
 
 def test_samples_pair_by_seed_and_by_subset_where_they_can(new_row):
@@ -315,5 +337,6 @@ def test_it_is_said_which_cells_were_not_tested(new_row):
     }
     assert _marks.legend([], columns, reference="random") == (
         "Not tested against `random`, fewer than three seeds in common, or no spread over them: "
-        "dsa (vit), ours (a'b)."
+        "dsa (vit), ours (a'b). "
+        "Means over seeds 0, 1, 2; where n is given, over others: dsa (0, 1), ours (0, 1)."
     )

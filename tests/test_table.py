@@ -162,3 +162,14 @@ def test_a_table_without_lines_has_its_headings():
     assert empty.markdown().splitlines()[-2].replace(" ", "") == "||x|"
     assert empty.csv() == ",x\n"
     assert r"\midrule" in empty.latex()
+
+
+def test_no_text_of_csv_is_a_formula():
+    """A spreadsheet runs what begins like one; numbers stay numbers."""
+    texts = ["=1+1", "+cmd", "-x - y", "@a", "\t=1", "-1.5", "+3e-4", "a=b", ""]
+    body = [[Cell(text), Cell("1", value=1, parts={"=p": text})] for text in texts]
+    table = Table(name="t", title="", columns=["=HYPERLINK()", "-1"], body=body)
+    header, *lines = csv.reader(io.StringIO(table.csv()))
+    shown = ["'=1+1", "'+cmd", "'-x - y", "'@a", "'\t=1", "-1.5", "+3e-4", "a=b", ""]
+    assert header[:2] == ["'=HYPERLINK()", "-1"]
+    assert [line[0] for line in lines] == [line[2] for line in lines] == shown

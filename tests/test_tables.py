@@ -166,13 +166,14 @@ def test_a_small_table_to_the_letter(new_row):
         "Distilled from cifar100, teacher barlow-twins, recipe paper. "
         "Students pretrained on the distilled set. Probed on cifar100. "
         "Nothing is tested against `random`, which was not run. "
+        "Means over seeds 0; where n is given, over others: ours (0, 1). "
         "Average rank: of lines with a budget, over 1 of 2 columns, which all of these fill.\n\n"
-        "|           |                           convnet |   vit |   average rank |\n"
-        "|:----------|----------------------------------:|------:|---------------:|\n"
-        "| untrained |                             36.50 |     – |              – |\n"
-        "| ours      | 52.50 ± 6.35 (paper 52.41, +0.09) | 23.00 |           1.00 |\n"
-        "| teacher   |                             65.00 | 65.00 |              – |\n"
-        "| mine      |                                 – |  1.00 |           2.00 |"
+        "|           |                                  convnet |   vit |   average rank |\n"
+        "|:----------|-----------------------------------------:|------:|---------------:|\n"
+        "| untrained |                                    36.50 |     – |              – |\n"
+        "| ours      | 52.50 ± 6.35, n = 2 (paper 52.41, +0.09) | 23.00 |           1.00 |\n"
+        "| teacher   |                                    65.00 | 65.00 |              – |\n"
+        "| mine      |                                        – |  1.00 |           2.00 |"
     )
 
 
@@ -628,3 +629,105 @@ def test_bold_is_never_the_worse_line(new_row):
     ]
     column = {label: [row for row in rows if row.label == label] for label in values}
     assert marks(column, reference="random") == {}
+
+
+def three_seeds(new_row, **changes):
+    values = {"random": 40.0, "krr-st": 45.0, "ours": 50.0}
+    return [
+        new_row(label=label, seed=seed, value=value + seed, draws=[value + seed], **changes)
+        for label, value in values.items()
+        for seed in range(3)
+    ]
+
+
+@pytest.mark.parametrize("name", ["cross-architecture", "accuracy-per-byte"])
+def test_it_is_said_which_means_are_over_other_seeds(new_row, name):
+    rows = three_seeds(new_row)
+    (whole,) = TABLES[name](rows)
+    assert "n = " not in whole.markdown() and "Means over" not in whole.notes
+    (table,) = TABLES[name]([row for row in rows if row.label != "ours" or row.seed == 1])
+    assert "Means over seeds 0, 1, 2; where n is given, over others: ours (1)." in table.notes
+    assert [line[0] for line in texts(table) if any("n = 1" in cell for cell in line)] == ["ours"]
+    assert "Ranks are by means over the seeds that all of these have, 1." in table.notes
+
+
+def test_a_poor_seed_more_costs_no_rank_and_is_counted(new_row):
+    rows = [*three_seeds(new_row), new_row(label="random", seed=3, value=5.0, draws=[5.0])]
+    rows += [new_row(label="dsa", seed=seed, value=39.0 + seed) for seed in range(3)]
+    (table,) = TABLES["cross-architecture"](rows)
+    lines = {line[0]: line[1:] for line in texts(table)}
+    assert ", n = 4" in lines["random"][0]
+    assert (lines["random"][1], lines["dsa"][1]) == ("3.00", "4.00")
+    assert float(lines["random"][0].split()[0]) < float(lines["dsa"][0].split()[0])
+
+
+def test_probes_are_compared_on_the_seeds_that_both_have(new_row):
+    rows = [*three_seeds(new_row, probe="fair"), *three_seeds(new_row, probe="paper")]
+    rows = [row for row in rows if row.label != "ours" or row.probe == "fair" or row.seed]
+    (table,) = TABLES["probe-sensitivity"](rows)
+    lines = {line[0]: line[1] for line in texts(table)}
+    assert lines["ours"] == "51.50, 51.50 (+0.00 ± 0.00), n = 2"
+    assert lines["random"] == "41.00, 41.00 (+0.00 ± 0.00)"
+    assert lines["rank agreement"] == "1.00"
+    assert "where n is given, over others: ours (1, 2)." in table.notes
+
+
+def test_differences_of_fewer_seeds_than_others_are_counted(new_row):
+    rows = [row for row in three_seeds(new_row) if row.label != "ours" or row.seed]
+    (table,) = TABLES["paired"](rows)
+    assert [line[2].count(", n = ") for line in texts(table)] == [1, 1, 0]
+    (table,) = TABLES["paired"](three_seeds(new_row))
+    assert "n = " not in table.markdown()
+
+
+def test_a_student_may_be_called_mean(new_row):
+    rows = [
+        replace(row, student=student)
+        for student, labels in (("mean", {"random", "ours"}), ("vit", {"random", "krr-st"}))
+        for row in three_seeds(new_row)
+        if row.label in labels
+    ]
+    (table,) = TABLES["paired"](rows)
+    assert list(table.columns) == ["", "probed on", "vit", "mean", "mean of all"]
+    assert all(len(line) == 5 for line in table.body)
+    table.markdown()
+
+
+def test_who_lacks_a_budget_in_part_is_said_not_to_compete(new_row):
+    rows = [*three_seeds(new_row), new_row(label="mine", N=None), new_row(label="mine", seed=1)]
+    (table,) = TABLES["cross-architecture"](rows)
+    assert "Neither tested nor ranked, as some of their rows lack a budget: mine." in table.notes
+
+
+def test_components_of_other_packages_are_stored_too(new_row):
+    _, table = TABLES["storage"]([new_row(storage={"sketch": [7, 28], "pixels": [3, 3]})])
+    assert list(table.columns) == ["", "N", "pixels", "sketch"]
+    assert texts(table) == [["krr-st", "100", "3 (3)", "7 (28)"]]
+
+
+@pytest.mark.parametrize("name", ["cross-architecture", "paired", "accuracy-per-byte"])
+def test_the_own_classifier_leads_where_all_that_competes_was_read_by_it(new_row, name):
+    head, fair = three_seeds(new_row, probe="head"), three_seeds(new_row, probe="fair")
+    full = [new_row(label="full", N=None, probe="fair")]
+    lead, other = TABLES[name]([*fair, *head, *full])
+    assert (lead.headline, other.headline) == (True, False)
+    assert lead.title.endswith("the student's own classifier")
+    assert other.title.endswith("fair probe, all labels")
+    lead, *_ = TABLES[name]([*fair, *(row for row in head if row.label != "ours")])
+    assert lead.title.endswith("fair probe, all labels")
+
+
+def test_transfer_is_shown_for_probes_of_several_datasets_only(new_row):
+    rows = [
+        *three_seeds(new_row, probe="head"),
+        *three_seeds(new_row, probe="fair"),
+        *three_seeds(new_row, probe="fair", downstream="cifar10"),
+    ]
+    (table,) = TABLES["downstream"](rows)
+    assert table.headline and table.title.endswith("fair probe, all labels")
+
+
+def test_costs_say_what_rows_do_not_tell(new_row):
+    (table,) = TABLES["cost"]([new_row()])
+    assert "took 3,600 s of pretraining, on a device that rows do not name." in table.notes
+    assert "which says nothing of how methods differ" in table.notes

@@ -25,6 +25,11 @@ def main(arguments: argparse.Namespace) -> int:
     named: list[Path] = arguments.rows or [folder]
     for path in named:
         found = rows.merge(found, rows_at(path, "`run` makes it, or name others with --rows"))
+    if suite and found and found[-1].suite != suite.name:
+        raise UsageError(
+            f"--suite {suite.name}: the last row is of suite {found[-1].suite!r}, expected rows of "
+            "the suite, or no --suite"
+        )
     suite = suite or _suite_of(found)
     if arguments.rows:
         folder = arguments.output or arguments.reports / f"{_name_of(suite, found)}-merged"

@@ -9,17 +9,19 @@ from ._grid import conditions, describe, joined, labels, protocol_of, protocols,
 from ._marks import Column, baseline, judged, legend, scores
 from ._published import published
 from ._ranks import Ranks, average_ranks
+from ._seeds import Seeds, seeds_of, usual_seeds
 from ._statistics import samples_of, summarise
 from ._table import MISSING, Cell, Mark, Table, estimated
 
 _C = TypeVar("_C", bound=Hashable)
 
 
-def cell(rows: Sequence[Row], mark: Mark = "", p: float | None = None) -> Cell:
+def cell(rows: Sequence[Row], *, usual: Seeds, mark: Mark = "", p: float | None = None) -> Cell:
     """Return mean and interval over seeds, and the published number where there is one.
 
     Args:
         rows: of one number.
+        usual: seeds; how many others there are is shown.
         mark: of the cell.
         p: of the test that it rests on.
     """
@@ -28,13 +30,14 @@ def cell(rows: Sequence[Row], mark: Mark = "", p: float | None = None) -> Cell:
         return MISSING
     (reference, *others) = {published(row) for row in rows}
     keys = [row.key for row in rows]
+    count = "" if seeds_of(rows) == usual else f", n = {estimate.n}"
     if reference is None or others:
-        return estimated(estimate, keys, mark=mark, parts={"p": p})
+        return estimated(estimate, keys, note=count, mark=mark, parts={"p": p})
     gap = estimate.mean - reference
     return estimated(
         estimate,
         keys,
-        note=f" (paper {reference:.2f}, {gap:+.2f})",
+        note=f"{count} (paper {reference:.2f}, {gap:+.2f})",
         mark=mark,
         parts={"p": p, "published": reference, "gap": gap},
     )
@@ -106,12 +109,14 @@ def fill(
         ranks: of the labels.
     """
     placed = [(column, judged(column, reference=reference)) for column in columns.values()]
+    usual = usual_seeds(columns.values())
     return [
         [
             Cell(label),
             *(
-                cell(column.get(label, ()), *verdicts.get(label, ("", None)))
+                cell(column.get(label, ()), usual=usual, mark=mark, p=p)
                 for column, verdicts in placed
+                for mark, p in [verdicts.get(label, ("", None))]
             ),
             *ranks.cells(label),
         ]

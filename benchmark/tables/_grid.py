@@ -16,6 +16,7 @@ _METHODS = (
 )
 
 Protocol = tuple[str, int | None]  # a probe and its labels per class
+_HEAD: Protocol = ("head", None)
 
 
 def is_variant(row: Row) -> bool:
@@ -86,9 +87,20 @@ def protocol_of(row: Row) -> Protocol:
 
 
 def protocols(rows: Iterable[Row]) -> list[Protocol]:
-    """Return the pairs of probe and labels per class, the headline (fair, all labels) first."""
-    pairs = set(map(protocol_of, rows))
-    return sorted(pairs, key=lambda pair: (pair[1] or 0, pair[0] != "fair", pair[0]))
+    """Return the pairs of probe and labels per class, the headline first.
+
+    That is the students' own classifier if all that has a budget was read by it, as where methods
+    distil labels; else the fair probe on all labels.
+    """
+    rows = list(rows)
+    everyone = {row.label for row in rows if row.N is not None}
+    classified = {row.label for row in rows if protocol_of(row) == _HEAD}
+    lead = _HEAD if everyone and everyone <= classified else ("fair", None)
+
+    def order(pair: Protocol) -> tuple[object, ...]:
+        return pair != lead, pair[1] or 0, pair[0] != "fair", pair[0]
+
+    return sorted(set(map(protocol_of, rows)), key=order)
 
 
 def slug(probe: str, labels_per_class: int | None) -> str:
@@ -99,7 +111,7 @@ def slug(probe: str, labels_per_class: int | None) -> str:
 
 def describe(probe: str, labels_per_class: int | None) -> str:
     """Return a protocol in words."""
-    if (probe, labels_per_class) == ("head", None):
+    if (probe, labels_per_class) == _HEAD:
         return "the student's own classifier"
     amount = "all labels" if labels_per_class is None else f"{labels_per_class} labels a class"
     return f"{probe} probe, {amount}"

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from benchmark.rows import Row
 
+from ._ranks import Scores
+from ._seeds import exceptions
 from ._statistics import LEVEL, Estimate, holm, less, samples_of, summarise
 from ._table import NOISE, Cell, Mark, estimated
 
@@ -20,8 +22,10 @@ _FEW = "fewer than three seeds in common, or no spread over them"
 
 
 def contestants(column: Column) -> list[str]:
-    """Return the labels that have both a number and a budget."""
-    return [label for label, rows in column.items() if rows and rows[0].N is not None]
+    """Return the labels that have numbers, all of them with a budget."""
+    return [
+        label for label, rows in column.items() if rows and all(row.N is not None for row in rows)
+    ]
 
 
 def baseline(names: Iterable[str]) -> str:
@@ -53,7 +57,7 @@ def marks(column: Column, *, reference: str) -> dict[str, Mark]:
     """
     ps = corrected(against(column, reference=reference))
     found: dict[str, Mark] = {label: "noise" for label, p in ps.items() if p >= LEVEL}
-    means = scores(column)
+    means = {label: mean_value(column[label]) for label in contestants(column)}
     top = max(means, key=lambda label: means[label], default=None)
     if top is not None and top not in found and len(means) > 1:
         ours = samples_of(column[top])
@@ -77,7 +81,7 @@ def legend(
     reference: str,
     place: str = "in its column",
 ) -> str:
-    """Return what the marks of a table mean, those that it has, and which cells were not tested.
+    """Return what the marks of a table mean, those that it has, and how far its lines compare.
 
     Args:
         body: its cells.
@@ -92,7 +96,12 @@ def legend(
         "noise": f"{NOISE}: inside the noise of `{reference}`.",
     }
     sentences = [meaning for mark, meaning in meanings.items() if mark in found]
-    sentences += [_untested(columns, reference=reference), _short(cells)]
+    sentences += [
+        _untested(columns, reference=reference),
+        _short(cells),
+        exceptions(columns.values()),
+        _mixed(columns.values()),
+    ]
     return " ".join(filter(None, sentences))
 
 
@@ -125,6 +134,18 @@ def _untested(columns: Mapping[str, Column], *, reference: str) -> str:
         return f"Not tested against `{reference}`: {_FEW}."
     where = ", ".join(f"{name} ({', '.join(at)})" for name, at in lacking.items() if at)
     return f"Not tested against `{reference}`, {_FEW}: {unquoted(where)}."
+
+
+def _mixed(columns: Iterable[Column]) -> str:
+    """Return which labels are no contestants although some of their rows have a budget."""
+    found = dict.fromkeys(
+        label
+        for column in columns
+        for label, rows in column.items()
+        if len({row.N is None for row in rows}) > 1
+    )
+    names = unquoted(", ".join(found))
+    return f"Neither tested nor ranked, as some of their rows lack a budget: {names}." * bool(found)
 
 
 def unquoted(text: str) -> str:
@@ -187,6 +208,6 @@ def mean_value(rows: Sequence[Row]) -> float:
     return fmean(row.value for row in rows)
 
 
-def scores(column: Column) -> dict[str, float]:
-    """Return the mean accuracy of every contestant."""
-    return {label: mean_value(column[label]) for label in contestants(column)}
+def scores(column: Column) -> Scores:
+    """Return the accuracy of every contestant by seed."""
+    return {label: {row.seed: row.value for row in column[label]} for label in contestants(column)}

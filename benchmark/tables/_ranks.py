@@ -1,11 +1,17 @@
 """Average ranks: who is ahead over all columns of a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
+from typing import TypeVar
 
 from scipy.stats import rankdata
 
+from ._seeds import Seeds, listed
 from ._table import Cell, number
+
+_K = TypeVar("_K", bound=Hashable)
+Scores = Mapping[str, Mapping[int, float]]  # of each contestant, by seed
 
 
 @dataclass(frozen=True)
@@ -25,26 +31,61 @@ class Ranks:
         return [number(self.of.get(label), "{:.2f}")] if self.of else []
 
 
-def average_ranks(columns: Sequence[Mapping[str, float]], *, noun: str = "columns") -> Ranks:
+def average_ranks(columns: Sequence[Scores], *, noun: str = "columns") -> Ranks:
     """Return each contestant's mean rank (1 is the highest score, equal ones share a rank).
 
     Only columns that every contestant fills take part, so that nobody gains by being absent from a
-    hard one; the note says how many these are.
+    hard one, and of them only the seeds that all have there; the note says how many these are.
 
     Args:
         columns: in each, the scores of its contestants.
         noun: what columns are in the note.
     """
     names = sorted({label for column in columns for label in column})
-    full = [column for column in columns if len(column) == len(names)]
     if len(names) < 2:
         return Ranks({}, "")
-    if not full:
-        return Ranks(
-            {}, f"No average rank: none of the {noun} is filled by all that have a budget."
-        )
-    share = f"all {noun}" if len(full) == len(columns) else f"{len(full)} of {len(columns)} {noun}"
-    note = f"Average rank: of lines with a budget, over {share}"
-    note += "." if len(full) == len(columns) else ", which all of these fill."
-    ranks = rankdata([[-column[name] for name in names] for column in full], axis=1).mean(0)
-    return Ranks(dict(zip(names, ranks.tolist(), strict=True)), note)
+    full = [column for column in columns if len(column) == len(names)]
+    common = [means for column in full if (means := common_means(column))]
+    if not common:
+        why = f"none of the {noun} is filled by all that have a budget"
+        return Ranks({}, f"No average rank: {why}{', on a seed in common' if full else ''}.")
+    note = f"Average rank: of lines with a budget, over {_share(columns, full, common, noun)}"
+    ranks = rankdata([[-means[name] for name in names] for means in common], axis=1).mean(0)
+    return Ranks(dict(zip(names, ranks.tolist(), strict=True)), note + _restriction(full))
+
+
+def _share(
+    columns: Sequence[Scores],
+    full: Sequence[Scores],
+    common: Sequence[Mapping[str, float]],
+    noun: str,
+) -> str:
+    """Return in words which columns take part."""
+    if len(common) == len(columns):
+        return f"all {noun}."
+    how = "" if len(common) == len(full) else " with seeds in common"
+    return f"{len(common)} of {len(columns)} {noun}, which all of these fill{how}."
+
+
+def _restriction(columns: Sequence[Scores]) -> str:
+    """Return a sentence on the seeds of ranks, if these are not all that there are."""
+    if all(
+        frozenset(by_seed) == common_seeds(each) for each in columns for by_seed in each.values()
+    ):
+        return ""
+    found = {seeds for each in columns if (seeds := common_seeds(each))}
+    which = f", {listed(*found)}" if len(found) == 1 else ""
+    return f" Ranks are by means over the seeds that all of these have{which}."
+
+
+def common_seeds(scores: Mapping[_K, Mapping[int, float]]) -> Seeds:
+    """Return the seeds that all contestants have."""
+    return Seeds.intersection(*map(Seeds, scores.values())) if scores else Seeds()
+
+
+def common_means(scores: Mapping[_K, Mapping[int, float]]) -> dict[_K, float]:
+    """Return every contestant's mean over the seeds that all have; nothing if there is none."""
+    seeds = sorted(common_seeds(scores))
+    return {
+        label: fmean(by_seed[seed] for seed in seeds) for label, by_seed in scores.items() if seeds
+    }

@@ -15,6 +15,9 @@ Mark = Literal["", "best", "noise"]
 
 NOISE = "≈"
 
+_FORMULA = re.compile(r"[=+\-@\t\r]")  # what spreadsheets take the start of one for
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -78,6 +81,8 @@ class Table:
         """Return the table as CSV, a missing number being an empty field.
 
         Numbers have ten digits. A column with parts or marks is followed by one for each of these.
+        Text that a spreadsheet would run as a formula (it begins with = + - @, a tab or a carriage
+        return, and is no number) begins with an apostrophe instead.
         """
         names, columns = [], []
         for position, name in enumerate(self.columns):
@@ -91,7 +96,7 @@ class Table:
                 names.append(f"{name} mark".strip())
                 columns.append([cell.mark for cell in cells])
         lines = [*zip(*columns, strict=True)]
-        frame = pd.DataFrame(lines, columns=names, dtype=object)
+        frame = pd.DataFrame(lines, columns=list(map(_inert, names)), dtype=object)
         return frame.to_csv(index=False, lineterminator="\n")
 
     def latex(self) -> str:
@@ -153,11 +158,17 @@ def _in_markdown(cell: Cell) -> str:
 def _in_csv(cell: Cell) -> str | int | float | None:
     if cell.value is not None:
         return _ten_digits(cell.value)
-    return None if cell == MISSING else cell.text
+    return None if cell == MISSING else _inert(cell.text)
+
+
+def _inert(text: str) -> str:
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def _ten_digits(value: int | float | str | None) -> int | float | str | None:
     """Return a number without the last digits of a float, in which machines differ."""
+    if isinstance(value, str):
+        return _inert(value)
     return float(f"{value:.10g}") if isinstance(value, float) else value
 
 

@@ -23,6 +23,7 @@ from ._grid import (
 )
 from ._marks import Column, baseline, judged, legend
 from ._ranks import Ranks, average_ranks
+from ._seeds import Seeds, seeds_of, usual_seeds
 from ._sets import by_set, mean, names
 from ._statistics import Estimate, less, samples_of, summarise
 from ._table import Cell, Mark, Table, estimated, number
@@ -75,12 +76,18 @@ def accuracy_per_byte(rows: Sequence[Row]) -> list[Table]:
         if not lines:
             continue
         untrained = [row for row in mine if row.label == "untrained"]
-        ranks = _ranks(lines, budgets)
+        ranks, usual = _ranks(lines, budgets), usual_seeds(budgets.values())
         body = [
-            [*_cells(line, lines, untrained), *ranks.cells(line.label if line.N else "")]
+            [
+                *_cells(line, lines, untrained, usual=usual),
+                *ranks.cells(line.label if line.N else ""),
+            ]
             for line in lines
         ]
-        tested = {f"N = {N}": column for N, column in budgets.items()}
+        tested = {
+            **{f"N = {N}": column for N, column in budgets.items()},
+            "no budget": _without_budget(stored),
+        }
         marked = legend(body, tested, reference=reference, place="at its budget")
         tables.append(
             Table(
@@ -109,6 +116,11 @@ def _budgets(rows: Sequence[Row]) -> dict[int, Column]:
     return sort_into(sizes, limited, lambda row: row.N)
 
 
+def _without_budget(rows: Sequence[Row]) -> Column:
+    limitless = [row for row in rows if row.N is None]
+    return {label: [row for row in limitless if row.label == label] for label in labels(limitless)}
+
+
 def _lines(rows: Sequence[Row], budgets: Mapping[int, Column], *, reference: str) -> list[_Line]:
     verdicts = {N: judged(column, reference=reference) for N, column in budgets.items()}
     lines = []
@@ -134,25 +146,35 @@ def _ranks(lines: Sequence[_Line], budgets: Mapping[int, Column]) -> Ranks:
     """Return ranks by what a byte buys: accuracy per KiB."""
     scores = [
         {
-            line.label: score
+            line.label: {row.seed: line.per_kib(row.value) or 0.0 for row in line.rows}
             for line in lines
-            if line.N == N and (score := line.per_kib(line.accuracy.mean)) is not None
+            if line.N == N and line.num_bytes
         }
         for N in budgets
     ]
     return average_ranks(scores, noun="budgets")
 
 
-def _cells(line: _Line, lines: Sequence[_Line], untrained: Sequence[Row]) -> list[Cell]:
+def _cells(
+    line: _Line, lines: Sequence[_Line], untrained: Sequence[Row], *, usual: Seeds
+) -> list[Cell]:
+    others = seeds_of(line.rows) != usual
     keys = [row.key for row in line.rows]
     gain = summarise(less(samples_of(line.rows), samples_of(untrained)))
+    short = gain is not None and (others or gain.n != line.accuracy.n)
     return [
         *names(line.label, line.N),
         number(line.num_bytes, "{:,.0f}", keys),
         mean(line.rows, lambda row: row.compressed_bytes, "{:,.0f}"),
-        estimated(line.accuracy, keys, mark=line.mark, parts={"p": line.p}),
+        estimated(
+            line.accuracy,
+            keys,
+            note=f", n = {line.accuracy.n}" if others else "",
+            mark=line.mark,
+            parts={"p": line.p},
+        ),
         number(line.per_kib(line.accuracy.mean), "{:.3g}", keys),
-        estimated(gain, keys, sign="+"),
+        estimated(gain, keys, sign="+", note=f", n = {gain.n}" if gain and short else ""),
         number(line.per_kib(gain.mean) if gain else None, "{:+.3g}", keys),
         Cell("yes" if _is_on_the_frontier(line, lines) else "no"),
     ]

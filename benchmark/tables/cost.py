@@ -31,10 +31,11 @@ def cost(rows: Sequence[Row]) -> list[Table]:
     )
     notes = (
         f"{conditions(chosen)}. Means over seeds. The teacher, not counted here, took {teacher} of "
-        f"pretraining. Pretraining, features and probes are those of "
-        f"one {unquoted(student or 'network')}: features of all datasets, all probes on them. Peak "
-        "memory is what was allocated on a GPU, and what the whole process held on a CPU. A seed "
-        "that ran on several devices is here on each."
+        "pretraining, on a device that rows do not name. Pretraining, features and probes are "
+        f"those of one {unquoted(student or 'network')}: features of all datasets, all probes on "
+        "them. Peak memory is what was allocated on a GPU. On a CPU it is the most that the whole "
+        "process held, which says nothing of how methods differ. A seed that ran on several "
+        "devices is here on each."
     )
     body = [
         [*names(*key), *_line([row for row in mine if row.device == device])]

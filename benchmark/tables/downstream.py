@@ -1,18 +1,28 @@
 """Transfer: every method with the first student, probed on every downstream dataset."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from benchmark.rows import Row
 
 from ._accuracy import grid
-from ._grid import at, datasets, first_student, in_order, is_variant, main_budget
+from ._grid import (
+    Protocol,
+    at,
+    datasets,
+    first_student,
+    in_order,
+    is_variant,
+    main_budget,
+    protocol_of,
+)
 from ._table import Table
 
 __all__ = ["downstream"]
 
 
 def downstream(rows: Sequence[Row]) -> list[Table]:
-    """Return one table per probe, none if there is but one dataset."""
+    """Return one table per probe of several datasets."""
     rows = in_order(rows)
     budget, student = main_budget(rows), first_student(rows) or "teacher"
     chosen = [
@@ -20,12 +30,15 @@ def downstream(rows: Sequence[Row]) -> list[Table]:
         for row in rows
         if row.student in (student, "teacher") and row.N in (None, budget) and not is_variant(row)
     ]
-    columns = datasets(chosen)
-    if len(columns) < 2:
+    probed: dict[Protocol, set[str]] = defaultdict(set)
+    for row in chosen:
+        probed[protocol_of(row)].add(row.downstream)
+    chosen = [row for row in chosen if len(probed[protocol_of(row)]) > 1]
+    if not chosen:
         return []
     return grid(
         chosen,
-        columns,
+        datasets(chosen),
         lambda row: row.downstream,
         name="downstream",
         title=f"Downstream transfer{at(budget)}, {student}",

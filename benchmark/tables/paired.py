@@ -29,15 +29,15 @@ from ._table import NOISE, Cell, Table
 
 __all__ = ["paired"]
 
-_MEAN = "mean"  # over all students
+_MEAN = None  # over all students: a student may have any name
 _NOTES = (
     "Mean difference in points and its 95 % interval over equal seeds (and subsets of labels); p "
     "is the probability of such a difference if there is none, after Holm's correction for the "
     f"lines of a column that subtract the same method on one dataset. {NOISE}: inside the noise."
 )
 
-_Columns = dict[str, Mapping[str, Samples]]  # by heading, then by label
-_Keys = dict[tuple[str, str], list[str]]
+_Columns = dict[str | None, Mapping[str, Samples]]  # by heading, then by label
+_Keys = dict[tuple[str | None, str], list[str]]
 
 
 def paired(rows: Sequence[Row]) -> list[Table]:
@@ -104,16 +104,17 @@ def _table(
             keys |= _keys(mine, lambda row: _MEAN)
         lines = _lines(columns, labels(mine), keys)
         body += [[Cell(line), Cell(dataset), *cells] for line, cells in lines]
+    mean = "mean of all" if "mean" in headings else "mean"
     return Table(
         name=name,
         title=title,
         notes=joined(f"{conditions(rows)}.", _NOTES, unproven(body)),
-        columns=["", "probed on", *headings, *([_MEAN] if has_mean else [])],
+        columns=["", "probed on", *headings, *([mean] if has_mean else [])],
         body=body,
     )
 
 
-def _keys(rows: Sequence[Row], column_of: Callable[[Row], str]) -> _Keys:
+def _keys(rows: Sequence[Row], column_of: Callable[[Row], str | None]) -> _Keys:
     """Return the keys behind each column and label."""
     found: _Keys = defaultdict(list)
     for row in rows:
@@ -131,15 +132,23 @@ def _lines(
     references = (baseline(names), "krr-st")
     for position, reference in enumerate(references):
         others = [name for name in names if name not in references[: position + 1]]
+        differences = {
+            heading: {
+                name: summarise(less(column[name], column.get(reference, {}))) for name in others
+            }
+            for heading, column in columns.items()
+        }
+        sizes = {found.n for column in differences.values() for found in column.values() if found}
         found = [
             tested(
-                {name: summarise(less(column[name], column.get(reference, {}))) for name in others},
+                column,
                 {
                     name: [*keys.get((heading, name), ()), *keys.get((heading, reference), ())]
                     for name in others
                 },
+                counted=len(sizes) > 1,
             )
-            for heading, column in columns.items()
+            for heading, column in differences.items()
         ]
         for name in others:
             cells = [cells[name] for cells in found]

@@ -65,6 +65,7 @@ def _fp32_bytes(row: Row) -> int | None:
 def _parts(sets: _Sets, conditions: str) -> Table:
     present = {name for mine in sets.values() for row in mine for name in row.storage}
     columns = [name for name in _COMPONENTS if name in present]
+    columns += sorted(present.difference(_COMPONENTS))
     return Table(
         name="storage-components",
         title="Storage by component",
