@@ -1,7 +1,7 @@
 """A report as one page for a browser: tables that sort, figures, and the rows behind each number.
 
 The page holds all that it shows, asks no network for anything, and is readable without its script.
-What rows and tables say is text: it is escaped wherever it stands.
+What rows and tables say is text: it is escaped wherever it stands, and reads in its own order.
 """
 
 import base64
@@ -23,6 +23,7 @@ from benchmark.tables._table import Cell, Table
 
 _DIGIT, _POINT = "\u2007", "\u2008"  # spaces as wide as a digit, and as a full stop
 _WIDE = 800  # pixels of a PNG file that is wider than a column
+_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # controls that make words read backwards
 _MEANINGS = {"best": "best in its column", "noise": "inside the noise"}  # for those who listen
 
 
@@ -68,7 +69,7 @@ def page(report: Report) -> str:
         "Other probes": others,
     }
     template = _environment().get_template("page.html")
-    return template.render(
+    text = template.render(
         report=report,
         conditions=_conditions(report.rows),
         reading=READING,
@@ -76,6 +77,7 @@ def page(report: Report) -> str:
         parts=parts,
         rows=Markup(_in_script(_interned(report.rows))),
     )
+    return _TURNS.sub(lambda found: f"U+{ord(found[0]):04X}", text)
 
 
 def _conditions(rows: Sequence[Row]) -> list[str]:
@@ -124,6 +126,8 @@ def _table(table: Table, places: Places) -> dict[str, Any]:
         )
         for cells, name in zip(columns, table.columns, strict=True)
     ]
+    shown = list(zip(*fields, strict=True))
+    last = len(shown) - table.num_summaries
     return {
         "id": f"table-{table.name}",
         "title": table.title,
@@ -136,7 +140,8 @@ def _table(table: Table, places: Places) -> dict[str, Any]:
             }
             for name, column in zip(table.columns, fields, strict=True)
         ],
-        "body": list(zip(*fields, strict=True)),
+        "body": shown[:last],
+        "foot": shown[last:],
     }
 
 

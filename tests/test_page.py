@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from axe_core_python.selenium import Axe
@@ -24,6 +25,8 @@ from benchmark.stored_sets import StoredSets
 from benchmark.tables._table import MISSING, Cell, Table
 
 VOID = {"meta", "link", "img", "br", "input"}
+REPORTS = Path(__file__).parents[1] / "reports"
+BACKWARDS = "a \u202eb\u2066"
 HOSTILE = "</script><img src=x onerror='hacked = 1'>\"{{ 7 * 7 }}\u2028 & `<b>`"
 
 
@@ -232,6 +235,35 @@ def test_all_words_are_text(hostile):
     assert shown.count("</script><img src=x onerror='hacked = 1'>\"{{ 7 * 7 }}") >= 10
 
 
+def test_signs_that_turn_words_around_are_shown(new_row):
+    table = Table(
+        name="t",
+        title=BACKWARDS,
+        notes=BACKWARDS,
+        columns=["", BACKWARDS],
+        body=[[Cell(BACKWARDS), Cell(BACKWARDS)]],
+    )
+    text = alone(table, [new_row(label=BACKWARDS)])
+    assert not re.search("[\u202a-\u202e\u2066-\u2069]", text)
+    names = [node.content for node in tree(text).all("bdi")]
+    assert names == ["method", "a U+202EbU+2066", "a U+202EbU+2066"]
+
+
+def summarised():
+    """Return a table whose last line summarises the others."""
+    body = [
+        [Cell(name), Cell(f"{value}", value=value)]
+        for name, value in {"b": 2, "c": 3, "a": 1}.items()
+    ]
+    last = [Cell("agreement"), Cell("2.5", value=2.5)]
+    return Table(name="t", title="T", columns=["", "a"], body=[*body, last], num_summaries=1)
+
+
+def test_summaries_are_the_foot_of_their_table():
+    (foot,) = tree(alone(summarised())).all("tfoot")
+    assert [node.content for node in foot.all() if node.tag in ("th", "td")] == ["agreement", "2.5"]
+
+
 def test_code_in_backticks_is_code(text):
     assert "Notes with <code>code</code>." in text
 
@@ -366,6 +398,7 @@ def browser():
         options.add_argument("--no-sandbox")  # which Chromium does not have for root
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    started.set_script_timeout(300)  # axe reads every element, on machines that are busy, too
     yield started
     started.quit()
 
@@ -453,6 +486,73 @@ def test_a_click_on_a_heading_sorts(shown, built):
     assert headings[0].get_attribute("aria-sort") == "ascending"
     names = list(columns(browser, table.name)[0])
     assert names == sorted(names) != list(before[0])
+
+
+def test_summaries_stay_last(shown, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(alone(summarised()), encoding="utf-8")
+    browser = shown(file.as_uri())
+    for button in browser.find_elements(By.CSS_SELECTOR, "#table-t button.sort"):
+        for _ in range(2):
+            button.click()
+            texts = [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, "#table-t tr th")]
+            assert sorted(texts[2:5]) == ["a", "b", "c"] and texts[5] == "agreement"
+
+
+STOPS = """
+    return [...document.querySelectorAll("main table")].map(
+        (table) => [...table.querySelectorAll("button")].filter((one) => one.tabIndex === 0).length
+    )
+"""
+
+
+def test_a_table_is_one_stop_of_the_tab_key_and_arrows_go_through_it(shown, built):
+    browser = shown()
+    assert browser.execute_script(STOPS) == [1] * len(built.tables)
+    body = f"#table-{built.tables[0].name} tbody"
+    numbers = browser.find_elements(By.CSS_SELECTOR, f"{body} tr:nth-child(2) button.open")
+    above = browser.find_elements(By.CSS_SELECTOR, f"{body} tr:nth-child(1) button.open")
+    browser.execute_script("arguments[0].focus()", numbers[0])
+    ways = [
+        *((Keys.ARROW_RIGHT, numbers[1]), (Keys.ARROW_UP, above[1]), (Keys.ARROW_LEFT, above[0])),
+        *((Keys.ARROW_DOWN, numbers[0]), (Keys.END, numbers[-1]), (Keys.HOME, numbers[0])),
+        (Keys.ARROW_LEFT, numbers[0]),
+    ]
+    for key, reached in ways:
+        browser.switch_to.active_element.send_keys(key)
+        assert browser.switch_to.active_element == reached
+    assert browser.execute_script(STOPS) == [1] * len(built.tables)
+    browser.switch_to.active_element.send_keys(Keys.TAB)
+    left = browser.execute_script("return document.activeElement.closest('table')")
+    assert left != browser.find_element(By.CSS_SELECTOR, f"#table-{built.tables[0].name} table")
+
+
+def test_a_long_name_leaves_room_for_the_numbers(shown, tmp_path):
+    number = Cell("12.34 ± 0.50", value=12.34)
+    names = ("m" * 200, "many words " * 20, "ours")
+    columns = ["", *"abcdef"]
+    body = [[Cell(name), *[number] * 6] for name in names]
+    file = tmp_path / "page.html"
+    file.write_text(alone(Table(name="t", title="T", columns=columns, body=body)), encoding="utf-8")
+    browser = shown(file.as_uri(), width=375)
+    widths = "return [...document.querySelectorAll('tbody th')].map((one) => one.clientWidth)"
+    assert max(browser.execute_script(widths)) < 375 / 2
+    lines = "return [...document.querySelectorAll('tbody bdi')].map((one) => one.clientHeight)"
+    long, words, short = browser.execute_script(lines)
+    assert min(long, words) > 3 * short and short < 30
+
+
+def test_a_picture_from_a_file_has_a_softer_ground_in_the_dark(shown):
+    script = "return getComputedStyle(document.querySelector('.paper')).backgroundColor"
+    light = shown(scheme="light").execute_script(script)
+    red, green, blue = map(int, re.findall(r"\d+", shown(scheme="dark").execute_script(script)))
+    assert light == "rgb(255, 255, 255)" and 128 < max(red, green, blue) < 225
+
+
+def test_a_committed_report_is_accessible(shown):
+    browser = shown((REPORTS / "supervised" / "report.html").as_uri())
+    assert browser.get_log("browser") == []
+    assert violations(browser) == []
 
 
 def test_names_sort_by_the_numbers_in_them(shown, tmp_path):

@@ -159,13 +159,13 @@ def _draw_line(
     frame: Axes, placed: Sequence[tuple[float, Estimate]], look: Look, label: str
 ) -> None:
     """Draw accuracies at their costs: open marks above thin bars and a thin line."""
-    costs, means = [cost for cost, _ in placed], [accuracy.mean for _, accuracy in placed]
-    drawn = frame.errorbar(
-        costs,
-        means,
+    _, caps, bars = frame.errorbar(
+        [cost for cost, _ in placed],
+        [accuracy.mean for _, accuracy in placed],
         yerr=[accuracy.half_width or 0.0 for _, accuracy in placed],
         color=look.colour,
-        linestyle="none",
+        linestyle=look.line,
+        linewidth=0.7,
         marker=look.marker,
         markersize=look.size,
         markerfacecolor="none",
@@ -175,9 +175,8 @@ def _draw_line(
         capthick=0.5,
         label=label,
     )
-    for bar in (*drawn[1], *drawn[2]):
-        bar.set_alpha(0.6)
-    frame.plot(costs, means, color=look.colour, ls=look.line, lw=0.7, alpha=0.6, zorder=1.8)
+    for thin in (*caps, *bars):
+        thin.set_alpha(0.6)
 
 
 def _handles(frame: Axes) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 const root = document.documentElement;
 
+const TURNS = /[\u202a-\u202e\u2066-\u2069]/g; // controls that make words read backwards
+
 function element(name, text = "", attributes = {}) {
   const made = document.createElement(name);
-  made.textContent = text;
+  made.textContent = text.replace(TURNS, (sign) => `U+${sign.codePointAt(0).toString(16).toUpperCase()}`);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   return made;
 }
@@ -91,6 +93,43 @@ function sorted(lines, heading, order) {
 
 for (const button of document.querySelectorAll("button.sort")) {
   button.addEventListener("click", () => sort(button.closest("th")));
+}
+
+// Each table is one stop of the tab key: arrow keys go from button to button, Home and End to the ends of a line
+
+const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+
+function neighbour(table, button, [down, right]) {
+  const cell = button.closest("th, td");
+  let [line, place] = [cell.parentElement.rowIndex + down, cell.cellIndex + right];
+  for (; table.rows[line]?.cells[place]; line += down, place += right) {
+    const found = table.rows[line].cells[place].querySelector("button");
+    if (found) return found;
+  }
+  return null;
+}
+
+function aim(table, button, key) {
+  if (key in STEPS) return neighbour(table, button, STEPS[key]);
+  const ofLine = button.closest("tr").querySelectorAll("button");
+  return { Home: ofLine[0], End: ofLine[ofLine.length - 1] }[key];
+}
+
+for (const table of document.querySelectorAll("main table")) {
+  let stop = table.querySelector("button");
+  for (const button of table.querySelectorAll("button")) button.tabIndex = button === stop ? 0 : -1;
+  table.addEventListener("focusin", ({ target }) => {
+    stop.tabIndex = -1;
+    stop = target;
+    stop.tabIndex = 0;
+  });
+  table.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const next = aim(table, event.target, event.key);
+    if (!next) return;
+    event.preventDefault(); // or the page would scroll, too
+    next.focus();
+  });
 }
 
 // The rows behind a number
