@@ -359,10 +359,10 @@ def test_panels_without_any_cost_are_left_out(grid):
 
 def test_marks_stand_at_their_cost_however_many_meet_there(grid, crowd):
     """Marks are open, bars thin: nothing needs to be moved to be seen."""
-    alike = [replace(row, num_bytes=row.num_bytes and 1000) for row in grid]
+    alike = [replace(row, num_bytes=row.num_bytes and 1000) for row in crowd]
     for rows, name, cost in (
         (grid, "accuracy-bytes-fair-all", lambda row: row.num_bytes),
-        (alike, "accuracy-bytes-fair-all", lambda row: row.num_bytes),
+        (alike, "accuracy-bytes-paper-all", lambda row: row.num_bytes),
         (crowd, "accuracy-bytes-paper-all", lambda row: row.num_bytes),
         (crowd, "accuracy-seconds-paper-all", lambda row: row.num_bytes and row.distill_seconds),
     ):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
@@ -150,7 +151,8 @@ def _draw_points(frame: Axes, points: Sequence[Point], looks: Mapping[str, Look]
             if point.cost is None:
                 level = point.accuracy.mean
                 frame.axhline(level, color=look.colour, ls=look.line, zorder=1.5, label=label)
-        placed = sorted((point.cost, point.accuracy) for point in mine if point.cost)
+        costly = [(point.cost, point.accuracy) for point in mine if point.cost]
+        placed = sorted(costly, key=itemgetter(0))
         if placed:
             _draw_line(frame, placed, look, label)
 
