@@ -60,12 +60,11 @@ def test_csv_is_read_back_as_numbers(table):
 
 def test_latex(table):
     assert table.latex().splitlines() == [
-        "% packages: booktabs, graphicx",
+        "% packages: array, booktabs, longtable",
         r"\begin{table}",
         r"\centering",
-        r"\caption{A table. Of \texttt{things}.}",
-        r"\label{tab:a-table}",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        r"\caption{A table. Of \texttt{things}.}\label{tab:a-table}",
+        r"\footnotesize\setlength{\tabcolsep}{3pt}",
         r"\begin{tabular}{lrr}",
         r"\toprule",
         r" & N & 100 \% \textbar{} all \\",
@@ -74,9 +73,44 @@ def test_latex(table):
         r"ours & -- & \textbf{53.00} \\",
         r"two lines & -- & $-$1.00 $\approx$ \\",
         r"\bottomrule",
-        r"\end{tabular}}",
+        r"\end{tabular}",
         r"\end{table}",
     ]
+
+
+def numbered(num_lines, num_columns, text="-12.34 ± 5.67"):
+    names = ["", "N", *(f"column {n}" for n in range(num_columns))]
+    body = [
+        [Cell(f"line {n // 2}"), Cell(str(n % 2)), *(Cell(f"{text} {n}") for _ in names[2:])]
+        for n in range(num_lines)
+    ]
+    return Table(name="t", title="Wide", notes="Of two. Notes.", columns=names, body=body).latex()
+
+
+def test_a_wide_table_is_cut_into_parts_that_repeat_the_names_of_lines():
+    text = numbered(4, 9)
+    assert "resizebox" not in text
+    parts = re.findall(r"\\begin{tabular}.*?\\end{tabular}", text, re.DOTALL)
+    shown = [part.splitlines()[2].removesuffix(r" \\").split(" & ") for part in parts]
+    assert len(parts) > 2
+    assert {tuple(names[:2]) for names in shown} == {("", "N")}
+    assert [name for names in shown for name in names[2:]] == [f"column {n}" for n in range(9)]
+    captions = re.findall(r"\\caption{(.*)}\\label{(.*)}", text)
+    last = len(parts)
+    assert captions[0] == (f"Wide. Of two. Notes. Part 1 of {last}.", "tab:t")
+    assert captions[-1] == (f"Wide, continued. Part {last} of {last}.", f"tab:t-{last}")
+    for part in parts:
+        assert [line[:12] for line in part.splitlines()[4:-2]] == [
+            f"line {n // 2} & {n % 2} &" for n in range(4)
+        ]
+
+
+def test_a_long_table_goes_on_over_pages_and_long_texts_over_lines():
+    text = numbered(73, 1)
+    assert text.count(r"\begin{longtable}{lrr}") == 1 and r"\begin{table}" not in text
+    assert text.count("column 0") == 2  # on the first page and on others
+    assert text.count("12.34") == 73
+    assert r"p{110pt}}" in numbered(2, 1, text="word " * 12)
 
 
 HOSTILE = "**a** `b` _c_ d_e ~~f~~ <b>g</b> [h](i) j|k\nl &lt; \\m 3 < 4 *"
@@ -119,7 +153,7 @@ def test_pdflatex_takes_any_text(tmp_path):
         body=[[Cell(text), Cell(text, mark="best")] for text in texts],
     )
     (tmp_path / "t.tex").write_text(
-        "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n"
+        "\\documentclass{article}\\usepackage{array,booktabs,longtable}\\begin{document}\n"
         f"{table.latex()}\\end{{document}}\n"
     )
     command = ["pdflatex", "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", "t"]

@@ -100,8 +100,8 @@ class Table:
         return frame.to_csv(index=False, lineterminator="\n")
 
     def latex(self) -> str:
-        """Return the table as a LaTeX float for the packages booktabs and graphicx."""
-        return _latex.tabular(
+        """Return the table as LaTeX for the packages array, booktabs and longtable."""
+        return _latex.tabulars(
             [[_in_latex(cell) for cell in line] for line in self.body],
             columns=self.columns,
             caption=" ".join(part for part in (f"{self.title}.", self.notes) if part),
