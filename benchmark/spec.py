@@ -339,6 +339,10 @@ class Method(Protocol):
     A method may also have ``check(outline: Outline) -> None``, which raises a `UsageError` for what
     it cannot do or has no settings for. It is asked for every cell before anything is made, so that
     no teacher is pretrained in vain; `distill` refuses the same.
+
+    And it may have ``expect_own(problem: Problem, *, checkpoint: Loop) -> None``, which raises a
+    `UsageError` if what it would store could not be evaluated as published (`OwnEvaluation`). It is
+    asked before a set is distilled, under the recipe `own` alone.
     """
 
     supervision: ClassVar[Supervision]

@@ -90,6 +90,8 @@ def distill(cell: Cell, source: Source) -> Distilled:
             for view in getattr(method, "views", ("identity",)):
                 source.representations(view)  # the teacher's cost, not the method's
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
+            if source.suite.recipe == "own":
+                _expect_own(method, problem, loop)
             with measure(source.compute.device) as spent:
                 tensors = _distilled_tensors(method, problem, cell.seed, loop)
             header = {
@@ -107,6 +109,15 @@ def distill(cell: Cell, source: Source) -> Distilled:
             artifacts.write(file, tensors, header)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return Distilled(key=key, file=file, header=artifacts.read_header(file))
+
+
+def _expect_own(method: Method, problem: Problem, loop: CheckpointedLoop) -> None:
+    """Ask a method whether its set could be evaluated as published, before it is made."""
+    try:
+        if (ask := getattr(method, "expect_own", None)) is not None:
+            ask(problem, checkpoint=loop)
+    except UsageError as error:
+        raise RefusedError(f"--recipe own: {error}") from error
 
 
 def _distilled_tensors(

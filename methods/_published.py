@@ -1,7 +1,8 @@
 """Published settings, each of one dataset at one number of images per class (IPC).
 
 A published recipe is called ``<dataset>-ipc<IPC>``, its dataset as on the command line, such as
-``cifar10-ipc50``. It holds for nothing else unless the user says so.
+``cifar10-ipc50``. It holds for nothing else unless the user says so: not for other sizes of images
+either, nor for a part of the classes.
 """
 
 import math
@@ -9,7 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
-from benchmark.spec import UsageError
+from benchmark.spec import Outline, UsageError
+
+_DATA = {  # side of the images and number of classes of the data that recipes are published for
+    "cifar10": (32, 10),
+    "cifar100": (32, 100),
+    "fashion-mnist": (28, 10),
+    "tiny-imagenet": (64, 200),
+}
 
 
 @runtime_checkable
@@ -20,7 +28,9 @@ class _Record(Protocol):
 R = TypeVar("R", bound=_Record)
 
 
-def resolve(method: Any, published: Mapping[str, R], *, owner: str, source: str, ipc: int) -> R:
+def resolve(
+    method: Any, published: Mapping[str, R], *, owner: str, outline: Outline, ipc: int
+) -> R:
     """Return the recipe that is published for a dataset and an IPC, changed by the method's fields.
 
     Args:
@@ -29,7 +39,7 @@ def resolve(method: Any, published: Mapping[str, R], *, owner: str, source: str,
             this IPC is meant.
         published: recipes by name.
         owner: the method's name on the command line.
-        source: the dataset that is distilled.
+        outline: of the problem; its source, the size of its images and its classes count.
         ipc: images per class.
 
     Raises:
@@ -38,13 +48,14 @@ def resolve(method: Any, published: Mapping[str, R], *, owner: str, source: str,
     recipes = list(published.values())
     own = {field.name: getattr(method, field.name) for field in fields(recipes[0])}
     given = {name: value for name, value in own.items() if value is not None}
-    dataset = method.recipe or source
+    dataset = method.recipe or outline.source
     name = method.recipe if method.recipe in published else f"{dataset}-ipc{ipc}"
-    if name not in published and len(given) < len(own):
+    other = "" if method.recipe else _other_data(outline)
+    if (name not in published or other) and len(given) < len(own):
         near = _nearest(published, dataset, ipc)
         missing = ", ".join(field for field in own if field not in given)
         raise UsageError(
-            f"{owner} has no published recipe for {dataset} at {ipc} per class; the nearest "
+            f"{owner} has no published recipe for {dataset}{other} at {ipc} per class; the nearest "
             f"is {near}: set {owner}.recipe={near} to use it, or set all of {missing}"
         )
     return replace(published.get(name, recipes[0]), **given)
@@ -59,6 +70,17 @@ def expect_recipe(method: Any, published: Iterable[str]) -> None:
             f"recipe={method.recipe}: expected a dataset ({', '.join(datasets)}) or one of "
             f"{', '.join(known)}"
         )
+
+
+def _other_data(outline: Outline) -> str:
+    """Return in words what sets the data apart from that published under its name, if anything."""
+    side, classes = _DATA.get(outline.source, (outline.shape.h, outline.num_classes))
+    parts = []
+    if (outline.shape.h, outline.shape.w) != (side, side):
+        parts.append(f"of {outline.shape.h}x{outline.shape.w} (published: {side}x{side})")
+    if outline.num_classes != classes:
+        parts.append(f"with {outline.num_classes} classes (published: {classes})")
+    return "".join(f" {part}" for part in parts)
 
 
 def _nearest(published: Iterable[str], dataset: str, ipc: int) -> str:

@@ -86,6 +86,11 @@ class Zca:
             write_checked(file, parts, seconds=time.monotonic() - started - waited)
         return fitted
 
+    @property
+    def num_strong(self) -> int:
+        """How many components have more variance than eps: the whitening is made of these."""
+        return int((self.variances > self.eps).sum())
+
     def leading(self, num: int, shape: ImageShape) -> dict[str, Tensor]:
         """Return `num` components of the greatest variance, to be stored (see `Whitening`).
 
@@ -119,10 +124,10 @@ class Zca:
         return (x @ self.components * (self.variances + self.eps) ** power) @ self.components.T
 
 
-def affordable(numbers: int, shape: ImageShape) -> int | None:
-    """Return how many components `numbers` hold beside the mean, or None if not one."""
+def affordable(numbers: int, shape: ImageShape) -> int:
+    """Return how many components `numbers` hold beside the mean and the scale of all others."""
     num = (numbers - shape.numel - 1) // (shape.numel + 1)
-    return min(num, shape.numel) if num > 0 else None
+    return max(0, min(num, shape.numel))
 
 
 def stored_whitening(stored: Mapping[str, Tensor]) -> Whitening | None:

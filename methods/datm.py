@@ -21,10 +21,11 @@ student is trained at the learned rate, in batches of 128.
 The whitening that this takes is stored and counted, like logits and rate. No published count of
 stored numbers includes it, and whole, at 32x32, it would take what a budget of 2 600 holds (d =
 512). So the file has as many of its components, those of the greatest variance, as the budget
-leaves room for beside the images; the others are scaled alike. As eps = 0.1 exceeds the variance of
-all but 129 components of CIFAR-100's pixels, little is lost at ten images per class and above (133
-fit at N = 1 000, 669 at N = 5 000), more at one (12). Where not one fits, the own evaluation is
-refused. To train such a student as published:
+leaves room for beside the images; the others are scaled alike. What is lost is small if all
+components fit whose variance exceeds eps = 0.1. Of CIFAR-100's pixels these are 129: whitened
+images then deviate by 7 % at N = 1 000, where 133 fit, and by 0.2 % at N = 5 000, where 669 do.
+Where fewer fit than that, such as the 12 at N = 100, nothing is stored, and the own evaluation is
+refused before anything is distilled. To train such a student as published:
 `--students convnet --set convnet.widths=128,128,128 --set convnet.norm=instance --probes head`.
 
 Differences from the released code (NUS-HPC-AI-Lab/DATM):
@@ -51,6 +52,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shutil import disk_usage
 from tempfile import TemporaryDirectory
 from typing import ClassVar, Literal
 
@@ -84,8 +86,8 @@ __all__ = ["Datm"]
 
 _EVALUATION_BATCH = 128  # batch_train in the released evaluation
 _NOT_WHITENED = (
-    "datm's evaluation whitens images, and the budget had no room for the whitening beside them: "
-    "choose a larger budget, or a teacher with longer representations"
+    "datm's evaluation whitens images, and the budget has no room beside them for the components "
+    "that this takes: choose a larger budget, or a teacher with longer representations"
 )
 
 
@@ -198,9 +200,21 @@ class Datm:
             "logits": distilled.logits,
             "learning_rate": distilled.lr.view(1),
         }
-        left = problem.num_floats - sum(tensor.numel() for tensor in stored.values())
-        num = affordable(left, problem.shape)
-        return stored if num is None else {**stored, **zca.leading(num, problem.shape)}
+        num = affordable(_left(problem, k), problem.shape)
+        return stored if num < zca.num_strong else {**stored, **zca.leading(num, problem.shape)}
+
+    def expect_own(self, problem: Problem, *, checkpoint: Loop) -> None:
+        """Refuse a budget that leaves no room for the whitening that the own evaluation takes."""
+        k, _ = images_per_class("datm", problem.outline)
+        _check_budget(problem, k)
+        zca = Zca.kept(
+            problem.images, eps=self.zca_eps, folder=problem.cache, checkpoint=checkpoint
+        )
+        num = affordable(_left(problem, k), problem.shape)
+        if num < zca.num_strong:
+            raise UsageError(
+                f"{_NOT_WHITENED} ({num} of {zca.num_strong} fit at N={problem.budget.N})"
+            )
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the images within [0, 1], with their soft labels."""
@@ -220,7 +234,7 @@ class Datm:
 
     def _resolve(self, outline: Outline) -> Recipe:
         _, ipc = images_per_class("datm", outline)
-        recipe = resolve(self, PUBLISHED, owner="datm", source=outline.source, ipc=ipc)
+        recipe = resolve(self, PUBLISHED, owner="datm", outline=outline, ipc=ipc)
         last = recipe.start_epochs[2] - 1 + recipe.target_epochs
         if last > self.expert_epochs:
             raise UsageError(
@@ -269,12 +283,20 @@ class Datm:
             yield snapshots
 
     def _expect_room(self, snapshots: Snapshots) -> None:
+        """Refuse experts that take more of the disk than they may."""
         gib = snapshots.gib(self.num_experts, self.expert_epochs)
         if gib > self.max_expert_gib:
             raise UsageError(
                 f"datm: {self.num_experts} experts x {self.expert_epochs + 1} snapshots x "
                 f"{snapshots.num_weights} weights in {self.expert_storage} take {gib:.3g} GiB of "
                 f"disk, datm.max_expert_gib={self.max_expert_gib:g}: raise it, lower "
+                "datm.num_experts or datm.expert_epochs, or set datm.expert_storage=fp16"
+            )
+        free = disk_usage(next(p for p in snapshots.folder.absolute().parents if p.exists())).free
+        if gib * 2**30 > free and not snapshots.folder.exists():
+            raise UsageError(
+                f"datm: its experts take {gib:.3g} GiB of disk, but {free / 2**30:.3g} GiB are "
+                f"free below {snapshots.folder.parent}: use another --store, lower "
                 "datm.num_experts or datm.expert_epochs, or set datm.expert_storage=fp16"
             )
 
@@ -360,14 +382,18 @@ class Datm:
         )
 
 
+def _left(problem: Problem, k: int) -> int:
+    """Return how many numbers the budget leaves beside images, label logits and the rate."""
+    return problem.num_floats - problem.budget.N * (problem.shape.numel + k) - 1
+
+
 def _check_budget(problem: Problem, k: int) -> None:
-    m = problem.budget.N
-    needed = m * (problem.shape.numel + k) + 1
-    if needed > problem.num_floats:
+    m, left = problem.budget.N, _left(problem, k)
+    if left < 0:
         raise UsageError(
-            f"datm at N={m}: {m} images, their {k} label logits each and the rate are {needed} "
-            f"numbers, but the budget is {problem.num_floats}: choose a teacher with longer "
-            "representations"
+            f"datm at N={m}: {m} images, their {k} label logits each and the rate are "
+            f"{problem.num_floats - left} numbers, but the budget is {problem.num_floats}: choose "
+            "a teacher with longer representations"
         )
 
 

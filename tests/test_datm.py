@@ -1,4 +1,5 @@
 import math
+import shutil
 from dataclasses import fields, replace
 
 import pytest
@@ -75,24 +76,31 @@ def test_what_is_stored_fits_and_decodes_to_pixels_with_soft_labels(problem):
     assert decoded.own.images is stored["images"]
 
 
-@pytest.mark.parametrize("num", [None, 0, 2, 192])
+@pytest.mark.parametrize("num", [None, 0, 1, 2, 192])
 def test_the_rest_of_the_budget_holds_components_of_the_whitening(problem, num):
-    """Which its own evaluation applies to all images."""
-    zca = Zca.fit(problem.images, eps=SMALL.zca_eps)
+    """Which its own evaluation applies to all images: all with more variance than eps, or none."""
+    _, second, third, *_ = Zca.fit(problem.images, eps=0.1).variances.flip(0).tolist()
+    method = replace(SMALL, zca_eps=(second + third) / 2)
+    zca = Zca.fit(problem.images, eps=method.zca_eps)
+    assert zca.num_strong == 2
     plain = 6 * (192 + 3) + 1
     numbers = plain + (100 if num is None else 193 + 193 * num)
     d = -(-numbers // 6) - 192
     roomy = replace(problem, representations=lambda view: torch.zeros(60, d))
-    stored = distil(SMALL, roomy)
+    stored = distil(method, roomy)
     shapes = {name: tuple(tensor.shape) for name, tensor in stored.items()}
     assert (shapes.pop("images"), shapes.pop("logits")) == ((6, 3, 8, 8), (6, 3))
     assert shapes.pop("learning_rate") == (1,)
-    own = SMALL.decode(stored, problem.shape).own
+    own = method.decode(stored, problem.shape).own
     whitening = own.whitening
-    if not num:
+    loop = CheckpointedLoop(None, description="datm")
+    if num is None or num < 2:
         assert (shapes, whitening) == ({}, None)
-        assert own.impossible.startswith("datm's evaluation whitens images, and the budget had no")
+        assert own.impossible.startswith("datm's evaluation whitens images, and the budget has no")
+        with pytest.raises(UsageError, match=rf"whitens images, .* \({num or 0} of 2 fit at N=6\)"):
+            method.expect_own(roomy, checkpoint=loop)
         return
+    method.expect_own(roomy, checkpoint=loop)
     assert numbers - 193 < sum(tensor.numel() for tensor in stored.values()) <= roomy.num_floats
     assert not own.impossible
     assert shapes == {
@@ -370,6 +378,12 @@ def test_what_cannot_work_is_refused_in_one_line(labelled_problem, N, changes, m
     with pytest.raises(UsageError, match=message) as caught:
         distil(replace(SMALL, **changes), labelled_problem(N=N))
     assert "\n" not in str(caught.value)
+
+
+def test_experts_that_the_disk_has_no_room_for_are_refused(problem, monkeypatch):
+    monkeypatch.setattr(datm, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 0))
+    with pytest.raises(UsageError, match=r"take 2.8e-05 GiB of disk, but 0 GiB are free below"):
+        distil(SMALL, problem)
 
 
 def test_more_labels_than_the_budget_has_room_for_are_refused(labelled_problem):

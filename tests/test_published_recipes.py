@@ -12,8 +12,9 @@ from benchmark.methods.dsa import Dsa
 from benchmark.methods.idm import Idm
 from benchmark.methods.krr_st import KrrSt
 from benchmark.methods.ours import Ours
+from benchmark.network_factory import NetworkFactory
 from benchmark.pretrain import RECIPES
-from benchmark.spec import ImageShape, OwnEvaluation, UsageError
+from benchmark.spec import ImageShape, Outline, OwnEvaluation, UsageError
 
 # --dsa_strategy color_crop_cutout_flip_scale_rotate, in the commands of DSA, IDM and DATM
 STRATEGY = ("color", "crop", "cutout", "flip", "scale", "rotate")
@@ -161,9 +162,24 @@ def settings(method):
 TABLES = {Dsa: dsa.PUBLISHED, Idm: idm.PUBLISHED, Datm: _datm_recipes.PUBLISHED}
 
 
+DATA = {"cifar100": (32, 100), "fashion-mnist": (28, 10), "tiny-imagenet": (64, 200)}
+
+
+def outline(source, side=None, classes=None):
+    """Return the outline of a problem, by default of a dataset of ten classes at 32x32."""
+    usual = DATA.get(source, (32, 10))
+    return Outline(
+        source=source,
+        shape=ImageShape(3, side or usual[0], side or usual[0]),
+        N=0,
+        class_sizes=(1,) * (classes or usual[1]),
+        new_network=NetworkFactory(shape=ImageShape(3, 32, 32), mean=(0.0,) * 3, std=(1.0,) * 3),
+    )
+
+
 def published(method, owner, name):
     source, _, ipc = name.rpartition("-ipc")
-    return resolve(method, TABLES[type(method)], owner=owner, source=source, ipc=int(ipc))
+    return resolve(method, TABLES[type(method)], owner=owner, outline=outline(source), ipc=int(ipc))
 
 
 @pytest.mark.parametrize(
@@ -259,7 +275,7 @@ def test_what_is_not_published_is_refused_with_the_nearest_that_is(method, sourc
     owner, table = NAMES[type(method)], TABLES[type(method)]
 
     def ask(method):
-        return resolve(method, table, owner=owner, source=source, ipc=ipc)
+        return resolve(method, table, owner=owner, outline=outline(source), ipc=ipc)
 
     with pytest.raises(UsageError, match=f"nearest is {nearest}: set {owner}.recipe={nearest} to"):
         ask(method)
@@ -271,12 +287,38 @@ def test_what_is_not_published_is_refused_with_the_nearest_that_is(method, sourc
         ask(replace(method, **{**given, last: None}))
 
 
+@pytest.mark.parametrize("method", [Dsa(), Idm(), Datm()])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (outline("cifar100", side=64), r"cifar100 of 64x64 \(published: 32x32\) at 10 per class"),
+        (
+            outline("cifar10", classes=3),
+            r"cifar10 with 3 classes \(published: 10\) at 10 per class",
+        ),
+    ],
+)
+def test_a_recipe_is_for_images_of_its_size_and_for_all_classes(method, given, words):
+    owner, table = NAMES[type(method)], TABLES[type(method)]
+    whole = outline(given.source)
+    assert resolve(method, table, owner=owner, outline=whole, ipc=10)
+    with pytest.raises(UsageError, match=f"^{owner} has no published recipe for {words}; "):
+        resolve(method, table, owner=owner, outline=given, ipc=10)
+    name = f"{given.source}-ipc10"
+    asked = resolve(replace(method, recipe=name), table, owner=owner, outline=given, ipc=10)
+    assert asked == table[name]
+
+
 def test_the_recipe_of_another_dataset_is_that_for_the_same_images_per_class():
     method = Datm(recipe="cifar10", threshold=3.0)
     for ipc, rate in ((1, 5.0), (10, 2.0)):
-        recipe = resolve(method, TABLES[Datm], owner="datm", source="cifar100:10", ipc=ipc)
+        recipe = resolve(
+            method, TABLES[Datm], owner="datm", outline=outline("cifar100:10"), ipc=ipc
+        )
         assert (recipe.logit_lr, recipe.threshold) == (rate, 3.0)
     with pytest.raises(UsageError, match=r"recipe for cifar10 at 2 per class; .* cifar10-ipc1:"):
-        resolve(Datm(recipe="cifar10"), TABLES[Datm], owner="datm", source="digits", ipc=2)
+        resolve(
+            Datm(recipe="cifar10"), TABLES[Datm], owner="datm", outline=outline("digits"), ipc=2
+        )
     with pytest.raises(UsageError, match=r"^recipe=cifar: expected a dataset \(cifar10, cifar100"):
         Datm(recipe="cifar")

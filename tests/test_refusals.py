@@ -156,6 +156,9 @@ def test_distilling_refuses_what_checking_does(labelled_problem):
     for method in (
         Dsa(),
         Idm(),
+        replace(SMALL, inner_widths=(8,) * 7),
+        Dsa(recipe="cifar10-ipc1", inner_widths=(8,) * 7),
+        Dsa(recipe="cifar10-ipc1", inner_model="resnet18"),
         Datm(**experts, max_expert_gib=1e-6),
         Datm(**experts, inner_norm=None),
     ):

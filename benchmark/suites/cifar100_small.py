@@ -29,7 +29,7 @@ numbers.
     size=32,
     teacher="barlow-twins",
     methods=("random", "krr-st", "ours"),
-    controls=("untrained", "random", "pca", "teacher"),
+    controls=("untrained", "random", "random-bytes", "pca", "teacher"),
     ablation=(NONE, BASES, VIEWS),
     students=("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit"),
     downstream=("cifar100", "cifar10", "stanford-dogs"),

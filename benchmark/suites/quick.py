@@ -83,7 +83,7 @@ apart.
     size=32,
     teacher="fashion-mnist-teacher",
     methods=("random", "krr-st", "ours"),
-    controls=("untrained", "random", "pca", "teacher"),
+    controls=("untrained", "random", "random-bytes", "pca", "teacher"),
     ablation=(NONE, BASES),
     students=("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit"),
     downstream=("fashion-mnist", "digits"),
