@@ -18,6 +18,7 @@ from benchmark.tables._grid import (
     slug,
 )
 from benchmark.tables._marks import tested, unproven
+from benchmark.tables._seeds import seeds_of
 from benchmark.tables._statistics import Samples, less, mean_of, samples_of, summarise
 from benchmark.tables._table import MISSING, NOISE, Cell, Table, estimated, number
 
@@ -227,8 +228,8 @@ def _numbers(protocol: tuple[str, int | None], pairs: _Pairs) -> Table:
             number(N, "{}"),
             Cell(student),
             Cell(dataset),
-            _mean(a),
-            _mean(b),
+            _mean(a, counted=seeds_of(a) != seeds_of(b)),
+            _mean(b, counted=seeds_of(a) != seeds_of(b)),
             _or_why(changes[label, N, student, dataset]),
         ]
         for (label, N, student, dataset), (a, b) in _differing(pairs).items()
@@ -242,5 +243,6 @@ def _numbers(protocol: tuple[str, int | None], pairs: _Pairs) -> Table:
     )
 
 
-def _mean(rows: Sequence[Row]) -> Cell:
-    return estimated(summarise(samples_of(rows)), [row.key for row in rows])
+def _mean(rows: Sequence[Row], *, counted: bool) -> Cell:
+    count = f", n = {len(seeds_of(rows))}" if counted else ""
+    return estimated(summarise(samples_of(rows)), [row.key for row in rows], note=count)

@@ -103,7 +103,9 @@ def test_what_only_one_run_has_is_no_number(run, new_row):
     assert ["probes", "paper-all", "fair-all"] in texts(settings)
     _, methods, numbers = compare(run(BEFORE), [new_row(value=44.0), new_row(label="dsa")])
     assert texts(methods) == [["krr-st", "+4.00, n = 1"]]
-    assert [line[-3:] for line in texts(numbers)] == [["41.00 ± 2.48", "44.00", "+4.00, n = 1"]]
+    assert [line[-3:] for line in texts(numbers)] == [
+        ["41.00 ± 2.48, n = 3", "44.00, n = 1", "+4.00, n = 1"]
+    ]
     for table in (methods, numbers):
         assert "No p: not tested, fewer than three seeds in common" in table.notes
         assert table.body[0][-1].parts["n"] == 1
@@ -113,7 +115,7 @@ def test_without_common_seeds_there_is_no_difference_to_test(run, new_row):
     _, methods, numbers = compare(run(BEFORE), [new_row(seed=9, value=44.0)])
     why = "no seed in common"
     assert texts(methods) == [["krr-st", why]]
-    assert [line[-3:] for line in texts(numbers)] == [["41.00 ± 2.48", "44.00", why]]
+    assert [line[-3:] for line in texts(numbers)] == [["41.00 ± 2.48, n = 3", "44.00, n = 1", why]]
 
 
 def test_runs_that_have_nothing_in_common_say_what_each_has(new_row):
