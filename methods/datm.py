@@ -296,8 +296,7 @@ class Datm:
         if gib * 2**30 > free and not snapshots.folder.exists():
             raise UsageError(
                 f"datm: its experts take {gib:.3g} GiB of disk, but {free / 2**30:.3g} GiB are "
-                f"free below {snapshots.folder.parent}: use another --store, lower "
-                "datm.num_experts or datm.expert_epochs, or set datm.expert_storage=fp16"
+                f"free below {snapshots.folder.parent}: use another --store"
             )
 
     def _start(

@@ -252,8 +252,14 @@ def test_starts_from_real_pixels_and_decodes_class_by_class(labelled_problem):
 def test_the_published_schedule_follows_from_the_images_per_class(
     labelled_problem, ipc, outer_steps
 ):
-    problem = replace(labelled_problem(N=3 * ipc), source="cifar100")
-    method = replace(SMALL, num_inner_models=2, outer_steps_per_model=None, inner_epochs=0)
+    problem = labelled_problem(N=3 * ipc)
+    method = replace(
+        SMALL,
+        recipe="cifar100",
+        num_inner_models=2,
+        outer_steps_per_model=None,
+        inner_epochs=0,
+    )
     loop = CheckpointedLoop(None, description="dsa")
     distil(method, problem, loop=loop)
     assert len(loop.history["outer steps"]) == 2 * outer_steps

@@ -267,9 +267,15 @@ def test_starts_from_four_real_images_and_decodes_to_them(labelled_problem):
 
 
 def test_published_recipes_by_dataset_and_images_per_class(labelled_problem):
-    problem = replace(labelled_problem(N=10, k=10), source="cifar10")
+    problem = labelled_problem(N=10, k=10)
     fields = ("cross_entropy_weight", "real_batch", "birth_interval", "inner_steps")
-    published = replace(SMALL, **dict.fromkeys(fields), meter_reset_interval=None, start=None)
+    published = replace(
+        SMALL,
+        **dict.fromkeys(fields),
+        meter_reset_interval=None,
+        start=None,
+        recipe="cifar10",
+    )
     written = replace(
         SMALL,
         cross_entropy_weight=0.5,
