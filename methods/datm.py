@@ -283,7 +283,6 @@ class Datm:
             yield snapshots
 
     def _expect_room(self, snapshots: Snapshots) -> None:
-        """Refuse experts that take more of the disk than they may."""
         gib = snapshots.gib(self.num_experts, self.expert_epochs)
         if gib > self.max_expert_gib:
             raise UsageError(
@@ -295,8 +294,8 @@ class Datm:
         free = disk_usage(next(p for p in snapshots.folder.absolute().parents if p.exists())).free
         if gib * 2**30 > free and not snapshots.folder.exists():
             raise UsageError(
-                f"datm: its experts take {gib:.3g} GiB of disk, but {free / 2**30:.3g} GiB are "
-                f"free below {snapshots.folder.parent}: use another --store"
+                f"datm: experts take {gib:.3g} GiB of disk, but {free / 2**30:.3g} GiB are free below "
+                f"{snapshots.folder.parent}: use another --store"
             )
 
     def _start(
