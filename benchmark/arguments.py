@@ -105,30 +105,7 @@ def new_parser() -> Parser:
         "--jobs", type=_positive, metavar="J", help="cells at once (default: 2 on a CPU, else 1)"
     )
     report = command("report", "Build a report from rows, without running anything.")
-    report.add_argument("--suite", metavar="NAME", help="whose rows (default: quick)")
-    report.add_argument(
-        "--rows",
-        metavar="FILE",
-        nargs="+",
-        type=Path,
-        help="rows to merge, or folders that hold them; later ones win, and none of these change",
-    )
-    report.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="where the report goes, and the rows of --rows, added to those that are there "
-        "(default: REPORTS/<suite>, with --rows REPORTS/<suite>-merged, made anew)",
-    )
-    report.add_argument(
-        "--store",
-        nargs="+",
-        type=Path,
-        default=[_STORE],
-        metavar="DIR",
-        help=f"distilled sets, which figures show; several are all looked into (default: {_STORE})",
-    )
-    _add_reports(report)
+    _add_report(report)
     comparison = command("compare", "Show what changed between two runs, and whether it is noise.")
     comparison.add_argument(
         "before", type=Path, metavar="A", help="rows, or a folder that has them"
@@ -146,6 +123,33 @@ def new_parser() -> Parser:
     timing = command("time", "Time hot kernels beside plain twins, and the machine's floor.")
     _add_timing(timing)
     return parser
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--suite", metavar="NAME", help="whose rows (default: quick)")
+    parser.add_argument(
+        "--rows",
+        metavar="FILE",
+        nargs="+",
+        type=Path,
+        help="rows to merge, or folders that hold them; later ones win, and none of these change",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where the report goes, and the rows of --rows, added to those that are there "
+        "(default: REPORTS/<suite>, with --rows REPORTS/<suite>-merged, made anew)",
+    )
+    parser.add_argument(
+        "--store",
+        nargs="+",
+        type=Path,
+        default=[_STORE],
+        metavar="DIR",
+        help=f"distilled sets, which figures show; several are all looked into (default: {_STORE})",
+    )
+    _add_reports(parser)
 
 
 def _add_timing(parser: argparse.ArgumentParser) -> None:

@@ -294,8 +294,8 @@ class Datm:
         free = disk_usage(next(p for p in snapshots.folder.absolute().parents if p.exists())).free
         if gib * 2**30 > free and not snapshots.folder.exists():
             raise UsageError(
-                f"datm: experts take {gib:.3g} GiB of disk, but {free / 2**30:.3g} GiB are free below "
-                f"{snapshots.folder.parent}: use another --store"
+                f"datm: experts take {gib:.3g} GiB of disk, but {free / 2**30:.3g} GiB are free "
+                f"below {snapshots.folder.parent}: use another --store"
             )
 
     def _start(
