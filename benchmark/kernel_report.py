@@ -112,10 +112,10 @@ def machine(recorded: Mapping[str, Any]) -> str:
         for rate, speed in recorded["operations_per_second"].items()
     )
     return (
-        f"{place['device']} (of {place['processors']} processors), torch {place['torch']}, "
+        f"{place['device']} of {place['processors']}, torch {place['torch']}, "
         f"backbones in {place['precision']}, twins in fp32; {_CLOCKS[place['clock']]}. "
         f"Rates: {rates}, copy {_amount(recorded['bytes_per_second'])} bytes/s. "
-        f"Commit {place['commit'][:12]}, {place['finished_at']}."
+        f"Commit {_short(place['commit'])}, {place['finished_at']}."
     )
 
 
@@ -144,6 +144,12 @@ def _section(kernel: Mapping[str, Any]) -> str:
         f"{_amount(kernel['bytes'])}. {kernel['tried']} Measured: {kernel['ratio']:.2f} times as "
         f"fast as the twin, {kernel['times_floor']:.2f} times the floor."
     )
+
+
+def _short(commit: str) -> str:
+    """Return the first digits of a commit, and whether files differed from it."""
+    head, *dirty = commit.split("-")
+    return "-".join([head[:12], *dirty])
 
 
 def _spread(taken: Mapping[str, Any]) -> float:

@@ -12,6 +12,7 @@ from benchmark import plugins
 from benchmark.compute import Compute, choose_precision, find_device
 from benchmark.files import atomic
 from benchmark.kernel_report import document, machine, record, table
+from benchmark.provenance import provenance
 from benchmark.timing import Clock, Measurement, Rates, measure, measure_rates
 
 
@@ -25,6 +26,7 @@ def main(arguments: argparse.Namespace) -> int:
     for name in names:
         plugins.load("kernels", name)  # a wrong name is said before anything is timed
     device = find_device(arguments.device)
+    provenance(device)  # asked for before the code can change, and kept
     precision = arguments.precision or choose_precision(device, arguments.store)
     compute = Compute(device, precision, threads=torch.get_num_threads())
     clock = Clock(device=device)

@@ -53,9 +53,8 @@ def krr_st_step(compute: Compute, *, small: bool = False) -> Kernel:
         tolerance=0.3 if compute.precision == "bf16" else 1e-2,
         tried=(
             "Representations of real images are computed once in the place of a teacher pass a "
-            "step, three quarters of the plain step's arithmetic. Convolutions in bf16 and "
-            "channels-last where that is faster; gradients of the inner model's weights are left "
-            "out of the outer step; Cholesky in the place of LU (see `ridge-solve`)."
+            "step, seven tenths of the plain step's arithmetic. Convolutions in bf16 and "
+            "channels-last where that is faster; Cholesky in the place of LU (see `ridge-solve`)."
         ),
     )
 
