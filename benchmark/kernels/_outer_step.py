@@ -116,14 +116,15 @@ class OuterStep:
         return network(compute, self.side, "convnet", self.d, **widths)
 
     def _draws(self) -> torch.Generator:
-        return stream("draws")
+        return stream("draws", self.compute.device)
 
     def _plain_step(self, model: Network, teacher: Network, images: Tensor) -> Outcome:
         settings, generator = self.settings, self._draws()
         parameters = [p.detach().requires_grad_() for p in self.new_distilled().parameters()]
-        torch.randint(1, (1,), generator=generator)  # the only member of the pool
+        device = images.device
+        torch.randint(1, (1,), generator=generator, device=device)  # the only member of the pool
         size = (settings.real_batch,)
-        rows = torch.randint(len(images), size, generator=generator).to(images.device)
+        rows = torch.randint(len(images), size, generator=generator, device=device)
         model.eval()
         with torch.no_grad():
             real = [predefined.apply(view, images[rows] / 255) for view in self.views]

@@ -20,9 +20,9 @@ MEAN = (0.5071, 0.4865, 0.4409)  # CIFAR-100's training pixels
 STD = (0.2673, 0.2564, 0.2762)
 
 
-def stream(*names: str | int) -> torch.Generator:
+def stream(name: str, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a fresh generator of a kernel's random numbers; the same whenever it is asked for."""
-    return rng.generator("kernel", *names)
+    return rng.generator("kernel", name, device=device)
 
 
 def pixels(num: int, side: int, compute: Compute) -> UInt8[Tensor, "n 3 h w"]:

@@ -68,9 +68,9 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
             "memory, but no time: nearly all of the arithmetic are the gradients of real images, "
             "which both forms take class by class. In a profile on a CPU convolutions were two "
             "thirds of the time in the default layout and less in channels-last; norms, "
-            "activations and pooling are the rest, which no floor of arithmetic has. Channels- "
-            "last does not pay here, since group norms are slower in it: for 64 images on one "
-            "thread 0.42 s against 0.37 s in the default layout."
+            "activations and pooling are the rest, which no floor of arithmetic has. "
+            "Channels-last does not pay here, since group norms are slower in it: for 64 images "
+            "on one thread 0.42 s against 0.37 s in the default layout."
         ),
     )
 

@@ -45,7 +45,7 @@ def pretraining_epoch(compute: Compute, *, small: bool = False) -> Kernel:
             data,
             Length(epochs=1),
             recipe=recipe,
-            generator=stream("order"),
+            generator=stream("order", compute.device),
             checkpoint=BareLoop(),
         )
         return moved(student, trained)
@@ -78,8 +78,9 @@ def _train(student: Network, pairs: "_Pairs", recipe: Recipe) -> None:
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
     )
-    order = torch.randperm(len(pairs), generator=stream("order"))
-    batches = order.tensor_split(math.ceil(len(pairs) / recipe.batch_size))
+    device = pairs.images.device
+    order = torch.randperm(len(pairs), generator=stream("order", device), device=device)
+    batches = order.cpu().tensor_split(math.ceil(len(pairs) / recipe.batch_size))
     loader = DataLoader(
         pairs,
         batch_sampler=[batch.tolist() for batch in batches],
