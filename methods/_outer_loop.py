@@ -166,7 +166,8 @@ class Bilevel:
     @torch.no_grad()
     def inner_batch(self) -> tuple[Float[Tensor, "vb c h w"], Float[Tensor, "vb d"]]:
         """Return what an inner model regresses in one step: distilled pairs under all views."""
-        return self.distilled_batch(slice(None))
+        images, targets = self.distilled_batch(slice(None))
+        return images.detach(), targets.detach()  # plain pairs are parameters themselves
 
     def distilled_batch(
         self, shown: slice

@@ -183,6 +183,16 @@ def test_inner_models_see_each_image_under_every_view_with_that_views_target(toy
         torch.testing.assert_close(image, turned(distilled.pixels[i], view))
 
 
+def test_inner_models_ask_for_no_gradients_of_the_pairs(toy_problem):
+    """Not even where these are the parameters themselves: one view, all pairs."""
+    problem = toy_problem()
+    distilled = pairs(problem, views=VIEWS[:1])
+    for parameter in distilled.parameters():
+        parameter.requires_grad_()
+    batch = bilevel(problem, distilled, views=VIEWS[:1], distilled_batch=1000).inner_batch()
+    assert not any(tensor.requires_grad for tensor in batch)
+
+
 def test_one_view_a_step_is_drawn_evenly(toy_problem):
     problem = toy_problem()
     loop = bilevel(problem, pairs(problem), outer_views="one", outer_steps=400)
