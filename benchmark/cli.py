@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Sequence
 
+from benchmark.allocation import keep_freed_memory
 from benchmark.arguments import new_parser
 from benchmark.spec import NonFiniteError, UsageError
 
@@ -17,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if all went well, 1 if some cell failed, 2 for a user's mistake, 130 if interrupted.
     """
     _print_on_any_console()
+    keep_freed_memory()
     try:
         arguments = new_parser().parse_args(argv)
         command = importlib.import_module(f"benchmark.commands.{arguments.command}")

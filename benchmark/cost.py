@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from benchmark.allocation import release_freed_memory
+
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 
@@ -44,6 +46,7 @@ def _reset_peak(device: torch.device) -> None:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         return
+    release_freed_memory()
     try:
         _CLEAR_REFS.write_text("5")  # Linux: forget the peak of the resident set
     except OSError:

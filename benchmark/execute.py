@@ -16,6 +16,7 @@ from multiprocessing.synchronize import RLock
 import torch
 from tqdm import tqdm
 
+from benchmark.allocation import keep_freed_memory
 from benchmark.plan import Cell
 from benchmark.progress import bar, share_terminal
 from benchmark.rows import Row
@@ -148,6 +149,7 @@ def _start(
     global _source
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
+    keep_freed_memory()
     share_terminal(lock, lines.get())
     _source = recreate()
     threading.Thread(target=_follow_parent, daemon=True).start()
