@@ -7,6 +7,7 @@ took two to four times as long for that. No result changes.
 
 import ctypes
 import sys
+from collections.abc import Callable
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
 _NEVER, _LARGEST = 2**31 - 1, 2**30  # bytes: of free memory at the end, of a block
@@ -14,17 +15,17 @@ _NEVER, _LARGEST = 2**31 - 1, 2**30  # bytes: of free memory at the end, of a bl
 
 def keep_freed_memory() -> bool:
     """Let this process keep what it frees; say whether its C library can."""
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # another C library than glibc
-        return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, _NEVER))
+    mallopt = _of_glibc("mallopt")
+    return bool(mallopt and mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, _NEVER))
 
 
 def release_freed_memory() -> None:
     """Give free memory back to the system once, such as before its peak is measured."""
-    if sys.platform.startswith("linux"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    if trim := _of_glibc("malloc_trim"):
+        trim(0)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    """Return a function of the C library; None where that is another one than glibc."""
+    on_linux = sys.platform.startswith("linux")
+    return getattr(ctypes.CDLL(None), name, None) if on_linux else None

@@ -8,6 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from benchmark import rng
+from benchmark.images import random_part
 from benchmark.spec import LabelledImages
 
 _DRAWS = 10  # sets of few labels that an accuracy is the mean over
@@ -16,11 +17,7 @@ _RIDGES = np.logspace(-1, 4, 11)  # of which leave-one-out error chooses
 
 def held_out_tenth(source: LabelledImages) -> Bool[Tensor, " n"]:
     """Return which images are held out: always the same ones of the same dataset."""
-    n = len(source.images)
-    order = torch.randperm(n, generator=rng.generator("teacher", "held out", source.fingerprint))
-    held_out = torch.zeros(n, dtype=torch.bool)
-    held_out[order[: n // 10]] = True
-    return held_out.to(source.images.device)
+    return random_part(source, 10, "teacher", "held out").to(source.images.device)
 
 
 def held_out_accuracy(

@@ -131,12 +131,17 @@ def _first_classes(split: LabelledImages, k: int) -> LabelledImages:
 
 def _in_two(train: LabelledImages, split: Split) -> LabelledImages:
     """Return what a training split is to be trained on, or the fifth that is held out of it."""
-    order = torch.randperm(
-        len(train.labels), generator=rng.generator("held out", train.fingerprint)
-    )
-    held_out = torch.zeros(len(order), dtype=torch.bool)
-    held_out[order[: len(order) // _HELD_OUT_PART]] = True
+    held_out = random_part(train, _HELD_OUT_PART, "held out")
     return _part(train, held_out if split == "test" else ~held_out, f"{split} of two")
+
+
+def random_part(split: LabelledImages, part: int, *names: str) -> Bool[Tensor, " n"]:
+    """Return which images are one `part`-th of a split: for equal names always the same ones."""
+    n = len(split.labels)
+    order = torch.randperm(n, generator=rng.generator(*names, split.fingerprint))
+    chosen = torch.zeros(n, dtype=torch.bool)
+    chosen[order[: n // part]] = True
+    return chosen
 
 
 def _part(split: LabelledImages, kept: Bool[Tensor, " n"], name: str) -> LabelledImages:

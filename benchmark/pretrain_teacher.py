@@ -126,7 +126,7 @@ def pretrain_teacher(
         precision=network.precision,
         steps=pretrained.steps,
         seconds=round(pretrained.seconds, 1),
-        held_out=held_out_accuracies(features, source, held_out),
+        held_out=_held_out_accuracies(features, source, held_out),
         provenance=provenance(source.images.device),
     )
     return Teacher(network, header, _statistics(features) if recipe.standardise else None)
@@ -135,12 +135,12 @@ def pretrain_teacher(
 def probe_teacher(teacher: Teacher, source: LabelledImages) -> Teacher:
     """Return the same teacher, its header with accuracies on a held-out tenth of `source`."""
     features = represent_all(teacher.network.features, source.images)
-    accuracies = held_out_accuracies(features, source, held_out_tenth(source))
+    accuracies = _held_out_accuracies(features, source, held_out_tenth(source))
     header = replace(teacher.header, held_out=accuracies)
     return Teacher(teacher.network, header, teacher.statistics)
 
 
-def held_out_accuracies(
+def _held_out_accuracies(
     features: Float[Tensor, "n p"], source: LabelledImages, held_out: Bool[Tensor, " n"]
 ) -> dict[str, float]:
     """Return what a teacher's header reports of its features of all source images."""

@@ -46,7 +46,8 @@ def read_solo_learn(file: Path, new_network: NewNetwork, shape: ImageShape) -> T
             checkpoint, or is one of another backbone, of other data, or for other images.
     """
     checkpoint = _load(file)
-    state = {name: value for name, value in checkpoint["state_dict"].items() if _is_tensor(value)}
+    entries = checkpoint["state_dict"].items()
+    state = {name: value for name, value in entries if isinstance(value, Tensor)}
     weights = _backbone(file, state)
     source, mean, std = _PIXELS[_num_classes(file, state)]
     header = TeacherHeader(
@@ -130,10 +131,6 @@ def _num_classes(file: Path, state: Mapping[str, Tensor]) -> int:
             f"{' or '.join(map(str, _PIXELS))}, as pixel statistics are known for CIFAR alone"
         )
     return classes
-
-
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, Tensor)
 
 
 def _count(checkpoint: Mapping[str, Any], name: str) -> int:
