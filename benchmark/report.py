@@ -17,8 +17,8 @@ from benchmark.tables._markdown import escape
 from benchmark.tables._table import Table
 
 _ORDER = (
-    *("cross-architecture", "downstream", "budgets", "ablation", "paired", "accuracy-per-byte"),
-    *("probe-sensitivity", "storage", "cost", "losses", "provenance"),
+    *("cross-architecture", "downstream", "budgets", "ablation", "ladder", "paired"),
+    *("accuracy-per-byte", "probe-sensitivity", "storage", "cost", "losses", "provenance"),
 )
 
 READING = """
