@@ -10,10 +10,12 @@ from torch import Tensor
 
 from benchmark._logistic import Regression, Solution, one_hot, solve
 from benchmark._probes import Classifiers, in_own_span, random_ranks, require_positive
+from benchmark.network import Precision
 from benchmark.spec import UsageError
 
 _CONSTANT = 1e-6  # a deviation below this part of the mean is rounding
 _COARSE = 10.0  # times the tolerance: enough to compare strengths
+_ROUGH = 1e-4  # least tolerance in bf16, far above what its rounding adds to a gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,7 @@ class FairProbe:
         subsets: Int64[Tensor, "b q"],
         num_classes: int,
         generator: torch.Generator,
+        precision: Precision = "fp32",
     ) -> Classifiers:
         """See `Probe.fit`. Features may be scaled in any way, and constant ones do not matter.
 
@@ -62,11 +65,11 @@ class FairProbe:
         if x.shape[2] > x.shape[1]:
             # fewer images than features are separable: then weak penalties need float64
             x, basis = in_own_span(x.double())
-        data = _Data(x, one_hot(labels[order], num_classes), x.mT @ x / x.shape[1])
+        roughly = precision == "bf16" and basis is None
+        data = _Data(x, one_hot(labels[order], num_classes), x.mT @ x / x.shape[1], roughly)
         turns = min(most_turns, math.ceil(self.min_held_out / (len(x) * tenth)))
         choice = self._choose(data.in_turn(turns, tenth), tenth)
-        regression = data.regression(choice.strength)
-        solution = self._solve(regression, choice.weights[: len(x)], self.tolerance)
+        solution = self._solve(data, choice.strength, choice.weights[: len(x)])
         directions = solution.weights[..., :-1]
         if basis is not None:
             directions = directions @ basis.mT
@@ -85,8 +88,7 @@ class FairProbe:
         held_out = data.x[:, :tenth], data.targets[..., :tenth].argmax(1)
         best, misses = _Choice(-1.0, math.nan, weights), 0
         for strength in sorted(self.strengths, reverse=True):
-            regression = data.regression(strength, first=tenth)
-            solution = self._solve(regression, weights, _COARSE * self.tolerance)
+            solution = self._solve(data, strength, weights, first=tenth, coarse=_COARSE)
             weights = solution.weights
             if not solution.converged and best.accuracy >= 0:
                 break  # weaker penalties are harder still
@@ -101,10 +103,22 @@ class FairProbe:
         return best
 
     def _solve(
-        self, regression: Regression, start: Float[Tensor, "b k w"], tolerance: float
+        self,
+        data: "_Data",
+        strength: float,
+        start: Float[Tensor, "b k w"],
+        *,
+        first: int = 0,
+        coarse: float = 1.0,
     ) -> Solution:
+        """Return the solution for all images from the `first` on, to `coarse` tolerances."""
+        regression = data.regression(strength, first=first)
         # what a gradient says of the weights is in proportion to the penalty that holds them
-        tolerance *= min(1.0, regression.strength / 1e-2)
+        tolerance = coarse * self.tolerance * min(1.0, strength / 1e-2)
+        if data.roughly:
+            near = max(tolerance, _ROUGH)
+            rounded = regression.rounded()
+            start = solve(rounded, start, tolerance=near, max_steps=self.max_steps).weights
         return solve(regression, start, tolerance=tolerance, max_steps=self.max_steps)
 
 
@@ -117,13 +131,17 @@ class _Choice(NamedTuple):
 
 
 class _Data(NamedTuple):
-    """Standardised images of every subset, one-hot labels, and the images' second moment."""
+    """Standardised images of every subset, one-hot labels, and the images' second moment.
+
+    `roughly`: solutions are first approached in bf16.
+    """
 
     x: Float[Tensor, "b q p"]
     targets: Float[Tensor, "b k q"]
     moment: Float[Tensor, "b p p"]
+    roughly: bool
 
-    def regression(self, strength: float, *, first: int = 0) -> Regression:
+    def regression(self, strength: float, *, first: int) -> Regression:
         """Return the problem on all images from the `first` on."""
         return Regression(
             features=self.x[:, first:],
@@ -140,6 +158,7 @@ class _Data(NamedTuple):
             torch.cat([self.x.roll(-turn * tenth, 1) for turn in range(turns)]),
             torch.cat([self.targets.roll(-turn * tenth, 2) for turn in range(turns)]),
             self.moment.repeat(turns, 1, 1),
+            self.roughly,
         )
 
 

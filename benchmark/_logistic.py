@@ -25,7 +25,7 @@ the biases as last column.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -74,9 +74,17 @@ class Regression:
     moment: Float[Tensor, "b p p"]
     strength: float
 
+    def rounded(self) -> "Regression":
+        """Return the same with features, and thus products, in bf16; sums stay in float32."""
+        # contiguous: strides of what was sliced off keep oneDNN from its fast product
+        features = self.features.to(torch.bfloat16, memory_format=torch.contiguous_format)
+        return replace(self, features=features)
+
     def logits(self, weights: Float[Tensor, "b k w"]) -> Float[Tensor, "b k n"]:
         """Return W x + c."""
-        return torch.baddbmm(weights[..., -1:], weights[..., :-1], self.features.mT)
+        terms = weights.to(self.features.dtype)
+        products = torch.baddbmm(terms[..., -1:], terms[..., :-1], self.features.mT)
+        return products.to(weights.dtype)
 
     def residuals(self, logits: Float[Tensor, "b k n"]) -> Float[Tensor, "b k n"]:
         """Return the derivative of the summed cross-entropy by the logits."""
@@ -92,7 +100,8 @@ class Regression:
         self, residuals: Float[Tensor, "b k n"], weights: Float[Tensor, "b k w"]
     ) -> Float[Tensor, "b k w"]:
         """Return the gradient of the whole objective."""
-        sums = torch.cat([residuals @ self.features, residuals.sum(2, keepdim=True)], dim=2)
+        products = (residuals.to(self.features.dtype) @ self.features).to(residuals.dtype)
+        sums = torch.cat([products, residuals.sum(2, keepdim=True)], dim=2)
         return sums.div_(residuals.shape[2]).add_(self.penalty_gradient(weights))
 
     def preconditioner(self, residuals: Float[Tensor, "b k n"]) -> Precondition:

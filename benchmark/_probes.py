@@ -14,6 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from benchmark._logistic import one_hot
+from benchmark.network import Precision
 from benchmark.spec import UsageError
 
 
@@ -52,8 +53,18 @@ class Probe(Protocol):
         subsets: Int64[Tensor, "b q"],
         num_classes: int,
         generator: torch.Generator,
+        precision: Precision = "fp32",
     ) -> Classifiers:
-        """Fit one classifier on each subset, given as row numbers; `generator` is on the CPU."""
+        """Fit one classifier on each subset.
+
+        Args:
+            features: of all images.
+            labels: likewise.
+            subsets: row numbers.
+            num_classes: that there are.
+            generator: of all that is random, on the CPU.
+            precision: of products on the way, where they do not decide where it ends.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +93,9 @@ class PaperProbe:
         subsets: Int64[Tensor, "b q"],
         num_classes: int,
         generator: torch.Generator,
+        precision: Precision = "fp32",
     ) -> Classifiers:
-        """See `Probe.fit`.
+        """See `Probe.fit`; all products decide.
 
         Weights leave their start only within the span of the features, so that where images are
         fewer than features, their coordinates in that span do as well, and are smaller.

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from benchmark import rng
 from benchmark._fair_probe import FairProbe
 from benchmark._probes import PaperProbe, Probe, random_ranks
-from benchmark.network import Network
+from benchmark.network import Network, Precision
 from benchmark.progress import bar
 from benchmark.spec import NonFiniteError, UsageError
 
@@ -126,6 +126,7 @@ def probe(
     probes: Sequence[Probe],
     labels_per_class: Sequence[int | None],
     seed: int,
+    precision: Precision = "fp32",
 ) -> list[ProbeScore]:
     """Score features by every probe with every number of labels.
 
@@ -149,6 +150,7 @@ def probe(
                 subsets=subsets,
                 num_classes=num_classes,
                 generator=rng.generator("probe", kind.name, train.fingerprint, seed),
+                precision=precision,
             )
             hits = (classifiers.predict(test.features) == test.labels).sum(1)
             draws = tuple(100 * count / len(test.labels) for count in hits.tolist())

@@ -246,6 +246,7 @@ def probe_student(
                         probes=[kind],
                         labels_per_class=[protocol.labels_per_class],
                         seed=cell.seed,
+                        precision=source.compute.precision,
                     )
                 objective = student.header["objective"]
                 facts = _costs(distilled, student, spent)

@@ -50,13 +50,14 @@ def everything(data):
     return torch.arange(len(data.labels))[None]
 
 
-def fit(kind, data, subsets=None, seed=0):
+def fit(kind, data, subsets=None, seed=0, precision="fp32"):
     return kind.fit(
         data.features,
         data.labels,
         subsets=everything(data) if subsets is None else subsets,
         num_classes=int(data.labels.max()) + 1,
         generator=generator(seed),
+        precision=precision,
     )
 
 
@@ -91,10 +92,12 @@ def assert_same_classifier(weights, biases, expected, features):
 
 @pytest.mark.parametrize("strength", [1.0, 1e-2, 1e-4])
 @pytest.mark.parametrize("p", [12, 300], ids=["fewer features than images", "more features"])
-def test_fair_is_scikit_learns_logistic_regression(p, strength):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fair_is_scikit_learns_logistic_regression(p, strength, precision):
     data = blobs(p=p, spread=3.0)
     tolerance = 1e-8 / min(1, strength / 1e-2)
-    classifiers = fit(FairProbe(strengths=(strength,), tolerance=tolerance), data)
+    kind = FairProbe(strengths=(strength,), tolerance=tolerance)
+    classifiers = fit(kind, data, precision=precision)
     assert classifiers.converged
     expected = reference(data.features, data.labels, strength)
     assert_same_classifier(
@@ -271,7 +274,7 @@ class Spy:
     name: ClassVar[str] = "spy"
     seen: list = field(default_factory=list)
 
-    def fit(self, features, labels, *, subsets, num_classes, generator):
+    def fit(self, features, labels, *, subsets, num_classes, generator, precision):
         self.seen.append((subsets, generator.initial_seed()))
         b, p = len(subsets), features.shape[1]
         return Classifiers(
