@@ -315,4 +315,5 @@ class Source:
             std=source.std,
             budget=Budget(N or 0),
             new_network=self.new_network,
+            precision=self.compute.precision,
         )

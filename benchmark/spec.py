@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from benchmark.network import Network
+from benchmark.network import Network, Precision
 from benchmark.whitening import Whitening
 
 Supervision = Literal["none", "labels"]
@@ -207,6 +207,7 @@ class Problem:
         mean, std: per-channel statistics of the source pixels.
         budget: what may be stored.
         new_network: makes inner models.
+        precision: that these run in.
         cache: a folder for costly by-products, such as training trajectories, which a method keeps
             there under a key of its own that covers all that they depend on; None: keep nothing.
     """
@@ -221,6 +222,7 @@ class Problem:
     std: tuple[float, ...]
     budget: Budget
     new_network: NewNetwork
+    precision: Precision = "fp32"
     cache: Path | None = None
 
     @property

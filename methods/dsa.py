@@ -32,6 +32,7 @@ Differences from the released code (VICO-UoE/DatasetCondensation):
   of which 499 are).
 * Fashion-MNIST is published as one channel of 28x28 under a first convolution padded by 3; here all
   images have three channels.
+* Gradients of real images are computed in the run's precision (`RealImages.seen_by`).
 * Gradients of biases and norms, which the distance ignores, are not computed. The classes' losses
   share no image, so each is differentiated by itself instead of as one sum, with the same result.
 * All randomness comes from one seed. There, augmentations and networks are seeded by the clock.
@@ -207,7 +208,8 @@ class Dsa:
         losses: list[Tensor] = []
         for c, distilled in enumerate(images):
             augment = draw(real.generator, operations=self.augmentations)
-            target = class_gradient(network, augment(real.of_class(c, self.real_batch)), c)
+            batch = augment(real.of_class(c, self.real_batch))
+            target = class_gradient(real.seen_by(network), batch, c)
             leaf = distilled.detach().requires_grad_()
             gradient = class_gradient(network, augment(leaf), c, differentiable=True)
             loss = distance(gradient, target)

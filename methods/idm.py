@@ -46,8 +46,8 @@ Differences from that code:
   are .2023, .1994, .2010 (here .2470, .2435, .2616: with the same rate an image's pixels move 1.5
   to 1.7 times as far), and Tiny ImageNet's mean and deviation those of ImageNet. CIFAR-100's agree.
 * It has 20 000 outer steps. There, one more follows the last evaluation.
-* Real features are computed without a graph, distilled images pass through the network once instead
-  of twice, and several classes at a time.
+* Real features are computed in the run's precision (`RealImages.seen_by`) and without a graph,
+  distilled images pass through the network once instead of twice, and several classes at a time.
 * All randomness comes from one seed. There, augmentations and networks are seeded by the clock.
 """
 
@@ -299,7 +299,7 @@ class Idm:
             for c, canvases in zip(classes.tolist(), leaf, strict=True):
                 augment = draw(real.generator, operations=self.augmentations)
                 batch = augment(real.of_class(c, recipe.real_batch))
-                targets.append(mean_features(model.network, batch))
+                targets.append(mean_features(real.seen_by(model.network), batch))
                 views.append(augment(expand(canvases)))
             features = model.network.features(torch.cat(views))
             distance = feature_distance(

@@ -2,7 +2,10 @@
 
 from typing import Literal
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from benchmark.spec import ImageShape, UsageError
 
@@ -43,9 +46,26 @@ def convnet(
             nn.Conv2d(c_in, c_out, 3, padding=1),
             _norm(norm, c_out),
             nn.ReLU(inplace=True),
-            nn.AvgPool2d(2),
+            _Halve(),
         ]
     return Backbone(*layers, nn.Flatten(), num_features=widths[-1] * h * w)
+
+
+class _Halve(nn.Module):
+    """2x2 average pooling.
+
+    On a CPU, in the default layout, as a product: pairs of rows are one row of twice the width, in
+    which every output has four entries. The sums are the same ones, several times as fast forwards
+    and backwards.
+    """
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        """Return the means of all 2x2 squares; a last odd row or column is left out."""
+        b, c, h, w = x.shape
+        if x.device.type != "cpu" or not x.is_contiguous() or h % 2 or w % 2:
+            return avg_pool2d(x, 2)
+        squares = torch.eye(w // 2, dtype=x.dtype).repeat_interleave(2, 0).repeat(2, 1) / 4
+        return (x.view(-1, 2 * w) @ squares).view(b, c, h // 2, w // 2)
 
 
 def _norm(norm: Norm, channels: int) -> nn.Module:

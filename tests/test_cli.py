@@ -318,7 +318,7 @@ def test_every_plug_in_is_listed_with_a_line_on_what_it_is(benchmark_, kind):
     code, out, errors = benchmark_("list", kind)
     assert (code, errors) == (0, [])
     listed = dict(re.split(r"  +", line, maxsplit=1) for line in out.splitlines())
-    shipped = ["fashion-mnist-teacher"] if kind == "teachers" else []
+    shipped = ["cifar100-teacher", "fashion-mnist-teacher"] if kind == "teachers" else []
     assert list(listed) == [*plugins.names(kind), *shipped]
     assert all(len(summary) > 5 for summary in listed.values())
 

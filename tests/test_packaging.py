@@ -25,6 +25,7 @@ def test_wheel_holds_one_package(wheel):
     assert tops == {"benchmark"}
     assert "benchmark/methods/krr_st.py" in names
     assert "benchmark/models/convnet.py" in names
+    assert "benchmark/assets/cifar100-teacher.safetensors" in names
     assert "benchmark/assets/fashion-mnist-teacher.safetensors" in names
     assert "benchmark/assets/LICENSE-fashion-mnist" in names
     assert "benchmark/assets/page/page.html" in names

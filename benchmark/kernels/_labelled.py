@@ -9,7 +9,7 @@ from benchmark.methods._labelled import RealImages, new_inner_model
 from benchmark.network import Network
 from benchmark.spec import ImageShape, Outline
 
-from ._setting import MEAN, STD, factory, normal, pixels, stream
+from ._setting import MEAN, STD, factory, normal, obvious, pixels, plain, stream
 
 
 def new_classifier(
@@ -23,7 +23,8 @@ def new_classifier(
         class_sizes=(1,) * num_outputs,
         new_network=factory(compute, side),
     )
-    return new_inner_model(outline, "convnet", stream("network"), widths=widths, norm="instance")
+    made = new_inner_model(outline, "convnet", stream("network"), widths=widths, norm="instance")
+    return obvious(made) if compute == plain(compute) else made
 
 
 def new_real_images(compute: Compute, *, k: int, per_class: int, side: int) -> RealImages:
@@ -38,6 +39,7 @@ def new_real_images(compute: Compute, *, k: int, per_class: int, side: int) -> R
         mean=mean,
         std=std,
         generator=stream("real images"),
+        precision=compute.precision,
     )
 
 
