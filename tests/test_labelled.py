@@ -57,6 +57,20 @@ def test_an_inner_model_takes_normalised_images(labelled_problem):
     torch.testing.assert_close(ours(batch), usual(real.pixels(batch)), rtol=1e-4, atol=1e-5)
 
 
+def test_real_images_are_matched_in_the_runs_precision_by_the_same_weights(labelled_problem):
+    problem = replace(labelled_problem(N=3), precision="bf16")
+    inner = new_inner_model(problem, "convnet", torch.Generator().manual_seed(0), widths=(4,))
+    real = RealImages.of(problem, torch.Generator().manual_seed(0))
+    seen = real.seen_by(inner)
+    assert (seen.precision, inner.precision) == ("bf16", "fp32")
+    batch = real.of_class(0, 4)
+    torch.testing.assert_close(seen(batch), inner(batch), rtol=2e-2, atol=2e-2)
+    assert not torch.equal(seen(batch), inner(batch))
+    with torch.no_grad():
+        inner.head.bias += 1
+    torch.testing.assert_close(seen(batch), inner(batch), rtol=2e-2, atol=2e-2)
+
+
 def test_order_implies_the_labels():
     images = torch.arange(4 * 2 * 3.0).view(4, 2, 3, 1, 1) / 24
     decoded = hard_labelled(images)

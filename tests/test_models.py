@@ -276,3 +276,20 @@ def test_refuses_impossible_settings_in_one_line(build, message):
     with pytest.raises(UsageError, match=message) as raised:
         build()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(8, 8), (6, 10), (7, 8), (8, 5)])
+def test_convnet_pools_as_torch_does_to_the_second_derivative(layout, size):
+    _, _, _, pool, _ = convnet(ImageShape(3, 8, 8), widths=(4,))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 4, *size, dtype=torch.float64, generator=generator)
+    found = []
+    for halve in (pool, torch.nn.AvgPool2d(2)):
+        x = images.contiguous(memory_format=layout).requires_grad_()
+        y = halve(x)
+        (first,) = torch.autograd.grad((y**3).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad((first**2).sum(), x)
+        found.append((y, first, second))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
