@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
 from benchmark import plugins
+from benchmark.devices import SHEETS
 from benchmark.network import Precision
 from benchmark.plan import RecipeName
 from benchmark.spec import UsageError
@@ -28,6 +29,12 @@ examples:
   python -m benchmark list methods
   python -m benchmark list suites
   python -m benchmark list datasets
+""",
+    "plan": """
+examples:
+  python -m benchmark plan
+  python -m benchmark plan --suite cifar100 --device h100 --devices 4
+  python -m benchmark plan --against reports/quick --report reports/plan-quick.md
 """,
     "report": """
 examples:
@@ -104,6 +111,7 @@ def new_parser() -> Parser:
     run.add_argument(
         "--jobs", type=_positive, metavar="J", help="cells at once (default: 2 on a CPU, else 1)"
     )
+    _add_plan(command("plan", "Tell what a suite costs, before it is run."))
     report = command("report", "Build a report from rows, without running anything.")
     _add_report(report)
     comparison = command("compare", "Show what changed between two runs, and whether it is noise.")
@@ -123,6 +131,23 @@ def new_parser() -> Parser:
     timing = command("time", "Time hot kernels beside plain twins, and the machine's floor.")
     _add_timing(timing)
     return parser
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    _add_grid(parser)
+    place = parser.add_argument_group("where")
+    _add_store(place, "the precision that was chosen")
+    _add_device(place, f"auto, cpu, cuda, ..., calibrated; or expected of {', '.join(SHEETS)}")
+    place.add_argument(
+        "--devices", type=_positive, default=1, metavar="K", help="as many of these (default: 1)"
+    )
+    place.add_argument(
+        "--jobs", type=_positive, metavar="J", help="cells at once on each, as `run`"
+    )
+    parser.add_argument(
+        "--against", type=Path, metavar="ROWS", help="rows, or a folder of them, to check it by"
+    )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="the same and more: Markdown")
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -218,8 +243,10 @@ def _add_environment(parser: argparse.ArgumentParser) -> None:
     _add_device(place)
 
 
-def _add_device(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+def _add_device(
+    parser: argparse._ActionsContainer, known: str = "auto, cpu, cuda, cuda:1, ..."
+) -> None:
+    parser.add_argument("--device", default="auto", help=known)
     parser.add_argument(
         "--precision", choices=get_args(Precision), help="of networks (default: measured)"
     )

@@ -124,6 +124,41 @@ def without_held_out(name: str) -> str:
     return name.removesuffix(_HELD_OUT)
 
 
+class Sizes(NamedTuple):
+    """How large a dataset is."""
+
+    num_train: int
+    num_test: int
+    num_classes: int
+
+
+def sizes_of(name: str) -> Sizes:
+    """Return the sizes of a dataset by name, see `load_splits`; no image is looked for.
+
+    Those of a plug-in are stated by it, those of the user's own folder are counted. Classes are
+    taken to be equally large.
+
+    Raises:
+        UsageError: there is no such dataset, or it has not so many classes.
+    """
+    dataset_name, k, held_out = _Name.parse(name)
+    dataset = find_dataset(dataset_name)
+    if (info := dataset.info) is not None:
+        train, test, classes = info.num_train, info.num_test, info.num_classes
+    else:
+        found = [dataset.open(split, root=None, download=False) for split in _SPLITS]
+        train, test = (len(records.files) for records in found)
+        classes = len(found[0].classes)
+    if k is not None:
+        if not 2 <= k <= classes:
+            raise UsageError(f"{dataset_name}:{k}: expected 2 to {classes} classes")
+        train, test, classes = train * k // classes, test * k // classes, k
+    if held_out:
+        test = train // _HELD_OUT_PART
+        train -= test
+    return Sizes(train, test, classes)
+
+
 def _first_classes(split: LabelledImages, k: int) -> LabelledImages:
     """Return the images of the first `k` classes alone."""
     return _part(split, split.labels < k, str(k))

@@ -63,7 +63,9 @@ def _loaded(what: str, load: Callable[[], Any]) -> Any:
 def code_of(kind: Kind, name: str) -> str:
     """Return a hash of a plug-in's code: its file, those it inherits from, what its folder shares.
 
-    Comments, docstrings and layout do not count.
+    Comments, docstrings and layout do not count, nor does what only forecasts (`spec.Method`), as
+    no number depends on it: functions called `forecast`, files called ``_..._forecast.py``, and
+    what is imported from these and from `benchmark.workload`.
     """
     plugin = load(kind, name)
     modules = {sys.modules[cls.__module__] for cls in getattr(plugin, "__mro__", (plugin,))}
@@ -71,9 +73,11 @@ def code_of(kind: Kind, name: str) -> str:
     files = {Path(str(module.__file__)) for module in written}
     packaged = {Path(str(module.__file__)).parent for module in written if "." in module.__name__}
     shared = {file for folder in packaged for file in folder.glob("_*.py")}
+    shared = {file for file in shared if not _is_forecast(file.stem)}
     digest = hashlib.sha256()
     for file in sorted(files | shared, key=lambda file: file.name):
         tree = ast.parse(file.read_bytes())
+        _forget_forecasts(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
                 node
@@ -81,6 +85,22 @@ def code_of(kind: Kind, name: str) -> str:
                 node.body = node.body[1:]
         digest.update(f"{file.name}\n{ast.dump(tree)}\n".encode())
     return digest.hexdigest()[:20]
+
+
+def _forget_forecasts(tree: ast.Module) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef):
+            node.body = [part for part in node.body if not _forecasts(part)]
+
+
+def _forecasts(part: ast.stmt) -> bool:
+    if isinstance(part, ast.ImportFrom):
+        return part.module == "benchmark.workload" or _is_forecast(part.module or "")
+    return isinstance(part, ast.FunctionDef) and part.name == "forecast"
+
+
+def _is_forecast(module: str) -> bool:
+    return module.endswith("_forecast")
 
 
 def unknown(noun: str, name: str, known: list[str]) -> UsageError:

@@ -21,8 +21,8 @@ from benchmark.teacher import BACKBONE, Teacher, TeacherHeader, assemble
 SUFFIXES = (".ckpt", ".pth", ".pt")
 
 _PREFIXES = ("backbone.", "encoder.")
-_SHAPE, _D = (3, 32, 32), 512
-_MODEL, _SETTINGS = "resnet18", {"stem_padding": 2}
+_SHAPE, D = (3, 32, 32), 512
+MODEL, SETTINGS = "resnet18", {"stem_padding": 2}
 # solo/data/pretrain_dataloader.py: what it normalises pixels by, here by the number of classes
 _PIXELS = {
     10: ("cifar10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
@@ -54,10 +54,10 @@ def read_solo_learn(file: Path, new_network: NewNetwork, shape: ImageShape) -> T
         kind="solo-learn",
         settings={"standardise": False, "storage": "fp32", "epochs": _count(checkpoint, "epoch")},
         seed=0,
-        model=_MODEL,
-        model_settings=_SETTINGS,
+        model=MODEL,
+        model_settings=SETTINGS,
         image_shape=_SHAPE,
-        d=_D,
+        d=D,
         mean=mean,
         std=std,
         source=source,

@@ -342,6 +342,10 @@ class Method(Protocol):
     it cannot do or has no settings for. It is asked for every cell before anything is made, so that
     no teacher is pretrained in vain; `distill` refuses the same.
 
+    It may have ``forecast(problem: Problem) -> Forecast``, which counts what `distill` will take
+    (`benchmark.workload`). It is given a problem of which only the shapes are known: its tensors,
+    but for the labels, are on the device `meta`. What it does not say is planned as unknown.
+
     And it may have ``expect_own(problem: Problem, *, checkpoint: Loop) -> None``, which raises a
     `UsageError` if what it would store could not be evaluated as published (`OwnEvaluation`). It is
     asked before a set is distilled, under the recipe `own` alone.

@@ -30,14 +30,12 @@ refused before anything is distilled. To train such a student as published:
 
 Differences from the released code (NUS-HPC-AI-Lab/DATM):
 
-* The whitening of students and test images is that of the leading components, as said above.
-* The gradient is that of the full unroll, but found by recomputation, not from one graph of all
-  steps.
+* Students and test images are whitened by the leading components.
+* The gradient is that of the full unroll, but found by recomputation, not from one graph.
 * The result is the set after the last outer step; there, the one that scored best on test data.
 * Experts of every dataset are trained as the readme says for CIFAR-10, the only command it gives.
-* Experts depend on the data and on their settings, not on the seed of the distillation: as there,
-  all distillations share them. They take turns in random order, all of them at once, not file by
-  file.
+* Experts depend on the data and their settings, not on the seed: as there, all distillations share
+  them. They take turns in random order, all of them at once, not file by file.
 * Snapshots are copies. There, on a CPU, all snapshots of an expert are its final weights.
 * An image that no expert classifies correctly starts with the mean of all logits (there, with no
   number), and may be taken where a class has too few others (there, the search does not end).
@@ -71,8 +69,10 @@ from benchmark.spec import (
     TrainingSet,
     UsageError,
 )
+from benchmark.workload import Forecast
 
 from ._checked_file import fingerprint
+from ._datm_forecast import trajectory_forecast
 from ._datm_recipes import PUBLISHED, InitialImages, Recipe, expect_start_epochs
 from ._experts import Experts, ExpertTraining, Snapshots, Storage
 from ._labelled import images_per_class, new_inner_model
@@ -96,8 +96,7 @@ class Datm:
     """Difficulty-aligned trajectory matching; defaults are those of the released code.
 
     Attributes:
-        recipe: the published recipe to use, such as ``cifar10-ipc50``, or the dataset whose recipe
-            for the same images per class is used; None for the source's own.
+        recipe: a published one, or a dataset's for the same images per class; None: the source's.
         inner_steps ... inner_widths: None for what the recipe says, see `_datm_recipes.Recipe`.
         outer_steps: updates of the distilled set.
         initial_lr: of the learned rate.
@@ -106,12 +105,10 @@ class Datm:
         num_experts, expert_epochs: the last epoch's weights also choose images and label them.
         expert_lr, expert_rho, expert_alpha, expert_batch, expert_storage: see `_experts`.
         max_expert_gib: refuse to begin if the experts would take more of the disk.
-        augmentations: of which one is drawn for each batch, of experts and of inner steps (the
-            released code's dsa_strategy). DSA published a strategy for digits that has no `flip`;
-            leave it out for such data, nothing here does so by itself.
+        augmentations: of which one is drawn for each batch, of experts and of inner steps. DSA's
+            strategy for digits has no `flip`; leave it out for such data, nothing here does.
         zca_eps: regulariser of the whitening, for pixels in [0, 1].
-        inner_model, inner_norm: a network without running statistics; None for a model that has
-            no such setting.
+        inner_model, inner_norm: without running statistics; None for a model without a norm.
     """
 
     supervision: ClassVar[Supervision] = "labels"
@@ -129,14 +126,12 @@ class Datm:
     threshold: float | None = None
     initial_images: InitialImages | None = None
     inner_widths: tuple[int, ...] | None = None
-
     outer_steps: int = 10_000  # Iteration, in every released config; likewise the next
     initial_lr: float = 0.01  # lr_teacher
     logit_momentum: float = 0.9  # Momentum_y
     image_momentum: float = 0.5  # distill/DATM.py; likewise the next
     lr_momentum: float = 0.5
     keep_every: int | None = None
-
     # experts: readme of the released code, whose command-line defaults are others
     num_experts: int = 100
     expert_epochs: int = 100
@@ -146,7 +141,6 @@ class Datm:
     expert_batch: int = 256
     expert_storage: Storage = "fp32"
     max_expert_gib: float = 20.0  # the published experts take 19.0 (CIFAR-100)
-
     augmentations: tuple[str, ...] = OPERATIONS  # dsa_strategy, in both released scripts
     zca_eps: float = 0.1  # utils/utils_baseline.py
     inner_model: str = "convnet"
@@ -215,6 +209,12 @@ class Datm:
             raise UsageError(
                 f"{_NOT_WHITENED} ({num} of {zca.num_strong} fit at N={problem.budget.N})"
             )
+
+    def forecast(self, problem: Problem) -> Forecast:
+        """See `spec.Method`."""
+        recipe = self._resolve(problem.outline)
+        network = self._new_network(problem.outline, recipe, torch.Generator().manual_seed(0))
+        return trajectory_forecast(self, problem, recipe, network)
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the images within [0, 1], with their soft labels."""

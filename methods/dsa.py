@@ -59,11 +59,13 @@ from benchmark.spec import (
     Supervision,
     TrainingSet,
 )
+from benchmark.workload import Forecast, Work
 
 from ._gradient_matching import class_gradient, distance
 from ._labelled import RealImages, hard_labelled, images_per_class, new_inner_model
 from ._published import expect_recipe, resolve
 from ._ranges import expect_counts, expect_momenta, expect_not_negative
+from ._supervised_forecast import class_match_work, classifier, trained
 
 __all__ = ["Dsa"]
 
@@ -173,6 +175,33 @@ class Dsa:
             if age + 1 < outer_steps:
                 self._train(inner_model, images, epochs=recipe.inner_epochs, generator=generator)
         return {"images": real.pixels(images)}
+
+    def forecast(self, problem: Problem) -> Forecast:
+        """See `spec.Method`."""
+        recipe = self._recipe(problem.outline)
+        k, ipc = images_per_class("dsa", problem.outline)
+        network = classifier(
+            problem, self.inner_model, widths=self.inner_widths, norm=self.inner_norm
+        )
+        steps = self.num_inner_models * recipe.outer_steps_per_model
+        settled = steps * k * self.batch_norm_images * (self.inner_norm == "batch")
+        inner = self.num_inner_models * (recipe.outer_steps_per_model - 1) * recipe.inner_epochs
+        batch = min(self.inner_batch, k * ipc)
+        return Forecast(
+            work=(
+                *class_match_work(
+                    network,
+                    self._new_inner_model(problem, torch.Generator().manual_seed(0)),
+                    k=k,
+                    ipc=ipc,
+                    steps=steps,
+                    real=min(self.real_batch, min(problem.outline.class_sizes or ())),
+                ),
+                Work(network=network, forward=settled, batch=k * self.batch_norm_images),
+                trained(network, steps=inner * -(-k * ipc // batch), batch=batch),
+            ),
+            pairs=k * ipc,
+        )
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the images with the labels that their order implies."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet
+from benchmark.workload import Forecast
 
 from ._distilled import decode_pairs
 
@@ -26,6 +27,11 @@ class Full:
     ) -> dict[str, Tensor]:
         """Return all images and all representations."""
         return {"images": problem.images, "targets": problem.representations("identity")}
+
+    def forecast(self, problem: Problem) -> Forecast:
+        """See `spec.Method`."""
+        n, d = problem.representations("identity").shape
+        return Forecast(pairs=n, stored=n * (problem.shape.numel + 4 * d))
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the pairs as they are."""

@@ -75,12 +75,14 @@ from benchmark.spec import (
     TrainingSet,
     UsageError,
 )
+from benchmark.workload import Forecast
 
 from ._distribution_matching import expand, feature_distance, mean_features, shrink
 from ._labelled import RealImages, hard_labelled, images_per_class, new_inner_model
 from ._network_queue import NetworkQueue, QueuedModel
 from ._published import expect_recipe, resolve
 from ._ranges import expect_counts, expect_momenta, expect_not_negative
+from ._supervised_forecast import classifier, feature_match_work, trained, weight_bytes
 from ._turns import Turns
 
 __all__ = ["Idm"]
@@ -229,6 +231,34 @@ class Idm:
         judges = queue.models[:: math.ceil(len(queue.models) / _JUDGES)]
         self._compare((first, images), judges, real=real, recipe=recipe, checkpoint=checkpoint)
         return {"images": real.pixels(images)}
+
+    def forecast(self, problem: Problem) -> Forecast:
+        """See `spec.Method`."""
+        recipe = self._recipe(problem.outline)
+        k, ipc = images_per_class("idm", problem.outline)
+        network = classifier(
+            problem, self.inner_model, widths=self.inner_widths, norm=self.inner_norm
+        )
+        weights = weight_bytes(self._new_inner_model(problem, torch.Generator().manual_seed(0)))
+        return Forecast(
+            work=(
+                *feature_match_work(
+                    network,
+                    k=k,
+                    views=4 * ipc,
+                    steps=self.outer_steps + 2 * min(_JUDGES, self.queue_size),
+                    real=min(recipe.real_batch, min(problem.outline.class_sizes or ())),
+                    group=self.group_images,
+                ),
+                trained(
+                    network,
+                    steps=self.outer_steps * self.trained_models * recipe.inner_steps,
+                    batch=min(self.inner_batch, len(problem.images)),
+                ),
+            ),
+            pairs=4 * k * ipc,
+            held=3 * weights * self.queue_size,
+        )
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the enlarged quarters of all canvases, with the labels that order implies."""

@@ -34,8 +34,10 @@ import torch
 from torch import Tensor
 
 from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet
+from benchmark.workload import Forecast
 
 from ._distilled import Pairs, decode_pairs
+from ._outer_forecast import bilevel_work, pool_bytes
 from ._outer_loop import Bilevel, OuterLoop
 from ._subset import draw_images
 
@@ -64,6 +66,15 @@ class KrrSt(OuterLoop):
         bilevel = Bilevel(self, pairs, ("identity",), problem=problem, generator=generator)
         bilevel.run(checkpoint)
         return {"images": pairs.pixels, "targets": pairs.codes[0]}
+
+    def forecast(self, problem: Problem) -> Forecast:
+        """See `spec.Method`."""
+        m = problem.budget.N
+        return Forecast(
+            work=bilevel_work(self, problem, views=1, m=m),
+            pairs=m,
+            held=pool_bytes(self, problem),
+        )
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the pairs as they are."""

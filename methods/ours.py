@@ -42,10 +42,12 @@ from benchmark.spec import (
     TrainingSet,
     UsageError,
 )
+from benchmark.workload import Forecast
 
 from ._approximation import NETWORKS, fit_shifts
 from ._decoding import DecodedImages, DecodedTargets
 from ._distilled import Bases, Distilled, Pairs, restore
+from ._ours_forecast import parameterised_forecast
 from ._outer_loop import Bilevel, OuterLoop
 from ._pca import principal_components
 from ._ranges import expect_counts, expect_not_negative
@@ -123,6 +125,16 @@ class Ours(OuterLoop):
             checkpoint=checkpoint,
         )
         return {**distilled.stored(distilled.codes[:1]), **networks}
+
+    def forecast(self, problem: Problem) -> Forecast:
+        """See `spec.Method`."""
+        return parameterised_forecast(
+            self,
+            problem,
+            self.storage(problem),
+            views=len(self.views),
+            fitting_steps=self.approximation_steps,
+        )
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the distilled images, and per view their targets, decoded as they are needed."""

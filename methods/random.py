@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet
+from benchmark.workload import Forecast
 
 from ._distilled import decode_pairs
 from ._subset import draw_images
@@ -31,6 +32,10 @@ class Random:
             "images": problem.images[chosen],
             "targets": problem.representations("identity")[chosen],
         }
+
+    def forecast(self, problem: Problem) -> Forecast:
+        """See `spec.Method`."""
+        return Forecast(pairs=problem.budget.N)
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the pairs as they are."""

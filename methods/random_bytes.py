@@ -22,6 +22,7 @@ from benchmark.spec import (
     TrainingSet,
     UsageError,
 )
+from benchmark.workload import Forecast
 
 from ._subset import draw_images
 
@@ -54,6 +55,11 @@ class RandomBytes:
                 f"its {torch.finfo(torch.float16).max:.0f}: rescale the teacher's output"
             )
         return {"images": problem.images[chosen], "targets": targets}
+
+    def forecast(self, problem: Problem) -> Forecast:
+        """See `spec.Method`."""
+        pair = problem.shape.numel + 2 * problem.representations("identity").shape[1]
+        return Forecast(pairs=min(FLOAT_BYTES * problem.num_floats // pair, len(problem.images)))
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the pairs, representations as float32."""

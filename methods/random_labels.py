@@ -16,6 +16,7 @@ from benchmark.spec import (
     Supervision,
     TrainingSet,
 )
+from benchmark.workload import Forecast
 
 from ._labelled import RealImages, hard_labelled, images_per_class
 
@@ -41,6 +42,11 @@ class RandomLabels:
         real = RealImages.of(problem, generator)
         rows = torch.stack([real.draw_rows(c, ipc) for c in range(k)])
         return {"images": problem.images[rows]}
+
+    def forecast(self, problem: Problem) -> Forecast:
+        """See `spec.Method`."""
+        k, ipc = images_per_class("random-labels", problem.outline)
+        return Forecast(pairs=k * ipc)
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the images with the labels that their order implies."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet
+from benchmark.workload import Forecast
 
 __all__ = ["Untrained"]
 
@@ -24,6 +25,10 @@ class Untrained:
     ) -> dict[str, Tensor]:
         """Return no tensors."""
         return {}
+
+    def forecast(self, problem: Problem) -> Forecast:
+        """See `spec.Method`."""
+        return Forecast()
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet | None:
         """Return None: the student stays as initialised."""

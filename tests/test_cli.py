@@ -290,9 +290,14 @@ def test_a_dry_run_prints_the_cells_and_makes_nothing(run, tmp_path, monkeypatch
     monkeypatch.setattr(run_command, "execute", forbidden)
     code, out, errors = run("--dry-run", "--methods", "random,krr-st")
     assert (code, errors) == (0, [])
-    assert out == ("done   random, N = 4, convnet, seed 0\nto do  krr-st, N = 4, convnet, seed 0\n")
+    listed, _, cost = out.partition("\n\n")
+    assert listed == "done   random, N = 4, convnet, seed 0\nto do  krr-st, N = 4, convnet, seed 0"
+    assert "| distillation" in cost and "krr-st, N = 4" in cost and "random" not in cost
+    assert "| teacher" not in cost  # it is there already
     code, out, _ = run("--dry-run", "--store", tmp_path / "new")
-    assert (code, out) == (0, "to do  random, N = 4, convnet, seed 0\n")
+    listed, _, cost = out.partition("\n\n")
+    assert (code, listed) == (0, "to do  random, N = 4, convnet, seed 0")
+    assert "| teacher" in cost
     assert [folder.name for folder in (tmp_path / "new").iterdir()] == ["images"]
 
 

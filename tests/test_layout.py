@@ -21,6 +21,7 @@ MAY_IMPORT = {  # besides the shared files of its own folder
         "benchmark.files",
         "benchmark.rng",
         "benchmark.whitening",
+        "benchmark.workload",
     },
     "suites": {"benchmark.plan", "benchmark.pretrain"},
     "tables": {"benchmark.rows"},

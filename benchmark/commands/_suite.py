@@ -77,18 +77,23 @@ def jobs_of(arguments: argparse.Namespace, device: torch.device) -> int:
     return min(2, _THREADS) if device.type == "cpu" else 1
 
 
-def source_of(suite: Suite, arguments: argparse.Namespace) -> Source:
-    """Return the source of a suite, on the device that was asked for."""
+def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
+    """Return the device that was asked for, and how networks of a suite run on it."""
     device = find_device(arguments.device)
     precision = suite.precision or choose_precision(device, arguments.store)
     threads = None
     if device.type == "cpu":
         threads = max(1, _THREADS // jobs_of(arguments, device))
         torch.set_num_threads(threads)
+    return Compute(device, precision, threads=threads, all_threads=threads and _THREADS)
+
+
+def source_of(suite: Suite, arguments: argparse.Namespace) -> Source:
+    """Return the source of a suite, on the device that was asked for."""
     return Source(
         suite,
         store=Store(arguments.store),
-        compute=Compute(device, precision, threads=threads, all_threads=threads and _THREADS),
+        compute=compute_of(suite, arguments),
         data=DataOptions(
             root=(arguments.data_root or arguments.store / "data").expanduser(),
             download=arguments.download,

@@ -5,12 +5,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from benchmark import rows
+from benchmark import plan_report, rows
 from benchmark.check import check, owners, refusals
+from benchmark.commands._plan import found_tasks, this_device
 from benchmark.commands._suite import expect_owners, jobs_of, source_of, suite_of
 from benchmark.commands.report import write_report
 from benchmark.execute import execute
 from benchmark.plan import Cell, cells
+from benchmark.plan_report import Plan
+from benchmark.planner import predict
 from benchmark.source import Source
 from benchmark.spec import UsageError
 from benchmark.stages import is_done
@@ -34,7 +37,8 @@ def main(arguments: argparse.Namespace) -> int:
     source = source_of(suite, arguments)
     refused = refusals(wanted, source)
     if arguments.dry_run:
-        _print_plan(wanted, refused, source)
+        left = _print_plan(wanted, refused, source)
+        _print_cost(left, source, jobs=jobs_of(arguments, source.compute.device))
         return 0
     _print_reasons("skipped", refused)
     wanted = [cell for cell in wanted if cell not in refused]
@@ -58,12 +62,28 @@ def main(arguments: argparse.Namespace) -> int:
     return 1 if outcome.failed else 0
 
 
-def _print_plan(wanted: Sequence[Cell], refused: Mapping[Cell, str], source: Source) -> None:
+def _print_plan(wanted: Sequence[Cell], refused: Mapping[Cell, str], source: Source) -> list[Cell]:
+    """Print what there is to do; return it."""
+    left = []
     for cell in wanted:
         if cell in refused:
             sys.stdout.write(f"refused: {cell}: {refused[cell]}\n")
+        elif is_done(cell, source):
+            sys.stdout.write(f"done   {cell}\n")
         else:
-            sys.stdout.write(f"{'done ' if is_done(cell, source) else 'to do'}  {cell}\n")
+            sys.stdout.write(f"to do  {cell}\n")
+            left.append(cell)
+    return left
+
+
+def _print_cost(left: Sequence[Cell], source: Source, *, jobs: int) -> None:
+    """Print what cells take that are not done, but for stages that are in the store."""
+    if not left:
+        return
+    device = this_device(source.suite, source.compute)
+    prediction = predict(source.suite, left, device).without(found_tasks(left, source))
+    plan = Plan(command="", title="", prediction=prediction, device=device, jobs=jobs)
+    sys.stdout.write(f"\n{plan_report.text(plan)}")
 
 
 def _print_reasons(verb: str, reasons: Mapping[Cell, str]) -> None:

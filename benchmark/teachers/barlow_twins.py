@@ -17,8 +17,10 @@ from benchmark.augment import RandomAugmentation
 from benchmark.network import Network
 from benchmark.pretrain_teacher import Pretrained, Storage
 from benchmark.spec import Loop, Supervision
+from benchmark.workload import Forecast, TeacherOutline
 
 from ._fit import Optimizer, fit, pixels
+from ._forecast import barlow_twins_forecast
 
 __all__ = ["BarlowTwins"]
 
@@ -71,6 +73,10 @@ class BarlowTwins:
     standardise: bool = False
     storage: Storage = "fp32"
     probe_every: int = 10
+
+    def forecast(self, outline: TeacherOutline) -> Forecast:
+        """Count what `pretrain` will take."""
+        return barlow_twins_forecast(self, outline)
 
     def pretrain(
         self,

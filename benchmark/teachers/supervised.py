@@ -15,8 +15,10 @@ from benchmark.augment import shift_and_flip
 from benchmark.network import Network
 from benchmark.pretrain_teacher import Pretrained, Storage
 from benchmark.spec import Loop, Supervision
+from benchmark.workload import Forecast, TeacherOutline
 
 from ._fit import Optimizer, fit, pixels
+from ._forecast import supervised_forecast
 
 __all__ = ["Supervised"]
 
@@ -49,6 +51,10 @@ class Supervised:
     standardise: bool = False
     storage: Storage = "fp32"
     probe_every: int = 10
+
+    def forecast(self, outline: TeacherOutline) -> Forecast:
+        """Count what `pretrain` will take."""
+        return supervised_forecast(self, outline)
 
     def pretrain(
         self,

@@ -1,0 +1,68 @@
+"""Tell what a suite costs before it is run: seconds, memory and disk of every stage."""
+
+import argparse
+import shlex
+import sys
+
+from benchmark import plan_report
+from benchmark.check import check, owners
+from benchmark.commands._plan import networks_of, this_device
+from benchmark.commands._rows import rows_at
+from benchmark.commands._suite import compute_of, expect_owners, jobs_of, suite_of
+from benchmark.devices import Device, NamedDevice
+from benchmark.files import atomic
+from benchmark.plan import Suite, cells
+from benchmark.plan_report import Plan
+from benchmark.planner import predict
+from benchmark.provenance import provenance
+from benchmark.spec import UsageError
+
+_HERE = ("auto", "cpu", "cuda", "mps", "xpu")  # kinds of devices that can be this machine's
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print what every stage of a suite is expected to take; write it to a file if wanted."""
+    suite = suite_of(arguments)
+    wanted = cells(suite)
+    check(suite, wanted)
+    expect_owners(arguments, owners(suite, wanted))
+    if not wanted:
+        raise UsageError("--methods, --controls: expected at least one of either")
+    measured = rows_at(arguments.against, "rows of a run are wanted") if arguments.against else []
+    device, jobs = _device(suite, arguments)
+    made = provenance("cpu")
+    plan = Plan(
+        command=_command(suite, arguments),
+        title=f"{suite.name} on {device.name}",
+        prediction=predict(suite, wanted, device),
+        device=device,
+        devices=arguments.devices,
+        jobs=jobs,
+        measured=measured,
+        provenance=f"Commit {made['commit'][:12]}, torch {made['torch']}, {made['finished_at']}.",
+    )
+    if arguments.report:
+        with atomic(arguments.report) as temporary:
+            temporary.write_text(plan_report.document(plan), encoding="utf-8")
+    sys.stdout.write(plan_report.text(plan))
+    return 0
+
+
+def _device(suite: Suite, arguments: argparse.Namespace) -> tuple[Device, int]:
+    """Return the device that is meant, and how many cells run on it at once."""
+    if arguments.device.partition(":")[0] in _HERE:
+        compute = compute_of(suite, arguments)
+        return this_device(suite, compute), jobs_of(arguments, compute.device)
+    networks = networks_of(suite, suite.precision or "bf16")
+    return NamedDevice(arguments.device, networks), arguments.jobs or 1
+
+
+def _command(suite: Suite, arguments: argparse.Namespace) -> str:
+    """Return the line that makes the same plan."""
+    given = [f"--device {arguments.device}"]
+    given += [f"--devices {arguments.devices}"] if arguments.devices > 1 else []
+    given += [f"--jobs {arguments.jobs}"] if arguments.jobs else []
+    given += [f"--against {shlex.quote(str(arguments.against))}"] if arguments.against else []
+    return " ".join(
+        filter(None, ["python -m benchmark plan --suite", suite.name, suite.flags, *given])
+    )

@@ -1,0 +1,348 @@
+"""How long work takes on a device: this one, calibrated in seconds, or one that is named.
+
+This device: every network is timed on a small batch, forwards and as a training step, so that the
+seconds of an image include norms, activations and whatever else no count of operations has. The
+rest goes by the rates of `benchmark.timing`.
+
+A named device has no measurement at all. Each operator of a network is expected to take its
+operations at an attained share of the peak, its bytes at an attained share of the bandwidth, or one
+launch, whichever is longest.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from benchmark import plugins, rng
+from benchmark.network import Network
+from benchmark.network_cost import (
+    NetworkCost,
+    Operator,
+    Pass,
+    forward_cost,
+    operators_of,
+    training_cost,
+)
+from benchmark.network_factory import NetworkFactory
+from benchmark.provenance import device_name
+from benchmark.spec import ImageShape
+from benchmark.timing import Clock, Operations, Rates, measure_rates
+from benchmark.workload import Architecture, Work
+
+# What eager code attains of data sheets, assumed: products and convolutions of the sizes that occur
+# here, element-wise operators, and the time that one call of an operator keeps a processor busy.
+_PRODUCT_SHARE = 0.6
+_CONVOLUTION_SHARE = 0.4
+_BANDWIDTH_SHARE = 0.7
+_LAUNCH_SECONDS = 7e-6
+
+_LAUNCH_STEPS = 50  # of a tiny network, in which a launch is measured
+_TRIALS = 3  # of each calibrated pass, of which the fastest counts
+_MOST_SIDE = 4096  # of a calibrated product
+_MOST_IMAGES = 64  # in a calibrated batch on a CPU
+_MOST_OPERATIONS = 2e10  # likewise, so that a pass takes some tenths of a second
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """What a vendor states of a device: dense peaks in 10^12 operations/s, 10^12 bytes/s, GB.
+
+    Attributes:
+        title: of the device.
+        bf16, tf32: of matrix units, without sparsity.
+        fp32: of the other units: what matrix products in fp32 run on by default.
+        bandwidth: of its memory, and `memory` how much there is.
+    """
+
+    title: str
+    bf16: float
+    tf32: float
+    fp32: float
+    bandwidth: float
+    memory: float
+
+
+# NVIDIA's data sheets of the H100 (SXM), H200 (SXM), A100 (80 GB, SXM) and L4, and of Ada for the
+# RTX 4090; where a sheet states peaks with sparsity, half of these.
+SHEETS: Mapping[str, Sheet] = {
+    "h100": Sheet(
+        title="NVIDIA H100 SXM", bf16=989.4, tf32=494.7, fp32=66.9, bandwidth=3.35, memory=80.0
+    ),
+    "h200": Sheet(
+        title="NVIDIA H200 SXM", bf16=989.4, tf32=494.7, fp32=66.9, bandwidth=4.8, memory=141.0
+    ),
+    "a100-80gb": Sheet(
+        title="NVIDIA A100 80 GB SXM",
+        bf16=312.0,
+        tf32=156.0,
+        fp32=19.5,
+        bandwidth=2.039,
+        memory=80.0,
+    ),
+    "rtx4090": Sheet(
+        title="NVIDIA RTX 4090", bf16=165.2, tf32=82.6, fp32=82.6, bandwidth=1.008, memory=24.0
+    ),
+    "l4": Sheet(title="NVIDIA L4", bf16=121.0, tf32=60.0, fp32=30.3, bandwidth=0.3, memory=24.0),
+}
+
+
+def assumptions() -> str:
+    """Return in words what is assumed of devices that are known by their data sheets."""
+    return (
+        f"peaks and bandwidth are the vendor's, of which matrix products are taken to attain "
+        f"{_PRODUCT_SHARE:.0%}, convolutions {_CONVOLUTION_SHARE:.0%} and memory "
+        f"{_BANDWIDTH_SHARE:.0%}; an operator takes {1e6 * _LAUNCH_SECONDS:g} us at least"
+    )
+
+
+class Networks:
+    """Networks by architecture, and what they cost; each is made and counted once.
+
+    The heads of students differ little in cost, so that one stands for all.
+    """
+
+    def __init__(self, new_network: NetworkFactory) -> None:
+        self.new_network = new_network
+        self._made: dict[Architecture, Network] = {}
+        self._costs: dict[tuple[Architecture, bool], NetworkCost] = {}
+
+    def of(self, architecture: Architecture) -> Network:
+        """Return a network with fresh weights."""
+        key = _headless(architecture)
+        if key not in self._made:
+            network = self.new_network(
+                architecture.model,
+                architecture.num_outputs,
+                rng.generator("plan"),
+                **dict(architecture.settings),
+            )
+            network.precision = architecture.precision or network.precision
+            self._made[key] = network
+        return self._made[key]
+
+    def cost(self, architecture: Architecture, batch: int, *, training: bool) -> Pass:
+        """Return what one pass of a batch takes."""
+        key = _headless(architecture), training
+        if key not in self._costs:
+            count = training_cost if training else forward_cost
+            self._costs[key] = count(self.of(architecture), self.new_network.shape)
+        return self._costs[key].at(batch)
+
+
+def _headless(architecture: Architecture) -> Architecture:
+    return replace(architecture, num_outputs=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roofline:
+    """Rates that bound operators one by one.
+
+    Attributes:
+        rates: operations and bytes a second.
+        launch: seconds of the smallest operator.
+    """
+
+    rates: Rates
+    launch: float
+
+    @classmethod
+    def of(cls, sheet: Sheet) -> "Roofline":
+        """Return what is expected of a device: convolutions in fp32 run on TF32 by default."""
+        peaks: Operations = {
+            "matrix product fp32": _PRODUCT_SHARE * sheet.fp32,
+            "matrix product bf16": _PRODUCT_SHARE * sheet.bf16,
+            "convolution fp32": _CONVOLUTION_SHARE * sheet.tf32,
+            "convolution bf16": _CONVOLUTION_SHARE * sheet.bf16,
+        }
+        return cls(
+            rates=Rates(
+                operations={rate: 1e12 * peak for rate, peak in peaks.items()},
+                copied=1e12 * _BANDWIDTH_SHARE * sheet.bandwidth,
+            ),
+            launch=_LAUNCH_SECONDS,
+        )
+
+    def seconds(self, cost: Pass) -> float:
+        """Return how long the operators of a pass take, one after the other."""
+        return sum(map(self._operator, cost.operators))
+
+    def _operator(self, operator: Operator) -> float:
+        arithmetic = 0.0
+        if operator.rate is not None:
+            arithmetic = operator.operations / self.rates.operations[operator.rate]
+        return max(arithmetic, operator.num_bytes / self.rates.copied, self.launch)
+
+    @property
+    def product_rate(self) -> float:
+        """Operations a second of large products in fp32."""
+        return float(self.rates.operations["matrix product fp32"])
+
+
+class Device(ABC):
+    """A place that work is planned for.
+
+    Attributes:
+        name: what it is called.
+        networks: that images pass through.
+        roofline: its rates.
+    """
+
+    def __init__(self, name: str, networks: Networks, roofline: Roofline) -> None:
+        self.name, self.networks, self.roofline = name, networks, roofline
+        self._known: dict[Work, float] = {}
+
+    @abstractmethod
+    def pass_seconds(self, architecture: Architecture, batch: int, *, training: bool) -> float:
+        """Return how long one pass of a batch takes, as a training step or forwards alone."""
+
+    def seconds(self, work: Work) -> float:
+        """Return how long a work takes; what the teacher represents is a work of its own."""
+        if work not in self._known:
+            self._known[work] = self._seconds(work)
+        return self._known[work]
+
+    def product_rate(self, shape: tuple[int, int, int]) -> float:
+        """Return the operations a second of products of a shape, rows x inner x columns."""
+        del shape
+        return self.roofline.product_rate
+
+    def _seconds(self, work: Work) -> float:
+        rate = self.product_rate(work.shape) if work.shape else self.roofline.product_rate
+        moved = work.num_bytes / self.roofline.rates.copied
+        total = max(work.products / rate, moved) + work.operators * self.roofline.launch
+        for images, training in ((work.forward, False), (work.training, True)):
+            if work.network is not None and images:
+                step = self.pass_seconds(work.network, work.batch, training=training)
+                total += images / work.batch * step
+        return total
+
+
+class NamedDevice(Device):
+    """A device that is known by its data sheet alone."""
+
+    def __init__(self, name: str, networks: Networks) -> None:
+        """Find a device by its name.
+
+        Raises:
+            UsageError: none of `SHEETS` is called so.
+        """
+        if name not in SHEETS:
+            raise plugins.unknown("device", name, [*SHEETS, "auto", "cpu", "cuda"])
+        super().__init__(SHEETS[name].title, networks, Roofline.of(SHEETS[name]))
+
+    def pass_seconds(self, architecture: Architecture, batch: int, *, training: bool) -> float:
+        """See `Device.pass_seconds`."""
+        return self.roofline.seconds(self.networks.cost(architecture, batch, training=training))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """One pass of a batch that was timed."""
+
+    architecture: Architecture
+    training: bool
+    batch: int
+    seconds: float
+
+
+class ThisDevice(Device):
+    """The device that the networks are on; each pass is timed when it is first asked for."""
+
+    def __init__(self, networks: Networks, clock: Clock) -> None:
+        roofline = Roofline(rates=measure_rates(clock), launch=_measured_launch(clock))
+        super().__init__(device_name(clock.device), networks, roofline)
+        self.clock = clock
+        self._timed: dict[tuple[Architecture, bool, int], Calibration] = {}
+        self._rates: dict[tuple[int, int, int], float] = {}
+
+    @property
+    def calibrations(self) -> list[Calibration]:
+        """All passes that were timed so far."""
+        return list(self._timed.values())
+
+    def pass_seconds(self, architecture: Architecture, batch: int, *, training: bool) -> float:
+        """See `Device.pass_seconds`; a batch that is too large is as many times a smaller one."""
+        few = batch
+        if self.clock.device.type == "cpu":
+            few = _round(min(batch, _MOST_IMAGES, self._affordable(architecture)))
+        key = _headless(architecture), training, few
+        if key not in self._timed:
+            run = _Run(self.networks.of(architecture), self.networks.new_network.shape, few)
+            step = run.training if training else run.forward
+            self._timed[key] = Calibration(
+                architecture=architecture,
+                training=training,
+                batch=few,
+                seconds=self._fastest(step),
+            )
+        return self._timed[key].seconds * batch / few
+
+    def product_rate(self, shape: tuple[int, int, int]) -> float:
+        """See `Device.product_rate`; timed once for each shape, the largest ones cut."""
+        k, n, p = (min(side, _MOST_SIDE) for side in shape)
+        if (k, n, p) not in self._rates:
+            device = self.clock.device
+            left, right = torch.ones(k, n, device=device), torch.ones(n, p, device=device)
+            self._rates[k, n, p] = 2 * k * n * p / self._fastest(lambda: left @ right)
+        return self._rates[k, n, p]
+
+    def _fastest(self, run: Callable[[], object]) -> float:
+        run()
+        return min(self.clock.seconds(run) for _ in range(_TRIALS))
+
+    def _affordable(self, architecture: Architecture) -> int:
+        """Return how many images a training step may have to end in some tenths of a second."""
+        operations = sum(self.networks.cost(architecture, 1, training=True).operations.values())
+        return max(2, int(_MOST_OPERATIONS / operations))
+
+
+def _round(batch: int) -> int:
+    """Return the nearest power of two, so that few batches have to be timed."""
+    return max(2, 1 << round(math.log2(batch)))
+
+
+class _Run:
+    """Passes of one batch of random images through a network, which they change."""
+
+    def __init__(self, network: Network, shape: ImageShape, batch: int) -> None:
+        device = network.mean.device
+        stream = rng.generator("plan", "images")
+        images = torch.rand(batch, shape.c, shape.h, shape.w, generator=stream)
+        self.network, self.images = network, images.to(device)
+        self.optimizer = torch.optim.SGD(network.parameters(), lr=1e-9, momentum=0.9)
+
+    def forward(self) -> None:
+        self.network.eval()
+        with torch.no_grad():
+            self.network(self.images)
+
+    def training(self) -> None:
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.network(self.images).square().mean().backward()
+        self.optimizer.step()
+
+
+def _measured_launch(clock: Clock) -> float:
+    """Return how long an operator on next to no data takes, its share of the caller's included."""
+    with torch.random.fork_rng(devices=[]):
+        network = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)).to(clock.device)
+    images = torch.ones(8, 8, device=clock.device)
+    optimizer = torch.optim.Adam(network.parameters())
+
+    def step() -> None:
+        optimizer.zero_grad()
+        network(images).square().mean().backward()
+        optimizer.step()
+
+    def run() -> None:
+        for _ in range(_LAUNCH_STEPS):
+            step()
+
+    step()
+    num = _LAUNCH_STEPS * len(operators_of(step))
+    return min(clock.seconds(run) for _ in range(_TRIALS)) / num

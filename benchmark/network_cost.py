@@ -1,0 +1,242 @@
+"""What a network costs on any batch, operator by operator; nothing is computed to find out.
+
+The network runs once on fake tensors, which have shapes and no content. Every call of an operator
+that does work is noted: its operations, by the formulas of `torch.utils.flop_counter`, and the
+bytes of all tensors that it reads and writes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from benchmark.network import Network
+from benchmark.spec import ImageShape
+from benchmark.timing import Operations, Rate
+
+_FEW, _MORE = 2, 4  # images; batch norm wants two
+_MOMENTUM, _DECAY = 0.9, 1e-4  # of the optimizer's step; that there are some is what counts
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One call: its operations, the rate that bounds these (None: nothing does), and its bytes."""
+
+    operations: int
+    rate: Rate | None
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """A pass of a batch through a network.
+
+    Attributes:
+        operators: that do work, in their order; each is a launch.
+        saved: bytes that the graph holds for the way backwards, weights left out.
+        weights: bytes of the network's weights.
+    """
+
+    operators: tuple[Operator, ...]
+    saved: int
+    weights: int
+
+    @property
+    def operations(self) -> Operations:
+        """Operations, by the rates that bound them."""
+        found: dict[Rate, int] = {}
+        for operator in self.operators:
+            if operator.rate is not None:
+                found[operator.rate] = found.get(operator.rate, 0) + operator.operations
+        return found
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that all operators read and write."""
+        return sum(operator.num_bytes for operator in self.operators)
+
+    @property
+    def training_memory(self) -> int:
+        """Bytes held at the turn: the graph, and weights with their gradients and momenta."""
+        return self.saved + 3 * self.weights
+
+    @property
+    def forward_memory(self) -> int:
+        """Bytes held by the largest operator of a pass without a graph, and by the weights."""
+        return self.weights + max((operator.num_bytes for operator in self.operators), default=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkCost:
+    """What passes of any batch take: all counts are a part that is fixed, and one an image.
+
+    Attributes:
+        few, more: what was counted for 2 and for 4 images.
+    """
+
+    few: Pass
+    more: Pass
+
+    def at(self, batch: int) -> Pass:
+        """Return what a batch takes."""
+        part = (batch - _FEW) / (_MORE - _FEW)
+
+        def between(few: int, more: int) -> int:
+            return round(few + part * (more - few))
+
+        operators = (
+            Operator(
+                between(few.operations, more.operations),
+                few.rate,
+                between(few.num_bytes, more.num_bytes),
+            )
+            for few, more in zip(self.few.operators, self.more.operators, strict=True)
+        )
+        return Pass(
+            operators=tuple(operators),
+            saved=between(self.few.saved, self.more.saved),
+            weights=self.few.weights,
+        )
+
+
+def forward_cost(network: Network, shape: ImageShape) -> NetworkCost:
+    """Count what a frozen network takes for its outputs."""
+    few, more = (_count(network, shape, batch, training=False) for batch in (_FEW, _MORE))
+    return NetworkCost(few=few, more=more)
+
+
+def training_cost(network: Network, shape: ImageShape) -> NetworkCost:
+    """Count one step of SGD with momentum."""
+    few, more = (_count(network, shape, batch, training=True) for batch in (_FEW, _MORE))
+    return NetworkCost(few=few, more=more)
+
+
+def operators_of(run: Callable[[], object]) -> tuple[Operator, ...]:
+    """Return the operators that a function calls, which runs."""
+    with _Counter() as counter:
+        run()
+    return tuple(counter.operators)
+
+
+def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -> Pass:
+    modes = {module: module.training for module in network.modules()}
+    network.train(training)
+    named = dict(network.named_parameters())
+    weights = sum(weight.numel() * weight.itemsize for weight in named.values())
+    tensors = {name: tensor.detach() for name, tensor in (*named.items(), *network.named_buffers())}
+    counter, saved = _Counter(), dict[int, int]()
+    with FakeTensorMode() as fake:
+        state: dict[str, Tensor] = {
+            name: fake.from_tensor(tensor) for name, tensor in tensors.items()
+        }
+        learnt = [state[name].requires_grad_(training) for name in named]
+        optimizer = _warm_optimizer(learnt) if training else None
+        images = torch.empty(batch, shape.c, shape.h, shape.w)
+        with counter, _saved(saved, without=learnt), torch.set_grad_enabled(training):
+            outputs = functional_call(network, state, (images,))
+            if optimizer is not None:
+                outputs.square().mean().backward()
+                optimizer.step()
+    for module, mode in modes.items():
+        module.training = mode
+    return Pass(operators=tuple(counter.operators), saved=sum(saved.values()), weights=weights)
+
+
+def _warm_optimizer(weights: Sequence[Tensor]) -> torch.optim.Optimizer:
+    """Return an optimizer of all weights in one call, which has its momenta already."""
+    optimizer = torch.optim.SGD(
+        weights, lr=0.1, momentum=_MOMENTUM, weight_decay=_DECAY, foreach=True
+    )
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    optimizer.zero_grad()
+    return optimizer
+
+
+class _Counter(TorchDispatchMode):
+    """Notes every call of an operator that does work."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operators: list[Operator] = []
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        settings = kwargs or {}
+        outcome = func(*args, **settings)
+        given = [leaf for leaf in tree_leaves((args, settings)) if isinstance(leaf, Tensor)]
+        made = [leaf for leaf in tree_leaves(outcome) if isinstance(leaf, Tensor)]
+        if _does_work(func, given, made):
+            operations = _operations(func.overloadpacket, args, settings, outcome)
+            rate = _rate(func.overloadpacket, given) if operations else None
+            self.operators.append(Operator(operations, rate, _size(given) + _size(made)))
+        return outcome
+
+
+def _does_work(func: Any, given: Sequence[Tensor], made: Sequence[Tensor]) -> bool:
+    """Say whether a call is more than another look at, or room for, a tensor."""
+    if func.is_view or func.namespace == "prim" or func.overloadpacket in _ROOM:
+        return False
+    return bool(given) or bool(made)
+
+
+_ROOM = (
+    *(torch.ops.aten.empty, torch.ops.aten.empty_like, torch.ops.aten.empty_strided),
+    *(torch.ops.aten.detach, torch.ops.aten.detach_, torch.ops.aten._unsafe_view),
+)
+_BACKWARD = torch.ops.aten.convolution_backward
+_CONVOLUTIONS = (torch.ops.aten.convolution, _BACKWARD)
+
+
+def _operations(packet: Any, args: Sequence[Any], settings: Mapping[str, Any], made: Any) -> int:
+    if packet is _BACKWARD:
+        # by hand, since torch's formula counts a grouped convolution as if it had one group
+        outputs, _, weight = args[:3]
+        wanted = sum(args[-1][:2])  # gradients of input and weights
+        return int(2 * wanted * len(outputs) * outputs.shape[2:].numel() * weight.numel())
+    count = flop_registry.get(packet)
+    return int(count(*args, **settings, out_val=made)) if count else 0
+
+
+def _rate(packet: Any, given: Sequence[Tensor]) -> Rate:
+    half = given[0].dtype == torch.bfloat16
+    if packet in _CONVOLUTIONS:
+        return "convolution bf16" if half else "convolution fp32"
+    return "matrix product bf16" if half else "matrix product fp32"
+
+
+def _size(tensors: Sequence[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.itemsize for tensor in tensors)
+
+
+@contextmanager
+def _saved(found: dict[int, int], *, without: Sequence[Tensor]) -> Iterator[None]:
+    """Note the bytes of every storage that a graph keeps, each once, but for weights."""
+    own = {_place(weight) for weight in without}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if (place := _place(tensor)) not in own:
+            found[place] = tensor.numel() * tensor.itemsize
+        return tensor
+
+    unpack: Callable[[Tensor], Tensor] = lambda tensor: tensor  # noqa: E731
+    with torch.autograd.graph.saved_tensors_hooks(keep, unpack):
+        yield
+
+
+def _place(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)

@@ -1,0 +1,77 @@
+"""A suite's teacher before it is made: its network, and what pretraining it will take."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark import artifacts, plugins, solo_learn
+from benchmark.devices import Networks
+from benchmark.images import Sizes
+from benchmark.network_factory import model_settings
+from benchmark.plan import TEACHER_MODEL, Suite, teacher_of
+from benchmark.teacher import shipped_teachers
+from benchmark.workload import Architecture, Forecast, TeacherOutline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedTeacher:
+    """A teacher that need not exist yet.
+
+    Attributes:
+        network: its backbone.
+        d: length of a representation.
+        forecast: of its pretraining; None if it does not say.
+        is_file: whether it is there already.
+    """
+
+    network: Architecture
+    d: int
+    forecast: Forecast | None
+    is_file: bool
+
+
+def plan_teacher(suite: Suite, networks: Networks, source: Sizes) -> PlannedTeacher:
+    """Return the suite's teacher, without making it.
+
+    Raises:
+        UsageError: there is no such kind or file.
+    """
+    name = suite.teacher
+    if name not in plugins.names("teachers"):
+        return _from_file(name)
+    recipe = teacher_of(suite)
+    network = Architecture.of(
+        recipe.model,
+        source.num_classes,
+        model_settings(recipe.model, suite.settings.get(TEACHER_MODEL, {})),
+    )
+    d = networks.of(network).num_features
+    outline = TeacherOutline(
+        network=network,
+        num_features=d,
+        num_images=source.num_train,
+        num_classes=source.num_classes,
+        numel=networks.new_network.shape.numel,
+    )
+    ask = getattr(recipe, "forecast", None)
+    forecast = None if ask is None else ask(outline)
+    return PlannedTeacher(network=network, d=d, forecast=forecast, is_file=False)
+
+
+def _from_file(name: str) -> PlannedTeacher:
+    """Return a teacher that is there; of a checkpoint the network is known without reading it."""
+    shipped = shipped_teachers()
+    file = shipped.get(name, Path(name))
+    if file.suffix in solo_learn.SUFFIXES:
+        network = Architecture.of(solo_learn.MODEL, 1, solo_learn.SETTINGS)
+        return PlannedTeacher(network=network, d=solo_learn.D, forecast=None, is_file=True)
+    if file.suffix != ".safetensors":
+        known = [*plugins.names("teachers"), *shipped, "FILE.safetensors", "FILE.ckpt"]
+        raise plugins.unknown("teacher", name, known)
+    header = artifacts.read_header(file)
+    settings: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in header["model_settings"].items()
+    }
+    network = Architecture.of(header["model"], 1, settings)
+    return PlannedTeacher(network=network, d=header["d"], forecast=None, is_file=True)

@@ -1,0 +1,279 @@
+"""From a suite to what its stages will take, before any of them is run.
+
+Methods and teachers count their own work (`spec.Method.forecast`), the harness counts what it does
+with students; a device says how long that takes. What stages share is planned once, as it is run
+once: distilled sets by students, students by downstream datasets, features by probes.
+"""
+
+import math
+from collections.abc import Hashable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from benchmark.devices import Device
+from benchmark.images import sizes_of, without_held_out
+from benchmark.network_factory import model_settings
+from benchmark.plan import (
+    TEACHER,
+    Cell,
+    Suite,
+    method_of,
+    probe_of,
+    protocols,
+    recipe_of,
+)
+from benchmark.planned_teacher import plan_teacher
+from benchmark.prediction import Prediction, Task
+from benchmark.pretrain import Recipe
+from benchmark.probe_cost import Probed, probe_bytes, probe_work
+from benchmark.spec import Budget, Method, Objective, Problem, UsageError
+from benchmark.workload import Architecture, Forecast, Work
+
+_FEATURES_BATCH = 256  # images at once, see `probe.extract`
+_TEACHER_BATCH = 1024  # likewise, see `teacher.represent_all`
+_GATHERING = 20  # operators in a step of a student beside the network's: drawing pairs and logging
+_DRAWING = 18  # of an augmentation, on average
+
+
+def predict(suite: Suite, cells: Sequence[Cell], device: Device) -> Prediction:
+    """Return what the cells of a suite take on a device.
+
+    Raises:
+        UsageError: a dataset, teacher, model or setting is none.
+    """
+    planner = _Planner(suite, device)
+    chains, refused = dict[Cell, tuple[Task, ...]](), dict[Cell, str]()
+    for cell in cells:
+        try:
+            chains[cell] = tuple(planner.chain(cell))
+        except UsageError as error:
+            refused[cell] = " ".join(str(error).split())
+    return Prediction(shared=tuple(planner.shared(chains)), chains=chains, refused=refused)
+
+
+class _Planner:
+    """Turns cells into tasks."""
+
+    def __init__(self, suite: Suite, device: Device) -> None:
+        self.suite, self.device = suite, device
+        self.sizes = {name: sizes_of(name) for name in (suite.source, *suite.downstream)}
+        self.source = self.sizes[suite.source]
+        self.shape = device.networks.new_network.shape
+        self.teacher = plan_teacher(suite, device.networks, self.source)
+        self._forecasts: dict[Hashable, Forecast | None] = {}
+
+    @property
+    def images_bytes(self) -> int:
+        """What the source images and their plain representations take."""
+        return self.source.num_train * (self.shape.numel + 4 * self.teacher.d)
+
+    def seconds(self, works: Iterable[Work]) -> float:
+        """Return how long works take, the teacher's part of them included."""
+        total = 0.0
+        for work in works:
+            total += self.device.seconds(work)
+            total += self.device.seconds(self._represented(work.represented))
+        return total
+
+    def memory(self, works: Iterable[Work]) -> int | float:
+        """Return what the largest pass of some works holds."""
+        return max((self._pass_bytes(work) for work in works), default=0.0)
+
+    def _pass_bytes(self, work: Work) -> int | float:
+        if work.network is None or not (work.forward or work.training):
+            return 0.0
+        training = bool(work.training)
+        cost = self.device.networks.cost(work.network, work.batch, training=training)
+        return cost.training_memory if training else cost.forward_memory
+
+    def _represented(self, images: int | float) -> Work:
+        batch = min(self.source.num_train, _TEACHER_BATCH)
+        return Work(network=self.teacher.network, forward=images, batch=batch)
+
+    def shared(self, cells: Iterable[Cell]) -> Iterable[Task]:
+        """Yield what all of some cells wait for."""
+        teacher, n = self.teacher, self.source.num_train
+        weights = self.device.networks.cost(teacher.network, 2, training=False).weights
+        if not teacher.is_file:
+            works = teacher.forecast.work if teacher.forecast else ()
+            yield Task(
+                stage="teacher",
+                line=self.suite.teacher,
+                key=("teacher",),
+                seconds=self.seconds(works) if teacher.forecast else None,
+                memory=self.memory(works) + n * self.shape.numel,
+                disk=weights,
+            )
+        variants = {cell.variant for cell in cells if cell.variant.method != TEACHER}
+        methods = [method_of(self.suite, variant) for variant in variants]
+        views = [view for method in methods for view in getattr(method, "views", ("identity",))]
+        work = self._represented(n)
+        for view in dict.fromkeys(("identity", *sorted(views))):
+            yield Task(
+                stage="representations",
+                line=f"view {view}",
+                key=("representations", view),
+                seconds=self.seconds([work]),
+                memory=self.memory([work]) + self.images_bytes,
+                disk=4 * n * teacher.d,
+            )
+
+    def chain(self, cell: Cell) -> Iterable[Task]:
+        """Yield the tasks of a cell, one after the other.
+
+        Raises:
+            UsageError: its method cannot do with its budget.
+        """
+        if cell.variant.method == TEACHER:
+            student = self.teacher.network
+        else:
+            method = method_of(self.suite, cell.variant)
+            forecast = self.forecast(cell, method)
+            yield from self._distillation(cell, method, forecast)
+            labelled = method.supervision == "labels"
+            student = Architecture.of(
+                cell.student,
+                self.source.num_classes if labelled else self.teacher.d,
+                model_settings(cell.student, self.suite.settings.get(cell.student, {})),
+            )
+            yield from self._pretraining(
+                cell, student, forecast, "cross-entropy" if labelled else "mse"
+            )
+        for downstream in self.suite.downstream:
+            yield from self._probing(cell, student, downstream)
+
+    def forecast(self, cell: Cell, method: Method) -> Forecast | None:
+        """Return what a method says of itself, once for all seeds and students."""
+        key = cell.variant, cell.N
+        if key not in self._forecasts:
+            problem = self.problem(cell, method)
+            if (ask := getattr(method, "forecast", None)) is not None:
+                self._forecasts[key] = ask(problem)
+            else:
+                if (check := getattr(method, "check", None)) is not None:
+                    check(problem.outline)
+                self._forecasts[key] = None
+        return self._forecasts[key]
+
+    def problem(self, cell: Cell, method: Method) -> Problem:
+        """Return a problem of which only the shapes are known."""
+        n, k = self.source.num_train, self.source.num_classes
+        shape, d = self.shape, self.teacher.d
+
+        def representations(view: str) -> Tensor:
+            return torch.empty(n, d, device="meta")
+
+        def teacher(images: Tensor) -> Tensor:
+            return torch.empty(len(images), d, device="meta")
+
+        labelled = method.supervision == "labels"
+        return Problem(
+            source=without_held_out(self.suite.source),
+            images=torch.empty(n, shape.c, shape.h, shape.w, dtype=torch.uint8, device="meta"),
+            representations=representations,
+            teacher=teacher,
+            labels=torch.arange(n) * k // n if labelled else None,
+            num_classes=k if labelled else None,
+            mean=self.device.networks.new_network.mean,
+            std=self.device.networks.new_network.std,
+            budget=Budget(cell.N or 0),
+            new_network=self.device.networks.new_network,
+        )
+
+    def _distillation(
+        self, cell: Cell, method: Method, forecast: Forecast | None
+    ) -> Iterable[Task]:
+        label, stored = (
+            cell.variant.label,
+            4 * Budget(cell.N or 0).num_floats(self.shape, self.teacher.d),
+        )
+        charged = 0.0
+        if forecast is not None and forecast.once:
+            charged = self.seconds(forecast.once)
+            yield Task(
+                stage="by-products",
+                line=f"of {cell.variant.method}",
+                key=("by-products", label, forecast.once),
+                label=label,
+                seconds=charged,
+                memory=self.memory(forecast.once) + forecast.held + self.images_bytes,
+                disk=forecast.disk,
+            )
+        known = forecast or Forecast()
+        yield Task(
+            stage="distillation",
+            line=label if cell.N is None else f"{label}, N = {cell.N}",
+            key=("distillation", label, cell.N, cell.seed),
+            label=label,
+            N=cell.N,
+            seconds=None if forecast is None else self.seconds(known.work),
+            charged=charged,
+            memory=self.memory(known.work) + known.held + self.images_bytes,
+            disk=known.stored or (stored if method.limit != "none" else 0),
+        )
+
+    def _pretraining(
+        self, cell: Cell, student: Architecture, forecast: Forecast | None, objective: Objective
+    ) -> Iterable[Task]:
+        if forecast is not None and not forecast.pairs:
+            return
+        works: tuple[Work, ...] = ()
+        if forecast is not None:
+            works = (self._steps(student, forecast.pairs, recipe_of(self.suite, objective)),)
+        yield Task(
+            stage="pretraining",
+            line=cell.student,
+            key=("pretraining", cell.variant.label, cell.N, cell.seed, cell.student),
+            label=cell.variant.label,
+            N=cell.N,
+            seconds=None if forecast is None else self.seconds(works),
+            memory=self.memory(works) + self.images_bytes,
+            disk=self.device.networks.cost(student, 2, training=False).weights,
+        )
+
+    def _steps(self, student: Architecture, pairs: int, recipe: Recipe) -> Work:
+        """Count what `pretrain.pretrain` does."""
+        batches = math.ceil(pairs / recipe.batch_size)
+        steps, batch = self.suite.lengths[self.suite.recipe].num_steps(batches), pairs // batches
+        return Work(
+            network=student,
+            training=steps * pairs / batches,
+            batch=batch,
+            operators=steps * (_GATHERING + _DRAWING * recipe.augment),
+        )
+
+    def _probing(self, cell: Cell, student: Architecture, downstream: str) -> Iterable[Task]:
+        sizes = self.sizes[downstream]
+        n = sizes.num_train + sizes.num_test
+        p = self.device.networks.of(student).num_features
+        work = Work(network=student, forward=n, batch=min(n, _FEATURES_BATCH))
+        key = (cell.variant.label, cell.N, cell.seed, cell.student, downstream)
+        yield Task(
+            stage="features",
+            line=f"{cell.student} on {downstream}",
+            key=("features", *key),
+            label=cell.variant.label,
+            N=cell.N,
+            seconds=self.seconds([work]),
+            memory=self.memory([work]) + self.images_bytes + 4 * n * p,
+        )
+        for protocol in protocols(self.suite, cell.variant, downstream):
+            probed = Probed(
+                n=sizes.num_train,
+                num_test=sizes.num_test,
+                p=p,
+                k=sizes.num_classes,
+                labels_per_class=protocol.labels_per_class,
+            )
+            found = probe_work(probe_of(self.suite, protocol.probe), probed)
+            amount = protocol.labels_per_class or "all"
+            yield Task(
+                stage="probes",
+                line=f"{protocol.probe}, {amount} labels, on {downstream}",
+                key=("probes", *key, *protocol),
+                label=cell.variant.label,
+                N=cell.N,
+                seconds=None if found is None else self.seconds([found]),
+                memory=probe_bytes(probed) + self.images_bytes,
+            )

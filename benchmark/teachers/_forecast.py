@@ -1,0 +1,70 @@
+"""What pretraining a teacher takes, counted."""
+
+import math
+from typing import Any
+
+from benchmark.workload import Forecast, TeacherOutline, Work
+
+_RIDGES = 11  # that a look at the held-out accuracy chooses from
+
+# Counted: operators of one augmentation of a batch, and numbers read and written for each of its
+# own; operators of projector and loss, and numbers for each weight (at 256 images).
+_RANDOM, _RANDOM_NUMBERS = 134, 75
+_SHIFTED, _SHIFTED_NUMBERS = 21, 10
+_PROJECTOR, _PROJECTOR_NUMBERS = 88, 23
+
+
+def barlow_twins_forecast(recipe: Any, outline: TeacherOutline) -> Forecast:
+    """Count two augmentations of each image, the backbone, and the projector.
+
+    The projector's layers take 2 (p h + h h + h o) operations an image, and twice as many
+    backwards; the correlation of b projections of o numbers 6 b o o.
+    """
+    p, h, o = outline.num_features, recipe.projector_hidden, recipe.projector_output
+    weights = p * h + h * h + h * o
+    b, steps = recipe.batch_size, _steps(recipe, outline.num_images)
+    numbers = 2 * _RANDOM_NUMBERS * b * outline.numel + _PROJECTOR_NUMBERS * weights
+    passes = Work(
+        network=outline.network,
+        training=2 * steps * b,
+        batch=b,
+        products=steps * 6 * b * (2 * weights + o * o),
+        num_bytes=4 * steps * numbers,
+        operators=steps * (2 * _RANDOM + _PROJECTOR),
+    )
+    return Forecast(work=(passes, _looks(recipe, outline)))
+
+
+def supervised_forecast(recipe: Any, outline: TeacherOutline) -> Forecast:
+    """Count shifts of each image and the network, on nine tenths of the images."""
+    seen = outline.num_images - outline.num_images // 10
+    b, steps = recipe.batch_size, _steps(recipe, seen)
+    passes = Work(
+        network=outline.network,
+        training=steps * b,
+        batch=b,
+        num_bytes=4 * steps * _SHIFTED_NUMBERS * b * outline.numel,
+        operators=steps * _SHIFTED,
+    )
+    return Forecast(work=(passes, _looks(recipe, outline)))
+
+
+def _steps(recipe: Any, num_images: int) -> int:
+    return int(recipe.epochs * (num_images // recipe.batch_size))
+
+
+def _looks(recipe: Any, outline: TeacherOutline) -> Work:
+    """Count looks at the held-out accuracy: representations of all images, and ridge classifiers.
+
+    One takes a singular value decomposition of n x p features, about 14 n p p operations, and 2 n p
+    k for each ridge. They run on the host: that they go by the device's rate is an error of some
+    seconds a look.
+    """
+    n, p, k = outline.num_images, outline.num_features, outline.num_classes
+    looks = math.ceil(recipe.epochs / recipe.probe_every) + 1
+    return Work(
+        network=outline.network,
+        forward=looks * n,
+        batch=min(n, 1024),
+        products=looks * n * p * (14 * p + 2 * _RIDGES * k),
+    )

@@ -1,0 +1,110 @@
+"""What a method or a teacher says of itself before it runs: passes of images through networks.
+
+These are counts, not seconds: what they take depends on the device (`benchmark.devices`). The unit
+of `Work.training` is one image forwards and backwards for all weights, that is, 3 F - f operations
+where F are those of its forward pass and f those of its first layer. What goes backwards to the
+image alone counts 2 / 3 of that, what differentiates a gradient once more up to 3.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark.network import Precision
+
+TO_IMAGES = 2 / 3  # of a training pass: forwards, and backwards to the images alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """How to make a network.
+
+    Attributes:
+        model: as on the command line.
+        num_outputs: of its head.
+        settings: of the model, by name.
+        precision: of its backbone; None: that of the run.
+    """
+
+    model: str
+    num_outputs: int
+    settings: tuple[tuple[str, Any], ...] = ()
+    precision: Precision | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        num_outputs: int,
+        settings: Mapping[str, Any],
+        *,
+        precision: Precision | None = None,
+    ) -> "Architecture":
+        """Return a model with these settings; those that are None are left to the model."""
+        given = tuple((name, value) for name, value in settings.items() if value is not None)
+        return cls(model=model, num_outputs=num_outputs, settings=given, precision=precision)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Passes of images through one network, and what else is computed meanwhile.
+
+    Attributes:
+        network: that the images pass through.
+        forward: images that pass forwards alone.
+        training: images forwards and backwards.
+        batch: images at once.
+        represented: images that the teacher represents meanwhile.
+        products: operations of matrix products in fp32; those in double precision count twice.
+        shape: of these products, rows x inner x columns, if that is far from large and square.
+        num_bytes: read and written beside the passes.
+        operators: calls of the framework beside the passes, each at least as long as a launch.
+    """
+
+    network: Architecture | None = None
+    forward: int | float = 0
+    training: int | float = 0
+    batch: int = 1
+    represented: int | float = 0
+    products: int | float = 0
+    shape: tuple[int, int, int] | None = None
+    num_bytes: int | float = 0
+    operators: int | float = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What making a distilled set, or a teacher, will take.
+
+    Attributes:
+        work: all of it but for `once`.
+        once: by-products that all seeds and budgets of a method share (`spec.Problem.cache`).
+        pairs: (image, view) pairs that a student is pretrained on; 0: it is not.
+        held: bytes that are held meanwhile, beside source images and the networks of `work`.
+        disk: bytes of what `once` leaves behind.
+        stored: bytes of the distilled set, where no budget says so.
+    """
+
+    work: tuple[Work, ...] = ()
+    once: tuple[Work, ...] = ()
+    pairs: int = 0
+    held: int | float = 0
+    disk: int | float = 0
+    stored: int | float = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherOutline:
+    """What is known of a teacher before it is pretrained.
+
+    Attributes:
+        network: its backbone and head.
+        num_features: of the backbone.
+        num_images, num_classes: of the source, whose images have `numel` numbers each.
+    """
+
+    network: Architecture
+    num_features: int
+    num_images: int
+    num_classes: int
+    numel: int

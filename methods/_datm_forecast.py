@@ -1,0 +1,59 @@
+"""What trajectory matching takes, counted: experts once, and the outer steps of each set."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from benchmark.spec import Problem
+from benchmark.workload import Forecast, Work
+
+from ._datm_recipes import Recipe
+from ._experts import Snapshots
+from ._supervised_forecast import DRAW, classifier, trained
+from ._trajectory import FlatNetwork
+
+_GSAM = 2  # gradients in a step of an expert
+_PULL_BACK = 3  # training passes of one step backwards: 9 F - 3 f
+
+
+def trajectory_forecast(
+    method: Any, problem: Problem, recipe: Recipe, made: FlatNetwork
+) -> Forecast:
+    """Count T inner steps forwards, all but one of each segment once more, and T backwards.
+
+    The whitening's covariance of n images of x numbers takes 2 n x x operations, its eigenvectors
+    about 9 x^3, whitening them 4 n x x, all in double precision.
+
+    Args:
+        method: whose fields say how long loops are.
+        problem: what is known of it.
+        recipe: of the trajectories.
+        made: the network that these are of.
+    """
+    widths, norm = recipe.inner_widths or None, method.inner_norm
+    network = classifier(problem, method.inner_model, widths=widths, norm=norm)
+    num, epochs, size = method.num_experts, method.expert_epochs, method.expert_batch
+    snapshots = Snapshots(Path(), made.num_weights, method.expert_storage)
+    n, x, m = len(problem.images), problem.shape.numel, problem.budget.N
+    batch, T = min(recipe.inner_batch, m), recipe.inner_steps  # noqa: N806 - as in `_trajectory`
+    segments = math.ceil(T / (method.keep_every or math.isqrt(T - 1) + 1))
+    passes = method.outer_steps * (2 * T - segments + _PULL_BACK * T)
+    asked = m * num + n if recipe.initial_images == "correct" else m
+    return Forecast(
+        work=(
+            Work(network=network, forward=asked, batch=size, products=2 * 4 * n * x * x),
+            Work(
+                network=network,
+                training=passes * batch,
+                batch=batch,
+                operators=3 * method.outer_steps * T * DRAW,
+            ),
+        ),
+        once=(
+            Work(products=2 * (2 * n * x * x + 9 * x**3)),
+            trained(network, steps=_GSAM * num * epochs * math.ceil(n / size), batch=size),
+        ),
+        pairs=m,
+        held=4 * n * x + 2 * 4 * made.num_weights * math.isqrt(T),
+        disk=snapshots.gib(num, epochs) * 2**30,
+    )

@@ -1,0 +1,69 @@
+"""What the outer loop of `_outer_loop` takes, counted."""
+
+import torch
+
+from benchmark.network import Network
+from benchmark.spec import Problem
+from benchmark.workload import TO_IMAGES, Architecture, Work
+
+from ._outer_loop import OuterLoop
+
+
+def bilevel_work(
+    settings: OuterLoop, problem: Problem, *, views: int, m: int, decoding: int | float = 0
+) -> tuple[Work, ...]:
+    """Count the outer steps on m distilled images under all `views`, and the pool's warm-up.
+
+    With s support points, b queries and p features, ridge regression and its gradients take 6 s s p
+    + 4 b s p + 6 b s d + 6 s s d + s^3 operations. Each of a pool's staggered models is trained to
+    an age whose mean is half of `max_age`. That a model which is replaced skips its step is left
+    out.
+
+    Args:
+        settings: of the loop.
+        problem: what is known of it.
+        views: that a student sees of each image.
+        m: distilled images.
+        decoding: operations of making one distilled image and its targets.
+    """
+    steps = settings.outer_steps
+    if steps == 0:
+        return ()
+    d = problem.representations("identity").shape[1]
+    shown = views if settings.outer_views == "all" else 1
+    inner, s = (v * min(m, max(1, settings.distilled_batch // v)) for v in (views, shown))
+    b, p = shown * settings.real_batch, _new_model(settings, problem).num_features
+    ridge = 6 * s * s * p + 4 * b * s * p + 6 * b * s * d + 6 * s * s * d + s**3
+    inner_steps = steps
+    if settings.staggered:
+        inner_steps += settings.pool_size * settings.max_age // 2
+    network = Architecture.of(settings.inner_model, d, settings.inner_settings)
+    return (
+        Work(
+            network=network,
+            forward=steps * b,
+            batch=b,
+            represented=steps * b * settings.augment_real,
+            products=steps * (ridge + 3 * decoding * s / shown),
+        ),
+        Work(network=network, training=steps * s * TO_IMAGES, batch=s),
+        Work(
+            network=network,
+            training=inner_steps * inner,
+            batch=inner,
+            products=inner_steps * decoding * inner / views,
+        ),
+    )
+
+
+def pool_bytes(settings: OuterLoop, problem: Problem) -> int:
+    """Return what the pool holds: weights, gradients and momenta of its models."""
+    if settings.outer_steps == 0:
+        return 0
+    model = _new_model(settings, problem)
+    return 3 * settings.pool_size * sum(p.numel() * p.itemsize for p in model.parameters())
+
+
+def _new_model(settings: OuterLoop, problem: Problem) -> Network:
+    stream = torch.Generator().manual_seed(0)
+    return problem.new_network(settings.inner_model, 1, stream, **settings.inner_settings)

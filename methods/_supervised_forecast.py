@@ -1,0 +1,62 @@
+"""What the supervised peers' steps take, counted."""
+
+import torch
+
+from benchmark.network import Network
+from benchmark.spec import Problem
+from benchmark.workload import TO_IMAGES, Architecture, Work
+
+DRAW = 18  # operators of one augmentation that is drawn, the mean of all six
+_DISTANCE = 24  # operators of the distance of one tensor's gradients, and of its gradient
+_MATCHED = 7 / 3  # training passes: a gradient of the weights, differentiated by the images
+
+
+def classifier(
+    problem: Problem, model: str, *, widths: tuple[int, ...] | None, norm: str | None
+) -> Architecture:
+    """Return the inner model of `_labelled.new_inner_model`, which runs in fp32."""
+    return Architecture.of(
+        model, problem.num_classes or 0, {"widths": widths, "norm": norm}, precision="fp32"
+    )
+
+
+def class_match_work(
+    network: Architecture, made: Network, *, k: int, ipc: int, steps: int, real: int
+) -> tuple[Work, ...]:
+    """Count DSA's outer steps: class by class, a gradient of `real` images, and one to match it."""
+    tensors = sum(parameter.ndim >= 2 for parameter in made.parameters())
+    return (
+        Work(
+            network=network,
+            training=steps * k * real,
+            batch=real,
+            operators=steps * k * (2 * DRAW + tensors * _DISTANCE),
+        ),
+        Work(network=network, training=steps * k * ipc * _MATCHED, batch=ipc),
+    )
+
+
+def feature_match_work(
+    network: Architecture, *, k: int, views: int, steps: int, real: int, group: int
+) -> tuple[Work, ...]:
+    """Count IDM's outer steps: features of `real` images, and of the `views` of a class."""
+    batch = views * min(k, max(1, group // views))
+    return (
+        Work(
+            network=network,
+            forward=steps * k * real,
+            batch=real,
+            operators=2 * steps * k * DRAW,
+        ),
+        Work(network=network, training=steps * k * views * TO_IMAGES, batch=batch),
+    )
+
+
+def trained(network: Architecture, *, steps: int, batch: int) -> Work:
+    """Count steps of a network on augmented batches."""
+    return Work(network=network, training=steps * batch, batch=batch, operators=steps * DRAW)
+
+
+def weight_bytes(network: torch.nn.Module) -> int:
+    """Return what a network's weights take."""
+    return sum(parameter.numel() * parameter.itemsize for parameter in network.parameters())
