@@ -13,6 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from statistics import median
 
 import torch
 from torch import nn
@@ -41,7 +42,7 @@ _BANDWIDTH_SHARE = 0.7
 _LAUNCH_SECONDS = 7e-6
 
 _LAUNCH_STEPS = 50  # of a tiny network, in which a launch is measured
-_TRIALS = 3  # of each calibrated pass, of which the fastest counts
+_TRIALS = 3  # of each calibrated pass, of which the middle one counts
 _MOST_SIDE = 4096  # of a calibrated product
 _MOST_IMAGES = 64  # in a calibrated batch on a CPU
 _MOST_OPERATIONS = 2e10  # likewise, so that a pass takes some tenths of a second
@@ -233,6 +234,7 @@ class NamedDevice(Device):
         if name not in SHEETS:
             raise plugins.unknown("device", name, [*SHEETS, "auto", "cpu", "cuda"])
         super().__init__(SHEETS[name].title, networks, Roofline.of(SHEETS[name]))
+        self.memory = 1e9 * SHEETS[name].memory
 
     def pass_seconds(self, architecture: Architecture, batch: int, *, training: bool) -> float:
         """See `Device.pass_seconds`."""
@@ -277,7 +279,7 @@ class ThisDevice(Device):
                 architecture=architecture,
                 training=training,
                 batch=few,
-                seconds=self._fastest(step),
+                seconds=self._timing(step),
             )
         return self._timed[key].seconds * batch / few
 
@@ -287,12 +289,12 @@ class ThisDevice(Device):
         if (k, n, p) not in self._rates:
             device = self.clock.device
             left, right = torch.ones(k, n, device=device), torch.ones(n, p, device=device)
-            self._rates[k, n, p] = 2 * k * n * p / self._fastest(lambda: left @ right)
+            self._rates[k, n, p] = 2 * k * n * p / self._timing(lambda: left @ right)
         return self._rates[k, n, p]
 
-    def _fastest(self, run: Callable[[], object]) -> float:
+    def _timing(self, run: Callable[[], object]) -> float:
         run()
-        return min(self.clock.seconds(run) for _ in range(_TRIALS))
+        return median(self.clock.seconds(run) for _ in range(_TRIALS))
 
     def _affordable(self, architecture: Architecture) -> int:
         """Return how many images a training step may have to end in some tenths of a second."""
@@ -345,4 +347,4 @@ def _measured_launch(clock: Clock) -> float:
 
     step()
     num = _LAUNCH_STEPS * len(operators_of(step))
-    return min(clock.seconds(run) for _ in range(_TRIALS)) / num
+    return median(clock.seconds(run) for _ in range(_TRIALS)) / num

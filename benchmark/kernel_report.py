@@ -115,7 +115,7 @@ def machine(recorded: Mapping[str, Any]) -> str:
         f"{place['device']} of {place['processors']}, torch {place['torch']}, "
         f"backbones in {place['precision']}, twins in fp32; {_CLOCKS[place['clock']]}. "
         f"Rates: {rates}, copy {_amount(recorded['bytes_per_second'])} bytes/s. "
-        f"Commit {_short(place['commit'])}, {place['finished_at']}."
+        f"Commit {short(place['commit'])}, {place['finished_at']}."
     )
 
 
@@ -146,7 +146,7 @@ def _section(kernel: Mapping[str, Any]) -> str:
     )
 
 
-def _short(commit: str) -> str:
+def short(commit: str) -> str:
     """Return the first digits of a commit, and whether files differed from it."""
     head, *dirty = commit.split("-")
     return "-".join([head[:12], *dirty])

@@ -13,6 +13,11 @@ from benchmark.tables._table import MISSING, Cell, Table
 
 _KIB = 1024
 _ORDER = get_args(Stage)
+_CLOCKS = {
+    "processor": "the time of one thread on its processor, so that what runs beside does not count",
+    "wall": "the wall's clock",
+    "events": "events on the device",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +61,8 @@ def stage_table(prediction: Prediction, lines: Mapping[tuple[str, str], Line]) -
         title="Stages",
         notes=(
             "Each stage as often as it is run: cells share what they have in common. Memory: of "
-            "tensors at the peak; on a CPU that of the process itself comes on top."
+            "tensors at the peak; on a CPU that of the process itself comes on top. Disk: of the "
+            "store, decoded images apart."
         ),
         columns=("stage", "of", "times", "each", "together", "memory", "disk", *measured),
         body=[
@@ -173,6 +179,8 @@ def totals(plan: Plan) -> str:
         f"In all on {_workers(plan)}: {_words(found.wall_seconds(workers))}; "
         f"disk {_amount(disk).text}.",
     ]
+    if isinstance(plan.device, NamedDevice) and (large := _too_large(plan.device, found)):
+        parts.append(f"More than its memory holds: {', '.join(large)}.")
     if found.unknown:
         parts.append(f"Unknown, and not counted: {', '.join(found.unknown)}.")
     if found.refused:
@@ -181,6 +189,11 @@ def totals(plan: Plan) -> str:
             f"{next(f'{cell}: {reason}' for cell, reason in found.refused.items())}."
         )
     return " ".join(filter(None, parts))
+
+
+def _too_large(device: NamedDevice, found: Prediction) -> list[str]:
+    large = [task.line for task in found.tasks if task.memory > device.memory]
+    return list(dict.fromkeys(large))
 
 
 def _workers(plan: Plan) -> str:
@@ -192,9 +205,12 @@ def basis(plan: Plan) -> str:
     """Return in words what the seconds rest on."""
     if isinstance(plan.device, NamedDevice):
         return f"Expected for {plan.device.name}, not measured: {assumptions()}. {ASSUMED_STEPS}"
+    clock = ""
+    if isinstance(plan.device, ThisDevice):
+        clock = f" (by {_CLOCKS[plan.device.clock.name]})"
     return (
-        f"Calibrated on {plan.device.name}: each network was timed on a batch, the rest goes by "
-        f"measured rates. {ASSUMED_STEPS}"
+        f"Calibrated on {plan.device.name}: each network was timed on a batch{clock}, the rest "
+        f"goes by measured rates. {ASSUMED_STEPS}"
     )
 
 
@@ -209,7 +225,7 @@ def checked(plan: Plan) -> str:
             "not compared."
         )
     left_out = f" Rows of {', '.join(others)} are left out." if others else ""
-    return f"{summary(plan.lines)}{left_out}"
+    return f"{summary(plan.lines)} Rows tell the wall's time, with whatever ran beside.{left_out}"
 
 
 def text(plan: Plan) -> str:

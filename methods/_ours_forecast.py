@@ -8,7 +8,7 @@ from ._outer_forecast import bilevel_work, pool_bytes
 from ._outer_loop import OuterLoop
 from ._storage import Storage
 
-_FITTING = 60  # operators in a step of `_approximation.fit_shifts`, the optimizer's included
+_FITTING = 64  # operators in a step of `_approximation.fit_shifts`, counted
 
 
 def parameterised_forecast(

@@ -11,6 +11,7 @@ from benchmark.commands._rows import rows_at
 from benchmark.commands._suite import compute_of, expect_owners, jobs_of, suite_of
 from benchmark.devices import Device, NamedDevice
 from benchmark.files import atomic
+from benchmark.kernel_report import short
 from benchmark.plan import Suite, cells
 from benchmark.plan_report import Plan
 from benchmark.planner import predict
@@ -39,7 +40,9 @@ def main(arguments: argparse.Namespace) -> int:
         devices=arguments.devices,
         jobs=jobs,
         measured=measured,
-        provenance=f"Commit {made['commit'][:12]}, torch {made['torch']}, {made['finished_at']}.",
+        provenance=(
+            f"Commit {short(made['commit'])}, torch {made['torch']}, {made['finished_at']}."
+        ),
     )
     if arguments.report:
         with atomic(arguments.report) as temporary:

@@ -1,0 +1,103 @@
+"""How long work takes: rooflines by hand, a calibrated device by what was timed."""
+
+import pytest
+import torch
+
+from benchmark import devices
+from benchmark.devices import SHEETS, NamedDevice, Networks, Roofline, ThisDevice
+from benchmark.network_cost import Operator, Pass
+from benchmark.network_factory import NetworkFactory
+from benchmark.spec import ImageShape, UsageError
+from benchmark.timing import Clock, Rates
+from benchmark.workload import Architecture, Work
+
+NET = Architecture.of("convnet", 5, {"widths": (4, 4)})
+RATES = Rates(operations={"matrix product fp32": 100.0, "convolution fp32": 10.0}, copied=50.0)
+
+
+def networks():
+    return Networks(NetworkFactory(shape=ImageShape(3, 8, 8), mean=(0.5,) * 3, std=(0.5,) * 3))
+
+
+def test_each_operator_takes_what_bounds_it():
+    roofline = Roofline(rates=RATES, launch=0.5)
+    operators = (
+        Operator(200, "convolution fp32", 100),  # 20 s of arithmetic, 2 s of memory
+        Operator(200, "matrix product fp32", 400),  # 2 s, 8 s
+        Operator(0, None, 100),  # 2 s of memory
+        Operator(0, None, 1),  # a launch
+    )
+    cost = Pass(operators=operators, saved=0, weights=0)
+    assert roofline.seconds(cost) == pytest.approx(20 + 8 + 2 + 0.5)
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_a_sheet_is_plausible(name):
+    """Dense peaks in order of precision, and rates that no code exceeds."""
+    sheet, rates = SHEETS[name], Roofline.of(SHEETS[name]).rates
+    assert sheet.bf16 > sheet.tf32 >= sheet.fp32 > 0
+    assert rates.operations["convolution bf16"] < 1e12 * sheet.bf16
+    assert rates.copied < 1e12 * sheet.bandwidth
+
+
+def test_a_named_device_is_expected_to_take_its_roofline():
+    made = networks()
+    device = NamedDevice("h100", made)
+    step = device.roofline.seconds(made.cost(NET, 16, training=True))
+    view = device.roofline.seconds(made.cost(NET, 16, training=False))
+    work = Work(network=NET, training=160, forward=32, batch=16, operators=1000)
+    assert device.seconds(work) == pytest.approx(10 * step + 2 * view + 1000 * 7e-6)
+    products = Work(products=6e12, num_bytes=1.0)
+    assert device.seconds(products) == pytest.approx(6e12 / (0.6 * 66.9e12))
+
+
+def test_an_unknown_device_gets_help():
+    with pytest.raises(UsageError, match="unknown device 'h10': did you mean 'h100'") as error:
+        NamedDevice("h10", networks())
+    assert "l4" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_network_costs_the_same_whatever_its_head():
+    made = networks()
+    assert made.of(NET) is made.of(Architecture.of("convnet", 9, {"widths": (4, 4)}))
+    assert made.of(NET) is not made.of(Architecture.of("convnet", 5, {"widths": (4, 8)}))
+
+
+class Ticking(Clock):
+    """Runs what it is to time, and says that it took a second."""
+
+    def seconds(self, run):
+        run()
+        return 1.0
+
+
+@pytest.fixture
+def here(monkeypatch):
+    monkeypatch.setattr(devices, "measure_rates", lambda clock: RATES)
+    return ThisDevice(networks(), Ticking(device=torch.device("cpu")))
+
+
+def test_a_large_batch_is_so_many_small_ones(here):
+    assert here.pass_seconds(NET, 640, training=True) == pytest.approx(10)
+    assert here.pass_seconds(NET, 40, training=True) == pytest.approx(40 / 32)
+    assert [timed.batch for timed in here.calibrations] == [64, 32]
+
+
+def test_each_pass_is_timed_once(here):
+    for _ in range(2):
+        here.seconds(Work(network=NET, training=64, batch=64))
+        here.seconds(Work(network=NET, forward=64, batch=64))
+    assert [timed.training for timed in here.calibrations] == [True, False]
+
+
+def test_products_of_a_shape_go_by_their_own_rate(here):
+    assert here.seconds(Work(products=200)) == pytest.approx(2)
+    assert here.seconds(Work(products=200, shape=(2, 5, 4))) == pytest.approx(200 / (2 * 2 * 5 * 4))
+
+
+def test_calibrating_leaves_the_global_stream_alone():
+    state = torch.get_rng_state()
+    device = ThisDevice(networks(), Clock(device=torch.device("cpu")))
+    assert device.pass_seconds(NET, 8, training=True) > 0
+    assert 0 < device.roofline.launch < 1e-2
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,73 @@
+"""What a network costs, against hand counts; nothing is computed and nothing is drawn."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark.kernels._cost import cost_of
+from benchmark.network_cost import forward_cost, operators_of, training_cost
+from benchmark.network_factory import NetworkFactory
+from benchmark.spec import ImageShape
+
+SHAPE = ImageShape(3, 16, 16)
+
+
+def network(model, precision="fp32", **settings):
+    factory = NetworkFactory(shape=SHAPE, mean=(0.5,) * 3, std=(0.5,) * 3, precision=precision)
+    return factory(model, 5, torch.Generator().manual_seed(0), **settings)
+
+
+@pytest.mark.parametrize(
+    ("model", "precision", "settings"),
+    [
+        ("convnet", "fp32", {"widths": (8, 16)}),
+        ("convnet", "bf16", {"widths": (8, 16), "norm": "instance"}),
+        ("mobilenet", "fp32", {"width": 0.125, "stem_stride": 2}),  # grouped convolutions
+    ],
+)
+def test_operations_are_those_counted_by_hand(model, precision, settings):
+    made = network(model, precision, **settings)
+    by_hand = cost_of(made, SHAPE)
+    forward, training = forward_cost(made, SHAPE), training_cost(made, SHAPE)
+    for batch in (2, 4, 7):
+        assert forward.at(batch).operations == by_hand.times(
+            backbone=batch * by_hand.forward, head=batch * by_hand.head
+        )
+        assert training.at(batch).operations == by_hand.training(batch)
+
+
+def test_a_pass_agrees_with_torchs_own_counter():
+    made = network("convnet", widths=(8, 16))
+    with FlopCounterMode(display=False) as counter:
+        made(torch.zeros(6, 3, 16, 16)).sum().backward()
+    counted = training_cost(made, SHAPE).at(6).operations
+    assert sum(counted.values()) == counter.get_total_flops()
+
+
+def test_bytes_are_those_of_the_tensors():
+    a, b = torch.ones(4, 6), torch.ones(6, 5)
+    (product,) = operators_of(lambda: (a @ b).view(20))  # a view moves nothing
+    assert product.num_bytes == 4 * (4 * 6 + 6 * 5 + 4 * 5)
+    assert (product.operations, product.rate) == (2 * 4 * 6 * 5, "matrix product fp32")
+
+
+def test_the_graph_holds_the_inputs_of_each_layer():
+    """Once each, without weights: normalised and convolved images, statistics, and what follows."""
+    made = network("convnet", widths=(8,), norm="none")
+    image, hidden, pooled = 3 * 16 * 16, 8 * 16 * 16, 8 * 8 * 8
+    per_image = 4 * (image + hidden + pooled + 5)  # input, rectified, head's input, outputs
+    few, more = (training_cost(made, SHAPE).at(batch).saved for batch in (2, 6))
+    assert more - few == 4 * per_image
+    assert 2 * per_image <= few < 2 * per_image + 200  # and constants
+
+
+def test_counting_changes_nothing():
+    made = network("convnet", widths=(4, 4))
+    before = {name: tensor.clone() for name, tensor in made.state_dict().items()}
+    state = torch.get_rng_state()
+    made.train()
+    training_cost(made, SHAPE)
+    assert made.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], tensor) for name, tensor in made.state_dict().items())
+    assert all(parameter.grad is None for parameter in made.parameters())

@@ -1,0 +1,89 @@
+"""`plan` on the command line: tables, totals, and in plain words what they rest on."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from benchmark import cli, plugins
+from benchmark import source as source_module
+from benchmark.devices import SHEETS
+
+
+@pytest.fixture
+def plan(monkeypatch, toy_suite, tmp_path, capsys):
+    """Plan a part of the toy suite; no teacher may be made and no image read."""
+
+    class Entry:
+        value = "theirs:suite"
+
+        def load(self):
+            return replace(toy_suite, students=("convnet",), controls=(), ablation=())
+
+    def forbidden(*arguments, **settings):
+        raise AssertionError("touched")
+
+    foreign = {"suites": {"toy": Entry()}}
+    monkeypatch.setattr(plugins, "_foreign", lambda kind: foreign.get(kind, {}))
+    for name in ("pretrain_teacher", "load_teacher", "load_splits"):
+        monkeypatch.setattr(source_module, name, forbidden)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        code = cli.main(["plan", "--suite", "toy", "--methods", "random", *map(str, words)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err.splitlines()
+
+    return call
+
+
+def test_a_named_device_is_expected_not_measured(plan, tmp_path):
+    code, out, errors = plan("--device", "h100", "--devices", "2", "--report", "new.md")
+    assert (code, errors) == (0, [])
+    for stage in ("teacher", "representations", "distillation", "pretraining", "features"):
+        assert f"\n| {stage} " in out
+    assert "In all on 2 devices" in out
+    (sentence,) = [line for line in out.splitlines() if "NVIDIA H100 SXM" in line]
+    assert sentence.startswith("Expected for NVIDIA H100 SXM, not measured: ")
+    written = (tmp_path / "new.md").read_text()
+    command = "python -m benchmark plan --suite toy --methods random --device h100 --devices 2"
+    assert f"Made by `{command}`." in written
+    assert "not measured" in written and "### Methods and budgets" in written
+    assert not (tmp_path / ".benchmark").exists()
+
+
+def test_this_device_is_calibrated_and_checked(plan, new_row, tmp_path):
+    """The plan's own device compares; another machine's rows are refused a comparison."""
+    known = {"suite": "toy", "label": "random", "method": "random", "N": 4}
+    theirs = new_row(**known, device="another")
+    (tmp_path / "rows.jsonl").write_text(json.dumps(asdict(theirs)) + "\n")
+    code, out, _ = plan("--device", "cpu", "--jobs", "1", "--against", "rows.jsonl")
+    assert code == 0
+    assert "they are not compared" in out and "another" in out
+    (sentence,) = [line for line in out.splitlines() if line.startswith("Calibrated on ")]
+    device = sentence.removeprefix("Calibrated on ").partition(": each")[0]
+    ours = new_row(**known, device=device, pretrain_seconds=50.0)
+    (tmp_path / "rows.jsonl").write_text(json.dumps(asdict(ours)) + "\n")
+    code, out, _ = plan("--device", "cpu", "--jobs", "1", "--against", ".", "--report", "here.md")
+    assert code == 0
+    assert "expected / measured" in out and "at worst (pretraining, convnet)" in out
+    assert "### Networks, as timed" in (tmp_path / "here.md").read_text()
+
+
+def test_an_unknown_device_is_one_line(plan):
+    code, out, errors = plan("--device", "h1000")
+    assert (code, out) == (2, "")
+    (error,) = errors
+    assert "unknown device 'h1000': did you mean 'h100'?" in error
+
+
+def test_missing_rows_are_one_line(plan):
+    code, _, (error,) = plan("--device", "h100", "--against", "nowhere.jsonl")
+    assert code == 2 and "nowhere.jsonl: no such file" in error
+
+
+def test_what_a_device_cannot_hold_is_told(plan, monkeypatch):
+    small = replace(SHEETS["h100"], memory=1e-5)  # 10 kB: not even the images
+    monkeypatch.setitem(SHEETS, "h100", small)
+    _, out, _ = plan("--device", "h100")
+    assert "More than its memory holds: supervised, view identity" in out

@@ -1,0 +1,174 @@
+"""What a suite takes: what is shared counts once, what is unknown is said, workers divide."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+
+from benchmark import plugins
+from benchmark.devices import Device, Networks
+from benchmark.network_cost import Pass
+from benchmark.network_factory import NetworkFactory
+from benchmark.plan import cells
+from benchmark.planner import predict
+from benchmark.spec import ImageShape
+from benchmark.workload import Work
+
+
+class Free(Networks):
+    """Networks whose cost is not counted: here it is of no interest."""
+
+    def cost(self, architecture, batch, *, training):
+        return Pass(operators=(), saved=0, weights=4)
+
+
+class Metronome(Device):
+    """Every image takes a second, whatever the network; nothing else takes any time."""
+
+    def __init__(self, side):
+        factory = NetworkFactory(shape=ImageShape(3, side, side), mean=(0.5,) * 3, std=(0.5,) * 3)
+        self.name, self.networks = "metronome", Free(factory)
+
+    def pass_seconds(self, architecture, batch, *, training):
+        return float(batch)
+
+    def seconds(self, work: Work):
+        return float(work.forward + work.training)
+
+
+@pytest.fixture
+def planned(toy_suite):
+    def plan(**changes):
+        suite = replace(toy_suite, **changes)
+        return suite, predict(suite, cells(suite), Metronome(suite.size))
+
+    return plan
+
+
+def tasks_of(prediction, stage):
+    return [task for task in prediction.tasks if task.stage == stage]
+
+
+def test_students_share_a_distilled_set(planned):
+    """Two students, one budget: one set each method, a student each, features of each."""
+    suite, prediction = planned(
+        controls=(), methods=("random", "krr-st"), budgets=(4,), ablation=(), seeds=(0, 1)
+    )
+    assert len(cells(suite)) == len(prediction.chains) == 2 * 2 * 2
+    assert len(tasks_of(prediction, "distillation")) == 2 * 2
+    assert len(tasks_of(prediction, "pretraining")) == 2 * 2 * 2
+    assert len(tasks_of(prediction, "features")) == 2 * 2 * 2
+    assert len(tasks_of(prediction, "probes")) == 2 * 2 * 2 * 4
+    keys = [task.key for task in prediction.tasks]
+    assert len(set(keys)) == len(keys)
+
+
+def test_students_take_the_steps_that_pretraining_takes(planned):
+    """Four steps of all four pairs; by epochs, three times both batches of six pairs."""
+    _, prediction = planned(controls=(), methods=("random",), budgets=(4,), ablation=())
+    assert {task.seconds for task in tasks_of(prediction, "pretraining")} == {4 * 4}
+    _, prediction = planned(
+        controls=(),
+        methods=("random",),
+        budgets=(12,),
+        ablation=(),
+        recipe="paper",
+    )
+    assert {task.seconds for task in tasks_of(prediction, "pretraining")} == {3 * 12}
+
+
+def test_features_are_those_of_both_splits(planned):
+    _, prediction = planned(controls=("untrained",), methods=(), ablation=())
+    assert {task.seconds for task in tasks_of(prediction, "features")} == {60 + 24}
+    assert tasks_of(prediction, "pretraining") == []
+
+
+def test_teacher_and_representations_come_first(planned):
+    """One epoch of whole batches of nine tenths, two looks at all; then four views of `ours`."""
+    _, prediction = planned(methods=("ours",), controls=(), ablation=())
+    teacher, *views = prediction.shared
+    assert teacher.seconds == 16 * (54 // 16) + 2 * 60
+    assert [view.seconds for view in views] == [60] * 4
+    assert views[0].disk == 4 * 60 * 8  # d = 8
+
+
+def test_more_workers_divide_all_but_what_they_wait_for(planned):
+    _, prediction = planned(seeds=(0, 1, 2))
+    shared = sum(task.seconds for task in prediction.shared)
+    rest = sum(task.seconds for task in prediction.tasks) - shared
+    longest = max(sum(task.seconds for task in chain) for chain in prediction.chains.values())
+    assert prediction.wall_seconds(1) == pytest.approx(shared + rest)
+    assert prediction.wall_seconds(2) == pytest.approx(shared + rest / 2)
+    assert prediction.wall_seconds(10**6) == pytest.approx(shared + longest)
+    assert 0 < longest < rest / 2
+
+
+def test_by_products_count_once(planned, toy_suite):
+    """All seeds and budgets share experts, whose seconds each of them is charged with."""
+    settings = {
+        "datm": {
+            **{"outer_steps": 2, "inner_steps": 2, "target_epochs": 1, "expansion_steps": 1},
+            **{"start_epochs": (0, 1, 2), "inner_batch": 4, "threshold": 1.0, "image_lr": 1.0},
+            **{"logit_lr": 1.0, "lr_lr": 0.1, "initial_images": "real", "num_experts": 2},
+            **{"expert_epochs": 3, "expert_batch": 20, "inner_widths": (4, 4)},
+        }
+    }
+    suite, prediction = planned(
+        methods=("datm",),
+        controls=(),
+        ablation=(),
+        budgets=(3, 6),
+        seeds=(0, 1),
+        settings={**toy_suite.settings, **settings},
+    )
+    (experts,) = tasks_of(prediction, "by-products")
+    assert experts.seconds == 2 * 2 * 3 * 60
+    assert experts.disk > 0
+    assert {task.charged for task in tasks_of(prediction, "distillation")} == {experts.seconds}
+    assert suite.methods == ("datm",)
+
+
+def test_what_is_done_takes_nothing(planned):
+    _, prediction = planned(controls=(), methods=("random",), budgets=(4,), ablation=())
+    (distilled,) = tasks_of(prediction, "distillation")
+    left = prediction.without([("teacher",), distilled.key])
+    assert len(left.tasks) == len(prediction.tasks) - 2
+    assert not tasks_of(left, "teacher") and not tasks_of(left, "distillation")
+
+
+def test_a_budget_that_a_method_refuses_is_told(planned):
+    suite, prediction = planned(
+        controls=(), methods=("random-labels",), budgets=(3, 4), ablation=()
+    )
+    (cell,) = prediction.refused
+    assert cell.N == 4 and "nearest budgets" in prediction.refused[cell]
+    assert len(prediction.chains) == len(suite.students)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silent:
+    """A method that says nothing of itself."""
+
+    supervision: ClassVar[str] = "none"
+    limit: ClassVar[str] = "numbers"
+
+    def distill(self, problem, *, generator, checkpoint):
+        raise AssertionError("distilled")
+
+    def decode(self, stored, shape):
+        raise AssertionError("decoded")
+
+
+def test_a_method_that_says_nothing_is_unknown(planned, monkeypatch):
+    class Entry:
+        value = "theirs:Silent"
+
+        def load(self):
+            return Silent
+
+    monkeypatch.setattr(
+        plugins, "_foreign", lambda kind: {"silent": Entry()} if kind == "methods" else {}
+    )
+    _, prediction = planned(controls=(), methods=("silent",), budgets=(4,), ablation=())
+    assert prediction.unknown == ["silent, N = 4", "convnet", "resnet-small"]
+    assert all(task.seconds is not None for task in tasks_of(prediction, "features"))
