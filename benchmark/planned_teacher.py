@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from benchmark import artifacts, plugins, solo_learn
+from benchmark import plugins, solo_learn
 from benchmark.devices import Networks
 from benchmark.images import Sizes
 from benchmark.network_factory import model_settings
 from benchmark.plan import TEACHER_MODEL, Suite, teacher_of
-from benchmark.teacher import shipped_teachers
+from benchmark.teacher import shipped_teachers, teacher_identity
 from benchmark.workload import Architecture, Forecast, TeacherOutline
 
 
@@ -38,7 +37,7 @@ def plan_teacher(suite: Suite, networks: Networks, source: Sizes) -> PlannedTeac
     """
     name = suite.teacher
     if name not in plugins.names("teachers"):
-        return _from_file(name)
+        return _from_file(name, networks)
     recipe = teacher_of(suite)
     network = Architecture.of(
         recipe.model,
@@ -58,7 +57,7 @@ def plan_teacher(suite: Suite, networks: Networks, source: Sizes) -> PlannedTeac
     return PlannedTeacher(network=network, d=d, forecast=forecast, is_file=False)
 
 
-def _from_file(name: str) -> PlannedTeacher:
+def _from_file(name: str, networks: Networks) -> PlannedTeacher:
     """Return a teacher that is there; of a checkpoint the network is known without reading it."""
     shipped = shipped_teachers()
     file = shipped.get(name, Path(name))
@@ -68,10 +67,7 @@ def _from_file(name: str) -> PlannedTeacher:
     if file.suffix != ".safetensors":
         known = [*plugins.names("teachers"), *shipped, "FILE.safetensors", "FILE.ckpt"]
         raise plugins.unknown("teacher", name, known)
-    header = artifacts.read_header(file)
-    settings: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in header["model_settings"].items()
-    }
-    network = Architecture.of(header["model"], 1, settings)
-    return PlannedTeacher(network=network, d=header["d"], forecast=None, is_file=True)
+    identity = teacher_identity(file)
+    network = Architecture.of(identity["model"], 1, identity["model_settings"])
+    d = networks.of(network).num_features
+    return PlannedTeacher(network=network, d=d, forecast=None, is_file=True)

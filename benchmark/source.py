@@ -263,25 +263,30 @@ class Source:
     def representations(self, view: str) -> Float[Tensor, "n d"]:
         """Return the teacher's representations of all source images under a view."""
         if view not in self._representations:
-            source = self.splits(self.suite.source)
-            key = key_of(
-                {
-                    "protocol": PROTOCOL,
-                    "teacher": self.teacher_key,
-                    "source": source.train.fingerprint,
-                    "view": view,
-                    **self.compute.teacher_settings,
-                }
-            )
-            folder = self.store.folder("representations", key)
-            file = folder / "representations.safetensors"
-            with self.store.lock(folder), self.compute.on_all_threads():
+            file = self._representations_file(view)
+            with self.store.lock(file.parent), self.compute.on_all_threads():
                 if not file.exists():
                     made = self.teacher.represent_all(self.images, view)
                     artifacts.write(file, {"representations": made}, {"view": view})
             tensors, _ = artifacts.read(file, device=self.compute.device)
             self._representations[view] = tensors["representations"]
         return self._representations[view]
+
+    def has_representations(self, view: str) -> bool:
+        """Say whether these are in the store; the teacher must exist."""
+        return self._representations_file(view).exists()
+
+    def _representations_file(self, view: str) -> Path:
+        key = key_of(
+            {
+                "protocol": PROTOCOL,
+                "teacher": self.teacher_key,
+                "source": self.splits(self.suite.source).train.fingerprint,
+                "view": view,
+                **self.compute.teacher_settings,
+            }
+        )
+        return self.store.folder("representations", key) / "representations.safetensors"
 
     def outline(self, *, N: int | None, labels: bool) -> Outline:
         """Return what of `problem` is known without the teacher."""

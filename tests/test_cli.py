@@ -294,6 +294,10 @@ def test_a_dry_run_prints_the_cells_and_makes_nothing(run, tmp_path, monkeypatch
     assert listed == "done   random, N = 4, convnet, seed 0\nto do  krr-st, N = 4, convnet, seed 0"
     assert "| distillation" in cost and "krr-st, N = 4" in cost and "random" not in cost
     assert "| teacher" not in cost  # it is there already
+    code, out, _ = run("--dry-run", "--probes", "fair")  # the student is there, too
+    assert (code, out.splitlines()[0]) == (0, "to do  random, N = 4, convnet, seed 0")
+    stages = {line.split()[1] for line in out.splitlines() if line.startswith("| ")}
+    assert stages == {"stage", "features", "probes"}
     code, out, _ = run("--dry-run", "--store", tmp_path / "new")
     listed, _, cost = out.partition("\n\n")
     assert (code, listed) == (0, "to do  random, N = 4, convnet, seed 0")

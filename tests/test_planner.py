@@ -7,11 +7,12 @@ import pytest
 
 from benchmark import plugins
 from benchmark.devices import Device, Networks
+from benchmark.images import final_probe, load_splits, sizes_of
 from benchmark.network_cost import Pass
 from benchmark.network_factory import NetworkFactory
 from benchmark.plan import cells
 from benchmark.planner import predict
-from benchmark.spec import ImageShape
+from benchmark.spec import ImageShape, UsageError
 from benchmark.workload import Work
 
 
@@ -172,3 +173,29 @@ def test_a_method_that_says_nothing_is_unknown(planned, monkeypatch):
     _, prediction = planned(controls=(), methods=("silent",), budgets=(4,), ablation=())
     assert prediction.unknown == ["silent, N = 4", "convnet", "resnet-small"]
     assert all(task.seconds is not None for task in tasks_of(prediction, "features"))
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("cifar100", (50_000, 10_000, 100)),
+        ("cifar100:10", (5_000, 1_000, 10)),
+        ("cifar100:held-out", (40_000, 10_000, 100)),
+        ("cifar100:10:held-out", (4_000, 1_000, 10)),
+    ],
+)
+def test_sizes_need_no_images(name, sizes):
+    assert sizes_of(name) == sizes
+
+
+def test_sizes_are_those_of_the_images(image_folder, tmp_path):
+    for name in ("digits", "digits:held-out", str(image_folder)):
+        splits = load_splits(name, size=8, root=None, cache=tmp_path)
+        with final_probe():
+            found = len(splits.train.labels), len(splits.open_test().labels), splits.num_classes
+        assert sizes_of(name) == found
+
+
+def test_a_dataset_has_only_so_many_classes():
+    with pytest.raises(UsageError, match="cifar100:200: expected 2 to 100 classes"):
+        sizes_of("cifar100:200")

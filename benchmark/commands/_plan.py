@@ -14,6 +14,7 @@ from benchmark.spec import ImageShape
 from benchmark.stage_keys import distilled_key, student_settings
 from benchmark.store import key_of
 from benchmark.timing import Clock
+from benchmark.views import VIEWS
 
 _ANY = (0.5, 0.5, 0.5)  # pixel statistics: they cost nothing
 
@@ -54,6 +55,7 @@ def found_tasks(cells: Iterable[Cell], source: Source) -> Iterable[tuple[Hashabl
     if not source.teacher_exists:
         return
     yield ("teacher",)
+    yield from (("representations", view) for view in VIEWS if source.has_representations(view))
     for cell in cells:
         if cell.variant.method == TEACHER:
             continue
