@@ -214,7 +214,7 @@ class Device(ABC):
     def _seconds(self, work: Work) -> float:
         rate = self.product_rate(work.shape) if work.shape else self.roofline.product_rate
         moved = work.num_bytes / self.roofline.rates.copied
-        total = max(work.products / rate, moved) + work.operators * self.roofline.launch
+        total = work.products / rate + moved + work.operators * self.roofline.launch
         for images, training in ((work.forward, False), (work.training, True)):
             if work.network is not None and images:
                 step = self.pass_seconds(work.network, work.batch, training=training)

@@ -47,8 +47,8 @@ def test_a_named_device_is_expected_to_take_its_roofline():
     view = device.roofline.seconds(made.cost(NET, 16, training=False))
     work = Work(network=NET, training=160, forward=32, batch=16, operators=1000)
     assert device.seconds(work) == pytest.approx(10 * step + 2 * view + 1000 * 7e-6)
-    products = Work(products=6e12, num_bytes=1.0)
-    assert device.seconds(products) == pytest.approx(6e12 / (0.6 * 66.9e12))
+    beside = Work(products=6e12, num_bytes=1e12)
+    assert device.seconds(beside) == pytest.approx(6 / (0.6 * 66.9) + 1 / (0.7 * 3.35))
 
 
 def test_an_unknown_device_gets_help():
