@@ -14,6 +14,7 @@ from benchmark.tables._table import MISSING, Cell, Table
 
 _KIB = 1024
 _ORDER = get_args(Stage)
+_MULTIPLES = (2, 4, 8)  # of a device, that a plan for one device also tells of
 _CLOCKS = {
     "processor": "the time of one thread on its processor, so that what runs beside does not count",
     "wall": "the wall's clock",
@@ -179,7 +180,7 @@ def totals(plan: Plan) -> str:
         f"By-products, made once: {_words(seconds_of(made_once))}." if made_once else "",
         f"{len(found.chains)} cells: {_words(seconds_of(cells))} one after the other, the longest "
         f"with its by-products {_words(longest)}.",
-        f"In all on {_workers(plan)}: {_words(found.wall_seconds(workers))}; "
+        f"In all on {_workers(plan)}: {_words(found.wall_seconds(workers))}{_more(plan)}; "
         f"disk {_amount(disk).text}.",
     ]
     if isinstance(plan.device, NamedDevice) and (large := _too_large(plan.device, found)):
@@ -192,6 +193,14 @@ def totals(plan: Plan) -> str:
             f"{next(f'{cell}: {reason}' for cell, reason in found.refused.items())}."
         )
     return " ".join(filter(None, parts))
+
+
+def _more(plan: Plan) -> str:
+    """Return what more devices than one would take."""
+    if plan.devices > 1:
+        return ""
+    walls = [_words(plan.prediction.wall_seconds(n * plan.jobs)) for n in _MULTIPLES]
+    return f" (on {', '.join(map(str, _MULTIPLES))} of them {', '.join(walls)})"
 
 
 def _too_large(device: NamedDevice, found: Prediction) -> list[str]:

@@ -9,9 +9,9 @@ from benchmark.probe import NUM_DRAWS, HeadProbe
 from benchmark.workload import Work
 
 # Solver steps of the fair probe depend on the data. Counted on untrained networks, with a tolerance
-# of 1e-4: choosing a strength took 91 and 167 on 10 000 images of CIFAR-100 (ConvNet, ResNet-18) and
+# of 1e-4: choosing a strength took 91 and 167 on 10 000 images of CIFAR-100 (ConvNet, ResNet-18),
 # 119 on ten labels a class of Fashion-MNIST, the answer 36, 64 and 28; with 1e-3, 11 to 41 and 7 to
-# 70. Where few classes are tried down to the weakest strength it can be 400.
+# 70. Where ten classes are tried down to the weakest strength, either can be 400.
 _TOLERANCE = 1e-4
 _CHOOSING_STEPS = 95
 _FINAL_STEPS = 40
