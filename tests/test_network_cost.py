@@ -28,7 +28,7 @@ def network(model, precision="fp32", **settings):
     ("model", "precision", "settings"),
     [
         ("convnet", "fp32", {"widths": (8, 16)}),
-        ("convnet", "bf16", {"widths": (8, 16), "norm": "instance"}),
+        ("convnet", "bf16", {"widths": (8, 16)}),
         ("mobilenet", "fp32", {"width": 0.125, "stem_stride": 2}),  # grouped convolutions
     ],
 )
