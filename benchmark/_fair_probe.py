@@ -1,6 +1,7 @@
 """The fair probe: the best linear classifier that the training split can tell."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from benchmark._logistic import Regression, Solution, one_hot, solve
 from benchmark._probes import Classifiers, in_own_span, random_ranks, require_positive
+from benchmark.memory import num_at_once
 from benchmark.network import Precision
 from benchmark.spec import UsageError
 
@@ -51,6 +53,7 @@ class FairProbe:
         num_classes: int,
         generator: torch.Generator,
         precision: Precision = "fp32",
+        max_memory: int | None = None,
     ) -> Classifiers:
         """See `Probe.fit`. Features may be scaled in any way, and constant ones do not matter.
 
@@ -58,41 +61,42 @@ class FairProbe:
             UsageError: no class has two images, so that none can be held out.
         """
         order, tenth, most_turns = _in_tenths(labels.cpu(), subsets.cpu(), generator)
-        order = order.to(labels.device)
-        x = features[order]
-        mean, deviation = _standardise(x)
-        basis = None
-        if x.shape[2] > x.shape[1]:
-            # fewer images than features are separable: then weak penalties need float64
-            x, basis = in_own_span(x.double())
-        roughly = precision == "bf16" and basis is None
-        data = _Data(x, one_hot(labels[order], num_classes), x.mT @ x / x.shape[1], roughly)
-        turns = min(most_turns, math.ceil(self.min_held_out / (len(x) * tenth)))
-        choice = self._choose(data.in_turn(turns, tenth), tenth)
-        solution = self._solve(data, choice.strength, choice.weights[: len(x)])
-        directions = solution.weights[..., :-1]
-        if basis is not None:
-            directions = directions @ basis.mT
-        directions = directions.to(features.dtype) / deviation
+        turns = min(most_turns, math.ceil(self.min_held_out / (len(order) * tenth)))
+        each = turns * _bytes_of_draw(order.shape[1], features.shape[1], num_classes)
+        size = num_at_once(len(order), each=each, max_memory=max_memory)
+        draws = _Draws(
+            features,
+            labels,
+            order.to(labels.device).split(size),
+            num_classes=num_classes,
+            roughly=precision == "bf16",
+        )
+        choice = self._choose(draws, turns, tenth)
+        parts = [
+            self._finish(draws[group], choice.strength, start)
+            for group, start in enumerate(choice.weights)
+        ]
+        weights, biases, converged = zip(*parts, strict=True)
         return Classifiers(
-            weights=directions,
-            biases=solution.weights[..., -1].to(features.dtype) - (directions @ mean.mT)[..., 0],
+            weights=torch.cat(weights),
+            biases=torch.cat(biases),
             strength=choice.strength,
-            converged=solution.converged,
+            converged=all(converged),
         )
 
-    def _choose(self, data: "_Data", tenth: int) -> "_Choice":
-        """Return the best strength, the first `tenth` images of `data` held out."""
-        b, k, _ = data.targets.shape
-        weights = data.x.new_zeros(b, k, data.x.shape[2] + 1)
-        held_out = data.x[:, :tenth], data.targets[..., :tenth].argmax(1)
+    def _choose(self, draws: "_Draws", turns: int, tenth: int) -> "_Choice":
+        """Return the best strength, the first `tenth` images of every draw held out."""
+        weights: list[Tensor | None] = [None] * len(draws)
         best, misses = _Choice(-1.0, math.nan, weights), 0
         for strength in sorted(self.strengths, reverse=True):
-            solution = self._solve(data, strength, weights, first=tenth, coarse=_COARSE)
-            weights = solution.weights
-            if not solution.converged and best.accuracy >= 0:
+            parts = [
+                self._attempt(draws[group].data.in_turn(turns, tenth), strength, start, tenth)
+                for group, start in enumerate(weights)
+            ]
+            weights = [solution.weights for solution, _ in parts]
+            if best.accuracy >= 0 and not all(solution.converged for solution, _ in parts):
                 break  # weaker penalties are harder still
-            hits = _hits(*held_out, weights)
+            hits = torch.cat([hits for _, hits in parts])
             accuracy = hits.float().mean().item()
             if accuracy > best.accuracy:
                 best = _Choice(accuracy, strength, weights)
@@ -101,6 +105,24 @@ class FairProbe:
             if misses == 2 or accuracy < best.accuracy - error:
                 break
         return best
+
+    def _attempt(
+        self, data: "_Data", strength: float, start: Tensor | None, tenth: int
+    ) -> tuple[Solution, Bool[Tensor, "b h"]]:
+        """Solve without the first `tenth` images; return which of these come out right as well."""
+        start = data.zeros if start is None else start
+        solution = self._solve(data, strength, start, first=tenth, coarse=_COARSE)
+        held_out = data.x[:, :tenth], data.targets[..., :tenth].argmax(1)
+        return solution, _hits(*held_out, solution.weights)
+
+    def _finish(
+        self, scaled: "_Scaled", strength: float, start: Tensor | None
+    ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"], bool]:
+        """Solve with all images; return weights, biases (for raw features) and if it converged."""
+        data = scaled.data
+        start = data.zeros if start is None else start[: len(data.x)]
+        solution = self._solve(data, strength, start)
+        return (*scaled.for_raw_features(solution.weights), solution.converged)
 
     def _solve(
         self,
@@ -123,11 +145,11 @@ class FairProbe:
 
 
 class _Choice(NamedTuple):
-    """A strength, its held-out accuracy and its solution."""
+    """A strength, its held-out accuracy and its solution for each group of draws."""
 
     accuracy: float
     strength: float
-    weights: Tensor
+    weights: list[Tensor | None]
 
 
 class _Data(NamedTuple):
@@ -140,6 +162,12 @@ class _Data(NamedTuple):
     targets: Float[Tensor, "b k q"]
     moment: Float[Tensor, "b p p"]
     roughly: bool
+
+    @property
+    def zeros(self) -> Float[Tensor, "b k w"]:
+        """Weights and biases to begin with."""
+        (b, k, _), p = self.targets.shape, self.x.shape[2]
+        return self.x.new_zeros(b, k, p + 1)
 
     def regression(self, strength: float, *, first: int) -> Regression:
         """Return the problem on all images from the `first` on."""
@@ -160,6 +188,78 @@ class _Data(NamedTuple):
             self.moment.repeat(turns, 1, 1),
             self.roughly,
         )
+
+
+class _Scaled(NamedTuple):
+    """Standardised images of some draws, and what leads back to raw features."""
+
+    data: _Data
+    mean: Float[Tensor, "b 1 p"]
+    deviation: Float[Tensor, "b 1 p"]
+    basis: Float[Tensor, "b p q"] | None
+
+    def for_raw_features(
+        self, weights: Float[Tensor, "b k w"]
+    ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"]]:
+        """Return weights and biases that do for raw features what these do for `data`."""
+        dtype, directions = self.mean.dtype, weights[..., :-1]
+        if self.basis is not None:
+            directions = directions @ self.basis.mT
+        directions = directions.to(dtype) / self.deviation
+        return directions, weights[..., -1].to(dtype) - (directions @ self.mean.mT)[..., 0]
+
+
+class _Draws:
+    """The training subsets in groups of which one at a time is in memory: that used last."""
+
+    def __init__(
+        self,
+        features: Float[Tensor, "n p"],
+        labels: Int64[Tensor, " n"],
+        groups: Sequence[Int64[Tensor, "_ q"]],
+        *,
+        num_classes: int,
+        roughly: bool,
+    ) -> None:
+        self._features, self._labels, self._num_classes = features, labels, num_classes
+        self._groups, self._roughly = groups, roughly
+        self._kept: dict[int, _Scaled] = {}
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, group: int) -> _Scaled:
+        if group not in self._kept:
+            self._kept.clear()
+            self._kept[group] = self._scaled(self._groups[group])
+        return self._kept[group]
+
+    def _scaled(self, order: Int64[Tensor, "b q"]) -> _Scaled:
+        x = self._features[order]
+        mean, deviation = _standardise(x)
+        basis = None
+        if x.shape[2] > x.shape[1]:
+            # fewer images than features are separable: then weak penalties need float64
+            x, basis = in_own_span(x.double())
+        data = _Data(
+            x,
+            one_hot(self._labels[order], self._num_classes),
+            x.mT @ x / x.shape[1],
+            roughly=self._roughly and basis is None,
+        )
+        return _Scaled(data, mean, deviation, basis)
+
+
+def _bytes_of_draw(q: int, p: int, k: int) -> int:
+    """Return about how much is held for a draw while it is solved (see `_logistic` for the names).
+
+    These are x (once more in bf16, at most), S and what its inverse is made from (5 p^2 in all),
+    seven tensors of logits, and 26 of weights; where images are fewer than features, all of it in
+    their span and twice as wide, besides what the QR decomposition takes.
+    """
+    if q >= p:
+        return 4 * (3 * q * p // 2 + 5 * p * p + 7 * k * q + 26 * k * p)
+    return 4 * q * p + 8 * (3 * q * p + 7 * q * q + 33 * k * q)
 
 
 def _in_tenths(

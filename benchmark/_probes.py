@@ -14,6 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from benchmark._logistic import one_hot
+from benchmark.memory import num_at_once
 from benchmark.network import Precision
 from benchmark.spec import UsageError
 
@@ -54,6 +55,7 @@ class Probe(Protocol):
         num_classes: int,
         generator: torch.Generator,
         precision: Precision = "fp32",
+        max_memory: int | None = None,
     ) -> Classifiers:
         """Fit one classifier on each subset.
 
@@ -64,6 +66,8 @@ class Probe(Protocol):
             num_classes: that there are.
             generator: of all that is random, on the CPU.
             precision: of products on the way, where they do not decide where it ends.
+            max_memory: bytes; of the subsets as many are in memory at once as half of it holds. No
+                number depends on it but for rounding.
         """
 
 
@@ -94,32 +98,36 @@ class PaperProbe:
         num_classes: int,
         generator: torch.Generator,
         precision: Precision = "fp32",
+        max_memory: int | None = None,
     ) -> Classifiers:
         """See `Probe.fit`; all products decide.
 
         Weights leave their start only within the span of the features, so that where images are
         fewer than features, their coordinates in that span do as well, and are smaller.
         """
-        p, bound = features.shape[1], 1 / math.sqrt(features.shape[1])
-        shape = (len(subsets), num_classes, p + 1)
-        start = torch.rand(shape, generator=generator).mul_(2 * bound).sub_(bound).to(features)
-        rows = self._rows(len(subsets), subsets.shape[1], generator).to(subsets.device)
-        if p <= subsets.shape[1]:
-            rows = torch.stack([subset[part] for subset, part in zip(subsets, rows, strict=True)])
-            weights, biases = self._descend(features, labels, rows, start)
-        else:
-            x, basis = in_own_span(features[subsets])
-            rows += torch.arange(len(rows), device=rows.device)[:, None] * subsets.shape[1]
-            inside = start[..., :-1] @ basis
-            weights, biases = self._descend(
-                x.flatten(0, 1),
-                labels[subsets].flatten(),
-                rows,
-                torch.cat([inside, start[..., -1:]], dim=2),
-            )
-            weights = start[..., :-1] + (weights - inside) @ basis.mT
+        (b, q), p, bound = subsets.shape, features.shape[1], 1 / math.sqrt(features.shape[1])
+        start = torch.rand((b, num_classes, p + 1), generator=generator)
+        start = start.mul_(2 * bound).sub_(bound).to(features)
+        rows = self._rows(b, q, generator).to(subsets.device)
+        size = num_at_once(b, each=self._bytes_of_subset(q, p, num_classes), max_memory=max_memory)
+        descend = self._descend if p <= q else self._descend_in_span
+        parts = [
+            descend(features, labels, *group)
+            for group in zip(subsets.split(size), rows.split(size), start.split(size), strict=True)
+        ]
+        weights, biases = (torch.cat(part) for part in zip(*parts, strict=True))
         finite = weights.isfinite().all() & biases.isfinite().all()
         return Classifiers(weights=weights, biases=biases, strength=None, converged=bool(finite))
+
+    def _bytes_of_subset(self, q: int, p: int, k: int) -> int:
+        """Return about how much is held for a subset.
+
+        These are the features of two batches (or of all its images, with what their QR
+        decomposition takes), three tensors of logits, four of weights, and rows for all steps.
+        """
+        batch = min(self.batch, q)
+        features = 2 * batch * p if p <= q else 4 * q * p + 2 * q * q
+        return 4 * (features + k * (3 * batch + 4 * p)) + 16 * self.steps * batch
 
     def _rows(
         self, num_subsets: int, num_images: int, generator: torch.Generator
@@ -132,14 +140,37 @@ class PaperProbe:
         ]
         return torch.stack(order).view(num_subsets, -1)[:, :length]
 
+    def _descend_in_span(
+        self,
+        features: Float[Tensor, "n p"],
+        labels: Int64[Tensor, " n"],
+        subsets: Int64[Tensor, "b q"],
+        rows: Int64[Tensor, "b t"],
+        start: Float[Tensor, "b k w"],
+    ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"]]:
+        """Return what `_descend` does, by way of coordinates in the span of each subset."""
+        b, q = subsets.shape
+        x, basis = in_own_span(features[subsets])
+        inside = start[..., :-1] @ basis
+        weights, biases = self._descend(
+            x.flatten(0, 1),
+            labels[subsets].flatten(),
+            torch.arange(b * q, device=rows.device).view(b, q),
+            rows,
+            torch.cat([inside, start[..., -1:]], dim=2),
+        )
+        return start[..., :-1] + (weights - inside) @ basis.mT, biases
+
     def _descend(
         self,
         features: Float[Tensor, "n p"],
         labels: Int64[Tensor, " n"],
+        subsets: Int64[Tensor, "b q"],
         rows: Int64[Tensor, "b t"],
         start: Float[Tensor, "b k w"],
     ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"]]:
         """Return weights and biases after all steps, as `torch.optim.SGD` takes them."""
+        rows = subsets.gather(1, rows)
         weights, biases = start[..., :-1].contiguous(), start[..., -1:].contiguous()
         velocity, bias_velocity = torch.zeros_like(weights), torch.zeros_like(biases)
         targets = one_hot(labels[None], start.shape[1])[0].T.contiguous()

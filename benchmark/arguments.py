@@ -1,12 +1,14 @@
 """What the command line understands: commands, flags, and the values that these take."""
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
 from benchmark import plugins
 from benchmark.devices import SHEETS
+from benchmark.memory import GIB
 from benchmark.network import Precision
 from benchmark.plan import RecipeName
 from benchmark.spec import UsageError
@@ -241,6 +243,12 @@ def _add_environment(parser: argparse.ArgumentParser) -> None:
     )
     _add_store(place, "finished stages and checkpoints")
     _add_device(place)
+    place.add_argument(
+        "--max-memory",
+        type=_gib,
+        metavar="GIB",
+        help="that each stage under way may take (default: 3/4 of the device's, in equal parts)",
+    )
 
 
 def _add_device(
@@ -346,6 +354,17 @@ def _formats(text: str) -> tuple[str, ...]:
 def _positive(text: str) -> int:
     (number,) = _listed(text, _whole(1), "a whole number from 1")
     return number
+
+
+def _gib(text: str) -> int:
+    """Read GiB as bytes."""
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = 0.0
+    if not 0 < amount < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: expected GiB above zero, such as 8 or 0.5")
+    return math.ceil(amount * GIB)
 
 
 def _kind(text: str) -> str:

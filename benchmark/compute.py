@@ -29,6 +29,8 @@ class Compute:
         precision: of backbones.
         threads: of every process on a CPU: sums of another number of threads round otherwise.
         all_threads: of the teacher's stages, which nothing runs beside.
+        max_memory: bytes that a stage may take; no part of any key, as it moves no number beyond
+            rounding. None is no limit.
     """
 
     device: torch.device
@@ -36,6 +38,7 @@ class Compute:
     memory_format: torch.memory_format = torch.channels_last
     threads: int | None = None
     all_threads: int | None = None
+    max_memory: int | None = None
 
     @property
     def settings(self) -> dict[str, str | int | None]:

@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from benchmark.allocation import keep_freed_memory
+from benchmark.memory import is_out_of_memory, make_room
 from benchmark.plan import Cell
 from benchmark.progress import bar, share_terminal
 from benchmark.rows import Row
@@ -25,6 +26,8 @@ from benchmark.source import Source
 from benchmark.spec import NonFiniteError, UsageError
 from benchmark.stage_keys import distilled_key
 from benchmark.stages import OverBudgetError, RefusedError
+
+_HALVINGS = 4  # of memory, before a cell that runs out of it is given up
 
 
 @dataclass
@@ -125,14 +128,19 @@ def _in_processes(
             raise
 
 
-def _run(cell: Cell, source: Source) -> Result:
+def _run(cell: Cell, source: Source, *, halvings_left: int = _HALVINGS) -> Result:
+    """Run a cell; a stage that runs out of memory goes on from its checkpoint with half as much."""
     try:
         return run_cell(cell, source)
     except (UsageError, OverBudgetError, NonFiniteError) as error:
         return error
     except Exception as error:  # a fault in code, whose place is worth knowing
-        logging.getLogger(__name__).exception("%s", cell)
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        if not (is_out_of_memory(error) and halvings_left and source.compute.max_memory):
+            logging.getLogger(__name__).exception("%s", cell)
+            return RuntimeError(f"{type(error).__name__}: {error}")
+    source.halve_memory()  # out here, what the failed stage made is free already
+    make_room("stages go on with half as much")
+    return _run(cell, source, halvings_left=halvings_left - 1)
 
 
 def _one_line(error: Exception) -> str:

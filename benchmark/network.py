@@ -1,12 +1,13 @@
 """A backbone with its normalisation and its head: what every method and student trains."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from benchmark.memory import Chunks
 from benchmark.whitening import Whitening
 
 Precision = Literal["fp32", "bf16"]
@@ -22,6 +23,7 @@ class Network(nn.Module):
     mean: Tensor
     std: Tensor
     whitening: Whitening | None = None  # takes the place of mean and std
+    chunks: Chunks | None = None
 
     def __init__(
         self,
@@ -55,9 +57,16 @@ class Network(nn.Module):
 
     def features_of_normalised(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p"]:
         """Return the backbone's features of images that are normalised already."""
+        if self.chunks is None:
+            return self._pass(self.backbone, images)
+        return self.chunks(self._pass, self.backbone, images)
+
+    def _pass(
+        self, backbone: Callable[[Tensor], Tensor], images: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b p"]:
         x = images.contiguous(memory_format=self.memory_format)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            features: Tensor = self.backbone(x)
+            features = backbone(x)
         return features.to(self.head.weight.dtype)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from benchmark import plugins
+from benchmark.memory import Chunks
 from benchmark.network import Network, Precision
 from benchmark.settings import arguments
 from benchmark.spec import ImageShape, UsageError
@@ -30,6 +31,8 @@ class NetworkFactory:
         precision: of the backbones.
         memory_format: of the backbones' weights and inputs.
         device: where the networks live.
+        max_memory: bytes that a stage may take, to which networks keep (`benchmark.memory`); None
+            is no limit.
     """
 
     shape: ImageShape
@@ -38,6 +41,7 @@ class NetworkFactory:
     precision: Precision = "fp32"
     memory_format: torch.memory_format = torch.contiguous_format
     device: torch.device | str = "cpu"
+    max_memory: int | None = None
 
     def __call__(
         self, model: str, num_outputs: int, generator: torch.Generator, **settings: Any
@@ -69,6 +73,8 @@ class NetworkFactory:
                 precision=self.precision,
                 memory_format=self.memory_format,
             )
+        if self.max_memory is not None:
+            network.chunks = Chunks(self.max_memory)
         return network.to(self.device).to(memory_format=self.memory_format)
 
     def _backbone(self, model: str, settings: Mapping[str, Any]) -> tuple[nn.Module, int]:

@@ -127,11 +127,13 @@ def probe(
     labels_per_class: Sequence[int | None],
     seed: int,
     precision: Precision = "fp32",
+    max_memory: int | None = None,
 ) -> list[ProbeScore]:
     """Score features by every probe with every number of labels.
 
     Which images a few-label draw holds depends on the training split alone, so it is the same for
     all methods, students and seeds; other randomness of a probe depends on the split and on `seed`.
+    With `max_memory` bytes, no more draws are solved at once than fit (`benchmark.memory`).
 
     Raises:
         UsageError: a class has too few images for so many labels, or for the probe.
@@ -151,6 +153,7 @@ def probe(
                 num_classes=num_classes,
                 generator=rng.generator("probe", kind.name, train.fingerprint, seed),
                 precision=precision,
+                max_memory=max_memory,
             )
             hits = (classifiers.predict(test.features) == test.labels).sum(1)
             draws = tuple(100 * count / len(test.labels) for count in hits.tolist())

@@ -147,7 +147,15 @@ class Source:
             precision=self.compute.precision,
             memory_format=self.compute.memory_format,
             device=self.compute.device,
+            max_memory=self.compute.max_memory,
         )
+
+    def halve_memory(self) -> None:
+        """Let every later stage take half as much memory."""
+        if self.compute.max_memory is not None:
+            self.compute = replace(self.compute, max_memory=self.compute.max_memory // 2)
+        for made in ("new_network", "teacher"):
+            self.__dict__.pop(made, None)
 
     @cached_property
     def images(self) -> UInt8[Tensor, "n c h w"]:

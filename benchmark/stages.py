@@ -247,6 +247,7 @@ def probe_student(
                         labels_per_class=[protocol.labels_per_class],
                         seed=cell.seed,
                         precision=source.compute.precision,
+                        max_memory=source.compute.max_memory,
                     )
                 objective = student.header["objective"]
                 facts = _costs(distilled, student, spent)

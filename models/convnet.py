@@ -1,6 +1,6 @@
 """The ConvNet of the distillation literature."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -58,6 +58,8 @@ class _Halve(nn.Module):
     which every output has four entries. The sums are the same ones, several times as fast forwards
     and backwards.
     """
+
+    keeps_images_apart: ClassVar[bool] = True  # in training, too: see `benchmark.memory`
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
         """Return the means of all 2x2 squares; a last odd row or column is left out."""

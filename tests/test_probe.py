@@ -274,7 +274,7 @@ class Spy:
     name: ClassVar[str] = "spy"
     seen: list = field(default_factory=list)
 
-    def fit(self, features, labels, *, subsets, num_classes, generator, precision):
+    def fit(self, features, labels, *, subsets, num_classes, generator, **_):
         self.seen.append((subsets, generator.initial_seed()))
         b, p = len(subsets), features.shape[1]
         return Classifiers(

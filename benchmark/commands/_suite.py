@@ -10,6 +10,7 @@ import torch
 
 from benchmark import plugins
 from benchmark.compute import Compute, choose_precision, find_device
+from benchmark.memory import default_memory
 from benchmark.plan import Suite, with_settings
 from benchmark.pretrain import Length
 from benchmark.source import DataOptions, Source
@@ -85,7 +86,14 @@ def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
     if device.type == "cpu":
         threads = max(1, _THREADS // jobs_of(arguments, device))
         torch.set_num_threads(threads)
-    return Compute(device, precision, threads=threads, all_threads=threads and _THREADS)
+    return Compute(
+        device,
+        precision,
+        threads=threads,
+        all_threads=threads and _THREADS,
+        max_memory=getattr(arguments, "max_memory", None)
+        or default_memory(device, jobs=jobs_of(arguments, device)),
+    )
 
 
 def source_of(suite: Suite, arguments: argparse.Namespace) -> Source:

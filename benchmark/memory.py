@@ -1,0 +1,255 @@
+"""A memory budget, and passes of networks in chunks that keep to it.
+
+A stage may take `max_memory` bytes. Half of them are for what one pass of a network holds at once;
+the other half is for what lies beside it: images, representations, features, weights. What a pass
+holds is measured, not guessed: the pass and, where there are gradients, its way back are done once
+with one image and once with two, and every tensor that is made is counted as long as it lives.
+Scratch space inside of operations is not seen.
+
+A batch that does not fit goes in equal chunks. With gradients a chunk's graph is thrown away and
+made a second time on the way back, so that one is held at a time, for one more forward pass. Second
+derivatives stay right, but the first way back then keeps the graphs of all chunks. A network that
+looks at its batch as a whole, such as batch normalisation in training mode, is never split.
+
+Nothing else needs it at published sizes. The source is represented in batches of 1 024 (pixels:
+12 MiB at 32x32), distilled images are decoded a batch at a time, groups of IDM and classes of DSA
+are a few hundred images of a small network, and DATM keeps about 2 sqrt(80) vectors of 0.3 M
+weights. A probe holds the features of all images, and `fair` a standardised copy of those that it
+is fitted on, whatever the budget.
+
+All of it follows from sizes alone, not from what is free at the moment, so the same command gives
+the same numbers again.
+"""
+
+import logging
+import math
+import os
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
+from torch.utils.weak import WeakIdKeyDictionary
+
+from benchmark.allocation import release_freed_memory
+
+GIB = 2**30
+_SHARE = 0.75  # of a device that may be taken unless told: the rest is for all that is not ours
+_PASS_SHARE = 0.5  # of the budget
+
+# Of torch's own layers these mix the images of a batch in training mode, or draw random numbers.
+_MIXING = (_NormBase, _DropoutNd, nn.RReLU, nn.MultiheadAttention, nn.RNNBase)
+_CPU_ALLOCATOR = ("not enough memory", "can't allocate memory")  # what its errors say
+
+Pass = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+"""Features of images under a backbone, or under what stands in for it."""
+
+
+def default_memory(device: torch.device, *, jobs: int) -> int | None:
+    """Return the bytes that each of `jobs` stages on a device may take unless told otherwise.
+
+    Three quarters of a GPU's memory, or of the machine's (of the control group's, if that is less),
+    in equal parts; None where the system cannot tell.
+    """
+    total = _host_memory() if device.type == "cpu" else _accelerator_memory(device)
+    return None if total is None else int(_SHARE * total / jobs)
+
+
+def _accelerator_memory(device: torch.device) -> int | None:
+    try:
+        _, total = torch.accelerator.get_memory_info(device)
+    except RuntimeError:  # of a kind that does not say
+        return None
+    return int(total)
+
+
+def _host_memory() -> int | None:
+    """Return the memory of this machine, or the lowest limit of the control groups we are in."""
+    try:
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return None
+    return min([physical, *_group_limits(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))])
+
+
+def _group_limits(root: Path, membership: Path) -> Iterator[int]:
+    """Yield the limits of Linux control groups of either version, from this process's own up.
+
+    Inside of a container its group is the root, whatever the process is told that it is called.
+    """
+    lines = membership.read_text().splitlines() if membership.exists() else []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers not in ("", "memory"):
+            continue
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        own = root / controllers / path.strip("/")
+        for folder in (own, *own.parents):
+            limit = folder / name
+            if limit.exists() and (text := limit.read_text().strip()).isdecimal():
+                yield int(text)
+
+
+def num_at_once(num: int, *, each: int, max_memory: int | None) -> int:
+    """Return how many of `num` equal tasks of `each` bytes may be under way at once; at least one.
+
+    As for a pass of a network, half of the budget is for them.
+    """
+    if max_memory is None:
+        return num
+    return min(num, max(1, int(_PASS_SHARE * max_memory) // each))
+
+
+class Chunks:
+    """Passes of one network, each in chunks that keep what it holds within a share of a budget.
+
+    Args:
+        max_memory: bytes that a stage may take.
+    """
+
+    def __init__(self, max_memory: int) -> None:
+        self.memory = int(_PASS_SHARE * max_memory)
+        self._most: dict[Hashable, int] = {}
+
+    def __call__(self, run: Pass, backbone: nn.Module, images: Tensor) -> Tensor:
+        """Return `run` of the backbone and the images, done in chunks if the whole does not fit.
+
+        Where memory runs out all the same, chunks are halved, for later passes as well.
+        """
+        if len(images) < 2:
+            return run(backbone, images)
+        graph = torch.is_grad_enabled() and (
+            images.requires_grad or any(weight.requires_grad for weight in backbone.parameters())
+        )
+        key = (graph, images.requires_grad, images.shape[1:], images.dtype)
+        if len(images) > self._most.get(key, 1) and not keeps_images_apart(backbone):
+            return run(backbone, images)
+        if key not in self._most:
+            self._most[key] = self._fitting(run, backbone, images, graph=graph)
+        while (size := min(self._most[key], len(images))) > 1:
+            try:
+                return _in_chunks(run, backbone, images, size=size, graph=graph)
+            except (RuntimeError, MemoryError) as error:
+                if not (is_out_of_memory(error) and keeps_images_apart(backbone)):
+                    raise
+            self._most[key] = size // 2  # out here, what the failed pass made is free already
+            make_room(f"{size // 2} images at once instead of {size}")
+        return _in_chunks(run, backbone, images, size=1, graph=graph)
+
+    def _fitting(self, run: Pass, backbone: nn.Module, images: Tensor, *, graph: bool) -> int:
+        """Return how many images a pass may hold: what it takes is linear in their number."""
+        try:
+            one, two = (_largest(run, backbone, images[:b], graph=graph) for b in (1, 2))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return 1
+        each = max(1, two - one)
+        return max(1, (self.memory - (one - each)) // each)
+
+
+def keeps_images_apart(backbone: nn.Module) -> bool:
+    """Say whether the features of an image are sure not to depend on the batch that it is in.
+
+    In evaluation mode they never do; in training mode it is known of torch's own layers, and of
+    those that say so of themselves by a `keeps_images_apart` that is true.
+    """
+    return all(
+        not module.training
+        or getattr(module, "keeps_images_apart", False)
+        or (
+            type(module).forward.__module__.startswith("torch.nn.")
+            and not isinstance(module, _MIXING)
+        )
+        for module in backbone.modules()
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is that of an allocator, of a GPU or of the host."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _CPU_ALLOCATOR)
+
+
+_said = False
+
+
+def make_room(remedy: str) -> None:
+    """Give back memory that is free but kept; say once in a process that there was too little."""
+    global _said
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
+    release_freed_memory()
+    if not _said:
+        logging.getLogger(__name__).warning(f"too little memory: {remedy}")
+    _said = True
+
+
+def _in_chunks(run: Pass, backbone: nn.Module, images: Tensor, *, size: int, graph: bool) -> Tensor:
+    """Go through a batch in equal chunks of at most `size` images."""
+    if size >= len(images):
+        return run(backbone, images)
+    chunks = images.tensor_split(math.ceil(len(images) / size))
+    if not graph:
+        return torch.cat([run(backbone, chunk) for chunk in chunks])
+    # The weights of now: on the way back a module that `functional_call` lent others has its own.
+    weights = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
+    again = partial(
+        checkpoint,
+        run,
+        partial(functional_call, backbone, weights),
+        use_reentrant=False,
+        preserve_rng_state=False,
+    )
+    return torch.cat([again(chunk) for chunk in chunks])
+
+
+def _largest(run: Pass, backbone: nn.Module, images: Tensor, *, graph: bool) -> int:
+    """Return the most bytes that a pass, and its way back if it has a graph, hold at once."""
+    images = images.detach().requires_grad_(images.requires_grad)
+    live = _LiveBytes()
+    with live:
+        features = run(backbone, images)
+        if graph:
+            wanted = [x for x in (images, *backbone.parameters()) if x.requires_grad]
+            torch.autograd.grad(features.sum(), wanted, allow_unused=True)
+    return live.most
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all storage that is made inside of it, for as long as that lives."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now: int = 0
+        self.most: int = 0
+        self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for given in tree_leaves((args, kwargs)):
+            if isinstance(given, Tensor):
+                self._known.setdefault(given.untyped_storage(), None)
+        made = func(*args, **kwargs)
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage() not in self._known:
+                self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        self._known[storage] = None
+        self._change(storage.nbytes())
+        weakref.finalize(storage, self._change, -storage.nbytes())
+
+    def _change(self, num_bytes: int) -> None:
+        self.now += num_bytes
+        self.most = max(self.most, self.now)
