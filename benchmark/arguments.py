@@ -199,6 +199,9 @@ def _add_grid(parser: argparse.ArgumentParser) -> None:
     grid.add_argument(
         "--controls", type=_names_or_none, metavar="A,B", help="controls beside them, or none"
     )
+    grid.add_argument(
+        "--no-ablation", action="store_true", help="leave out the variants of methods"
+    )
     grid.add_argument("--students", type=_names, metavar="A,B", help="models, or any of timm's")
     grid.add_argument("--downstream", type=_names, metavar="A,B", help="datasets to probe on")
     grid.add_argument("--budgets", type=_budgets, metavar="N,N", help="the main one first")

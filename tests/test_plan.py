@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from benchmark import plugins
+from benchmark.arguments import new_parser
 from benchmark.check import check, owners, teacher_owners
+from benchmark.commands._suite import suite_of
 from benchmark.plan import (
     Cell,
     Protocol,
@@ -227,3 +229,16 @@ def test_owners_are_those_who_take_part(toy_suite):
     everyone = {"random", "fair", "mse", "cross-entropy", *students, *teacher}
     assert owners(suite, cells(suite)) == everyone
     assert teacher_owners(replace(suite, teacher="a/file.safetensors")) == set()
+
+
+def test_no_ablation_leaves_variants_out_and_is_told_of():
+    def suite(*flags):
+        return suite_of(new_parser().parse_args(["run", "--suite", "cifar100-small", *flags]))
+
+    with_, without = suite(), suite("--no-ablation", "--seeds", "0")
+    assert with_.ablation
+    assert {cell.variant.label for cell in cells(without)} == {
+        *without.methods,
+        *without.controls,
+    }
+    assert (with_.flags, without.flags) == ("", "--seeds 0 --no-ablation")

@@ -39,6 +39,8 @@ def suite_of(arguments: argparse.Namespace) -> Suite:
             raise UsageError(f"--student-steps {steps}: expected --recipe equal-steps, or none")
         changes["recipe"] = "equal-steps"
         changes["lengths"] = {**suite.lengths, "equal-steps": Length(steps=steps)}
+    if getattr(arguments, "no_ablation", False):
+        changes["ablation"] = ()
     settings = with_settings(suite, arguments.set)
     return dataclasses.replace(suite, **changes, settings=settings, flags=_flags(arguments))
 
@@ -51,6 +53,7 @@ def _flags(arguments: argparse.Namespace) -> str:
         for name, value in given.items()
         if value is not None
     ]
+    words += ["--no-ablation"] * getattr(arguments, "no_ablation", False)
     return " ".join([*words, *(f"--set {shlex.quote(assignment)}" for assignment in arguments.set)])
 
 
