@@ -1,9 +1,9 @@
 """What a method or a teacher says of itself before it runs: passes of images through networks.
 
-These are counts, not seconds: what they take depends on the device (`benchmark.devices`). The unit
-of `Work.training` is one image forwards and backwards for all weights, that is, 3 F - f operations
-where F are those of its forward pass and f those of its first layer. What goes backwards to the
-image alone counts 2 / 3 of that, what differentiates a gradient once more up to 3.
+These are counts, not seconds: what they take depends on the device (`benchmark.planning.devices`).
+The unit of `Work.training` is one image forwards and backwards for all weights, that is, 3 F - f
+operations where F are those of its forward pass and f those of its first layer. What goes backwards
+to the image alone counts 2 / 3 of that, what differentiates a gradient once more up to 3.
 """
 
 from collections.abc import Mapping

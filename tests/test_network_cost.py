@@ -5,8 +5,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.kernels._cost import cost_of
-from benchmark.network_cost import forward_cost, operators_of, training_cost
 from benchmark.network_factory import NetworkFactory
+from benchmark.planning.network_cost import forward_cost, operators_of, training_cost
 from benchmark.spec import ImageShape
 
 SHAPE = ImageShape(3, 16, 16)

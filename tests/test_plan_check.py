@@ -3,8 +3,8 @@
 import pytest
 
 from benchmark.plan import Cell, Variant
-from benchmark.plan_check import compare, errors, measured_seconds, summary
-from benchmark.prediction import Prediction, Task
+from benchmark.planning.check import compare, errors, measured_seconds, summary
+from benchmark.planning.prediction import Prediction, Task
 
 
 def task(stage, line, *key, seconds, charged=0):

@@ -6,12 +6,12 @@ from typing import ClassVar
 import pytest
 
 from benchmark import plugins
-from benchmark.devices import Device, Networks
 from benchmark.images import final_probe, load_splits, sizes_of
-from benchmark.network_cost import Pass
 from benchmark.network_factory import NetworkFactory
 from benchmark.plan import cells
-from benchmark.planner import predict
+from benchmark.planning.devices import Device, Networks
+from benchmark.planning.network_cost import Pass
+from benchmark.planning.planner import predict
 from benchmark.spec import ImageShape, UsageError
 from benchmark.workload import Work
 

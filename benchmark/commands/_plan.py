@@ -5,10 +5,10 @@ from collections.abc import Hashable, Iterable
 import torch
 
 from benchmark.compute import Compute
-from benchmark.devices import Networks, ThisDevice
 from benchmark.network import Precision
 from benchmark.network_factory import NetworkFactory
 from benchmark.plan import TEACHER, Cell, Suite
+from benchmark.planning.devices import Networks, ThisDevice
 from benchmark.source import Source
 from benchmark.spec import ImageShape
 from benchmark.stage_keys import distilled_key, student_settings

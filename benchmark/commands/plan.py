@@ -4,17 +4,17 @@ import argparse
 import shlex
 import sys
 
-from benchmark import plan_report
 from benchmark.check import check, owners
 from benchmark.commands._plan import networks_of, this_device
 from benchmark.commands._rows import rows_at
 from benchmark.commands._suite import compute_of, expect_owners, jobs_of, suite_of
-from benchmark.devices import Device, NamedDevice
 from benchmark.files import atomic
 from benchmark.kernel_report import short
 from benchmark.plan import Suite, cells
-from benchmark.plan_report import Plan
-from benchmark.planner import predict
+from benchmark.planning import report
+from benchmark.planning.devices import Device, NamedDevice
+from benchmark.planning.planner import predict
+from benchmark.planning.report import Plan
 from benchmark.provenance import provenance
 from benchmark.spec import UsageError
 
@@ -46,8 +46,8 @@ def main(arguments: argparse.Namespace) -> int:
     )
     if arguments.report:
         with atomic(arguments.report) as temporary:
-            temporary.write_text(plan_report.document(plan), encoding="utf-8")
-    sys.stdout.write(plan_report.text(plan))
+            temporary.write_text(report.document(plan), encoding="utf-8")
+    sys.stdout.write(report.text(plan))
     return 0
 
 

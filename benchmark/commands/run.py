@@ -5,15 +5,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from benchmark import plan_report, rows
+from benchmark import rows
 from benchmark.check import check, owners, refusals
 from benchmark.commands._plan import found_tasks, this_device
 from benchmark.commands._suite import expect_owners, jobs_of, source_of, suite_of
 from benchmark.commands.report import write_report
 from benchmark.execute import execute
 from benchmark.plan import Cell, cells
-from benchmark.plan_report import Plan
-from benchmark.planner import predict
+from benchmark.planning import report
+from benchmark.planning.planner import predict
+from benchmark.planning.report import Plan
 from benchmark.source import Source
 from benchmark.spec import UsageError
 from benchmark.stages import is_done
@@ -83,7 +84,7 @@ def _print_cost(left: Sequence[Cell], source: Source, *, jobs: int) -> None:
     device = this_device(source.suite, source.compute)
     prediction = predict(source.suite, left, device).without(found_tasks(left, source))
     plan = Plan(command="", title="", prediction=prediction, device=device, jobs=jobs)
-    sys.stdout.write(f"\n{plan_report.text(plan)}")
+    sys.stdout.write(f"\n{report.text(plan)}")
 
 
 def _print_reasons(verb: str, reasons: Mapping[Cell, str]) -> None:

@@ -20,7 +20,8 @@ from torch import nn
 
 from benchmark import plugins, rng
 from benchmark.network import Network
-from benchmark.network_cost import (
+from benchmark.network_factory import NetworkFactory
+from benchmark.planning.network_cost import (
     NetworkCost,
     Operator,
     Pass,
@@ -28,7 +29,6 @@ from benchmark.network_cost import (
     operators_of,
     training_cost,
 )
-from benchmark.network_factory import NetworkFactory
 from benchmark.provenance import device_name
 from benchmark.spec import ImageShape
 from benchmark.timing import Clock, Operations, Rates, measure_rates

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import plugins, solo_learn
-from benchmark.devices import Networks
 from benchmark.images import Sizes
 from benchmark.network_factory import model_settings
 from benchmark.plan import TEACHER_MODEL, Suite, teacher_of
+from benchmark.planning.devices import Networks
 from benchmark.teacher import shipped_teachers, teacher_identity
 from benchmark.workload import Architecture, Forecast, TeacherOutline
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import get_args
 
-from benchmark.devices import Device, NamedDevice, ThisDevice, assumptions
-from benchmark.plan_check import Line, compare, summary
-from benchmark.prediction import Prediction, Stage, Task, seconds_of
-from benchmark.probe_cost import ASSUMED_STEPS
+from benchmark.planning.check import Line, compare, summary
+from benchmark.planning.devices import Device, NamedDevice, ThisDevice, assumptions
+from benchmark.planning.prediction import Prediction, Stage, Task, seconds_of
+from benchmark.planning.probe_cost import ASSUMED_STEPS
 from benchmark.rows import Row
 from benchmark.tables._table import MISSING, Cell, Table
 

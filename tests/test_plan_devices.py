@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from benchmark import devices
-from benchmark.devices import SHEETS, NamedDevice, Networks, Roofline, ThisDevice
-from benchmark.network_cost import Operator, Pass
 from benchmark.network_factory import NetworkFactory
+from benchmark.planning import devices
+from benchmark.planning.devices import SHEETS, NamedDevice, Networks, Roofline, ThisDevice
+from benchmark.planning.network_cost import Operator, Pass
 from benchmark.spec import ImageShape, UsageError
 from benchmark.timing import Clock, Rates
 from benchmark.workload import Architecture, Work

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmark.prediction import Prediction, Task
+from benchmark.planning.prediction import Prediction, Task
 from benchmark.rows import Row
 
 LEAST_SECONDS = 1.0  # that all of a line took together: less says more of clocks than of plans

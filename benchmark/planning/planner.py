@@ -11,7 +11,6 @@ from collections.abc import Hashable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from benchmark.devices import Device
 from benchmark.images import sizes_of, without_held_out
 from benchmark.network_factory import model_settings
 from benchmark.plan import (
@@ -23,10 +22,11 @@ from benchmark.plan import (
     protocols,
     recipe_of,
 )
-from benchmark.planned_teacher import plan_teacher
-from benchmark.prediction import Prediction, Task
+from benchmark.planning.devices import Device
+from benchmark.planning.prediction import Prediction, Task
+from benchmark.planning.probe_cost import Probed, probe_bytes, probe_work
+from benchmark.planning.teacher import plan_teacher
 from benchmark.pretrain import Recipe
-from benchmark.probe_cost import Probed, probe_bytes, probe_work
 from benchmark.spec import Budget, Method, Objective, Problem, UsageError
 from benchmark.workload import Architecture, Forecast, Work
 
