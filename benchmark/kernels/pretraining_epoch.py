@@ -65,7 +65,10 @@ def pretraining_epoch(compute: Compute, *, small: bool = False) -> Kernel:
         tolerance=0.1 if compute.precision == "bf16" else 1e-3,
         tried=(
             "A gather a batch on the device in the place of loading, turning and normalising one "
-            "image after the other; bf16 and channels-last where that is faster."
+            "image after the other; bf16 and channels-last where that is faster. Students of "
+            "several seeds at once (torch.func.vmap) fail on a CPU, where theirs are grouped "
+            "convolutions: three ConvNets (32, 64, 128) on 64 images took 0.36 s in the place of "
+            "0.16 s one after the other, which in bf16 are 0.10 s."
         ),
     )
 
