@@ -1,5 +1,6 @@
 """The reports in this repository are what its rows give."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 
 from benchmark.cli import main
 
-REPORTS = Path(__file__).parents[1] / "reports"
-
+ROOT = Path(__file__).parents[1]
+REPORTS = ROOT / "reports"
+PAGES = [ROOT / "README.md", *sorted(REPORTS.glob("*/analysis.md"))]
 
 SUITES = {file.parent.name for file in REPORTS.glob("*/rows.jsonl")} | {"quick"}
 
@@ -22,3 +24,16 @@ def test_a_committed_report_follows_from_its_rows(suite, tmp_path, capsys):
     code = main(["report", "--suite", suite, "--reports", str(tmp_path), "--store", store])
     assert (code, capsys.readouterr().err) == (0, "")
     assert (tmp_path / suite / "report.md").read_text(encoding="utf-8") == written
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_accuracies_that_pages_quote_are_in_a_report(page):
+    known = {
+        number
+        for report in REPORTS.glob("*/report.md")
+        for number in re.findall(r"\d+\.\d\d(?!\d)", report.read_text(encoding="utf-8"))
+    }
+    text = re.sub(r"Python \d+\.\d+", "", page.read_text(encoding="utf-8"))
+    quoted = set(re.findall(r"\d+\.\d\d(?!\d)", text))
+    assert quoted
+    assert quoted <= known
