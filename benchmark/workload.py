@@ -24,12 +24,14 @@ class Architecture:
         num_outputs: of its head.
         settings: of the model, by name.
         precision: of its backbone; None: that of the run.
+        default_layout: images are laid out as the framework does, not as the run does.
     """
 
     model: str
     num_outputs: int
     settings: tuple[tuple[str, Any], ...] = ()
     precision: Precision | None = None
+    default_layout: bool = False
 
     @classmethod
     def of(

@@ -1,5 +1,7 @@
 """What the supervised peers' steps take, counted."""
 
+from dataclasses import replace
+
 import torch
 
 from benchmark.network import Network
@@ -15,9 +17,14 @@ def classifier(
     problem: Problem, model: str, *, widths: tuple[int, ...] | None, norm: str | None
 ) -> Architecture:
     """Return the inner model of `_labelled.new_inner_model`, which runs in fp32."""
-    return Architecture.of(
-        model, problem.num_classes or 0, {"widths": widths, "norm": norm}, precision="fp32"
-    )
+    settings = {"widths": widths, "norm": norm}
+    made = Architecture.of(model, problem.num_classes or 0, settings, precision="fp32")
+    return replace(made, default_layout=True)
+
+
+def seen(network: Architecture) -> Architecture:
+    """Return an inner model as real images pass through it: `_labelled.RealImages.seen_by`."""
+    return replace(network, precision=None)
 
 
 def class_match_work(
@@ -27,7 +34,7 @@ def class_match_work(
     tensors = sum(parameter.ndim >= 2 for parameter in made.parameters())
     return (
         Work(
-            network=network,
+            network=seen(network),
             training=steps * k * real,
             batch=real,
             operators=steps * k * (2 * DRAW + tensors * _DISTANCE),
@@ -43,7 +50,7 @@ def feature_match_work(
     batch = views * min(k, max(1, group // views))
     return (
         Work(
-            network=network,
+            network=seen(network),
             forward=steps * k * real,
             batch=real,
             operators=2 * steps * k * DRAW,

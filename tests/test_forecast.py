@@ -156,7 +156,8 @@ def test_class_matches_are_counted_as_by_hand(labelled_problem):
     assert distilled.training == pytest.approx(3 * 2 * 3 * 2 * 7 / 3)
     assert inner.training == 3 * 1 * 2 * 6
     assert (real.batch, distilled.batch, inner.batch) == (5, 2, 6)
-    assert real.network is not None and real.network.precision == "fp32"
+    assert [work.network.precision for work in (real, distilled, inner)] == [None, "fp32", "fp32"]
+    assert all(work.network.default_layout for work in (real, distilled, inner))
 
 
 def test_trajectories_are_counted_as_by_hand(labelled_problem):

@@ -122,6 +122,9 @@ class Networks:
                 **dict(architecture.settings),
             )
             network.precision = architecture.precision or network.precision
+            if architecture.default_layout:
+                network.memory_format = torch.contiguous_format
+                network.to(memory_format=torch.contiguous_format)
             self._made[key] = network
         return self._made[key]
 
