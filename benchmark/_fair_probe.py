@@ -137,11 +137,21 @@ class FairProbe:
         regression = data.regression(strength, first=first)
         # what a gradient says of the weights is in proportion to the penalty that holds them
         tolerance = coarse * self.tolerance * min(1.0, strength / 1e-2)
-        if data.roughly:
-            near = max(tolerance, _ROUGH)
-            rounded = regression.rounded()
-            start = solve(rounded, start, tolerance=near, max_steps=self.max_steps).weights
-        return solve(regression, start, tolerance=tolerance, max_steps=self.max_steps)
+        if not data.roughly:
+            return solve(regression, start, tolerance=tolerance, max_steps=self.max_steps)
+        near = solve(
+            regression.rounded(),
+            start,
+            tolerance=max(tolerance, _ROUGH),
+            max_steps=self.max_steps,
+        )
+        return solve(
+            regression,
+            near.weights,
+            tolerance=tolerance,
+            max_steps=self.max_steps,
+            precondition=near.precondition,
+        )
 
 
 class _Choice(NamedTuple):

@@ -56,6 +56,7 @@ class Solution(NamedTuple):
     weights: Float[Tensor, "b k w"]
     steps: int
     converged: bool
+    precondition: Precondition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,15 +130,17 @@ def solve(
     *,
     tolerance: float,
     max_steps: int,
+    precondition: Precondition | None = None,
 ) -> Solution:
     """Minimise until no entry of the gradient exceeds `tolerance`, or for `max_steps`.
 
-    A regression of the batch that is done stands still while the others go on.
+    A regression of the batch that is done stands still while the others go on. `precondition` is
+    that of a solution nearby; one is made where none is given.
     """
     weights, logits = start, regression.logits(start)
     residuals = regression.residuals(logits)
     gradient = regression.gradient(residuals, weights)
-    precondition = regression.preconditioner(residuals)
+    precondition = precondition or regression.preconditioner(residuals)
     pairs: list[_Pair] = []
     scale: Tensor = torch.ones_like(gradient[:, :1, :1])
     for steps in range(max_steps + 1):
@@ -154,7 +157,7 @@ def solve(
         pairs = [*pairs[1 - _MEMORY :], _Pair(step, change, inverse)]
         length = _dot(change, precondition(change))
         scale = torch.where(product > 0, product / length, scale)
-    return Solution(weights, steps, not bool(active.any()))
+    return Solution(weights, steps, not bool(active.any()), precondition)
 
 
 def _inverse_hessian_times(

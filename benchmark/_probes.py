@@ -108,7 +108,7 @@ class PaperProbe:
         (b, q), p, bound = subsets.shape, features.shape[1], 1 / math.sqrt(features.shape[1])
         start = torch.rand((b, num_classes, p + 1), generator=generator)
         start = start.mul_(2 * bound).sub_(bound).to(features)
-        rows = self._rows(b, q, generator).to(subsets.device)
+        rows = self._rows(b, q, generator)
         size = num_at_once(b, each=self._bytes_of_subset(q, p, num_classes), max_memory=max_memory)
         descend = self._descend if p <= q else self._descend_in_span
         parts = [
@@ -155,7 +155,7 @@ class PaperProbe:
         weights, biases = self._descend(
             x.flatten(0, 1),
             labels[subsets].flatten(),
-            torch.arange(b * q, device=rows.device).view(b, q),
+            torch.arange(b * q, device=subsets.device).view(b, q),
             rows,
             torch.cat([inside, start[..., -1:]], dim=2),
         )
@@ -170,7 +170,7 @@ class PaperProbe:
         start: Float[Tensor, "b k w"],
     ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"]]:
         """Return weights and biases after all steps, as `torch.optim.SGD` takes them."""
-        rows = subsets.gather(1, rows)
+        rows = subsets.gather(1, rows.to(subsets.device))
         weights, biases = start[..., :-1].contiguous(), start[..., -1:].contiguous()
         velocity, bias_velocity = torch.zeros_like(weights), torch.zeros_like(biases)
         targets = one_hot(labels[None], start.shape[1])[0].T.contiguous()

@@ -362,12 +362,12 @@ def _positive(text: str) -> int:
 def _gib(text: str) -> int:
     """Read GiB as bytes."""
     try:
-        amount = float(text)
+        amount = float(text) * GIB
     except ValueError:
         amount = 0.0
     if not 0 < amount < math.inf:
         raise argparse.ArgumentTypeError(f"{text}: expected GiB above zero, such as 8 or 0.5")
-    return math.ceil(amount * GIB)
+    return math.ceil(amount)
 
 
 def _kind(text: str) -> str:

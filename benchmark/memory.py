@@ -48,7 +48,8 @@ _PASS_SHARE = 0.5  # of the budget
 
 # Of torch's own layers these mix the images of a batch in training mode, or draw random numbers.
 _MIXING = (_NormBase, _DropoutNd, nn.RReLU, nn.MultiheadAttention, nn.RNNBase)
-_CPU_ALLOCATOR = ("not enough memory", "can't allocate memory")  # what its errors say
+# What errors of allocators say, of the host and of CUDA and its libraries.
+_ALLOCATORS = ("not enough memory", "can't allocate memory", "out of memory", "ALLOC_FAILED")
 
 Pass = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
 """Features of images under a backbone, or under what stands in for it."""
@@ -177,7 +178,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error is that of an allocator, of a GPU or of the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(said in str(error) for said in _CPU_ALLOCATOR)
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _ALLOCATORS)
 
 
 _said = False

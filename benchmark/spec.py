@@ -207,7 +207,7 @@ class Problem:
         mean, std: per-channel statistics of the source pixels.
         budget: what may be stored.
         new_network: makes inner models.
-        precision: that these run in.
+        precision: of networks in this run, which a method may force for its own.
         cache: a folder for costly by-products, such as training trajectories, which a method keeps
             there under a key of its own that covers all that they depend on; None: keep nothing.
     """

@@ -13,6 +13,7 @@ from typing import Any
 from benchmark.network import Precision
 
 TO_IMAGES = 2 / 3  # of a training pass: forwards, and backwards to the images alone
+DRAW = 18  # operators of one augmentation that is drawn, the mean of all six
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +42,23 @@ class Architecture:
         settings: Mapping[str, Any],
         *,
         precision: Precision | None = None,
+        default_layout: bool = False,
     ) -> "Architecture":
         """Return a model with these settings; those that are None are left to the model."""
-        given = tuple((name, value) for name, value in settings.items() if value is not None)
-        return cls(model=model, num_outputs=num_outputs, settings=given, precision=precision)
+        return cls(
+            model=model,
+            num_outputs=num_outputs,
+            settings=tuple(
+                (name, _frozen(value)) for name, value in settings.items() if value is not None
+            ),
+            precision=precision,
+            default_layout=default_layout,
+        )
+
+
+def _frozen(value: Any) -> Any:
+    """Return lists, which cannot be part of a key, as tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.spec import Problem
-from benchmark.workload import Forecast, Work
+from benchmark.workload import DRAW, Forecast, Work
 
 from ._datm_recipes import Recipe
 from ._experts import Snapshots
-from ._supervised_forecast import DRAW, classifier, trained
+from ._supervised_forecast import classifier, trained
 from ._trajectory import FlatNetwork
 
 _GSAM = 2  # gradients in a step of an expert

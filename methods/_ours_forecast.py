@@ -4,7 +4,7 @@ from benchmark.spec import Problem
 from benchmark.workload import Forecast, Work
 
 from . import _approximation
-from ._outer_forecast import bilevel_work, pool_bytes
+from ._outer_forecast import bilevel_work, held_bytes
 from ._outer_loop import OuterLoop
 from ._storage import Storage
 
@@ -45,7 +45,9 @@ def parameterised_forecast(
         decoding += 2 * views * storage.num_target_bases * layout.d
     outer = bilevel_work(settings, problem, views=views, m=m, decoding=decoding)
     return Forecast(
-        work=(start, *outer, fitting), pairs=views * m, held=pool_bytes(settings, problem)
+        work=(start, *outer, fitting),
+        pairs=views * m,
+        held=held_bytes(settings, problem, views=views, m=m),
     )
 
 

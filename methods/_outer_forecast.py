@@ -56,12 +56,20 @@ def bilevel_work(
     )
 
 
-def pool_bytes(settings: OuterLoop, problem: Problem) -> int:
-    """Return what the pool holds: weights, gradients and momenta of its models."""
+def held_bytes(settings: OuterLoop, problem: Problem, *, views: int, m: int) -> int:
+    """Return what is held beside a pass: the pool, and ridge regression.
+
+    Of the models of the pool these are weights, gradients and momenta, of s support points and b
+    queries their features (of the support also the gradient) and three systems.
+    """
     if settings.outer_steps == 0:
         return 0
     model = _new_model(settings, problem)
-    return 3 * settings.pool_size * sum(p.numel() * p.itemsize for p in model.parameters())
+    shown = views if settings.outer_views == "all" else 1
+    s = shown * min(m, max(1, settings.distilled_batch // shown))
+    b, p = shown * settings.real_batch, model.num_features
+    pool = 3 * settings.pool_size * sum(w.numel() * w.itemsize for w in model.parameters())
+    return pool + 4 * ((2 * s + b) * p + 3 * s * (s + b))
 
 
 def _new_model(settings: OuterLoop, problem: Problem) -> Network:

@@ -6,9 +6,8 @@ import torch
 
 from benchmark.network import Network
 from benchmark.spec import Problem
-from benchmark.workload import TO_IMAGES, Architecture, Work
+from benchmark.workload import DRAW, TO_IMAGES, Architecture, Work
 
-DRAW = 18  # operators of one augmentation that is drawn, the mean of all six
 _DISTANCE = 24  # operators of the distance of one tensor's gradients, and of its gradient
 _MATCHED = 7 / 3  # training passes: a gradient of the weights, differentiated by the images
 
@@ -17,14 +16,13 @@ def classifier(
     problem: Problem, model: str, *, widths: tuple[int, ...] | None, norm: str | None
 ) -> Architecture:
     """Return the inner model of `_labelled.new_inner_model`, which runs in fp32."""
-    settings = {"widths": widths, "norm": norm}
-    made = Architecture.of(model, problem.num_classes or 0, settings, precision="fp32")
-    return replace(made, default_layout=True)
-
-
-def seen(network: Architecture) -> Architecture:
-    """Return an inner model as real images pass through it: `_labelled.RealImages.seen_by`."""
-    return replace(network, precision=None)
+    return Architecture.of(
+        model,
+        problem.num_classes or 0,
+        {"widths": widths, "norm": norm},
+        precision="fp32",
+        default_layout=True,
+    )
 
 
 def class_match_work(
@@ -34,7 +32,7 @@ def class_match_work(
     tensors = sum(parameter.ndim >= 2 for parameter in made.parameters())
     return (
         Work(
-            network=seen(network),
+            network=replace(network, precision=None),  # `_labelled.RealImages.seen_by`
             training=steps * k * real,
             batch=real,
             operators=steps * k * (2 * DRAW + tensors * _DISTANCE),
@@ -50,7 +48,7 @@ def feature_match_work(
     batch = views * min(k, max(1, group // views))
     return (
         Work(
-            network=seen(network),
+            network=replace(network, precision=None),  # `_labelled.RealImages.seen_by`
             forward=steps * k * real,
             batch=real,
             operators=2 * steps * k * DRAW,

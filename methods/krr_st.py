@@ -37,7 +37,7 @@ from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, Traini
 from benchmark.workload import Forecast
 
 from ._distilled import Pairs, decode_pairs
-from ._outer_forecast import bilevel_work, pool_bytes
+from ._outer_forecast import bilevel_work, held_bytes
 from ._outer_loop import Bilevel, OuterLoop
 from ._subset import draw_images
 
@@ -73,7 +73,7 @@ class KrrSt(OuterLoop):
         return Forecast(
             work=bilevel_work(self, problem, views=1, m=m),
             pairs=m,
-            held=pool_bytes(self, problem),
+            held=held_bytes(self, problem, views=1, m=m),
         )
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:

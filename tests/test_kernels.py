@@ -66,7 +66,9 @@ def test_bf16_agrees_within_its_tolerance(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "fair-probe"])
-def test_operations_are_those_that_run(name):
+def test_operations_are_those_that_run(name, monkeypatch):
+    # Pooling counts as bytes alone, also where a product does it.
+    monkeypatch.setattr(torch.Tensor, "is_contiguous", lambda self: False)
     tiny = kernel(name, small=True)
     run = tiny.plain if name == "paper-probe" else tiny.fast  # in place, they are not counted
     counted, formula = operations(run), sum(tiny.operations.values())

@@ -54,7 +54,7 @@ def test_a_named_device_is_expected_to_take_its_roofline():
 def test_an_unknown_device_gets_help():
     with pytest.raises(UsageError, match="unknown device 'h10': did you mean 'h100'") as error:
         NamedDevice("h10", networks())
-    assert "l4" in str(error.value) and "\n" not in str(error.value)
+    assert "a100-80gb" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_network_costs_the_same_whatever_its_head():

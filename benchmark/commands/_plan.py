@@ -25,6 +25,7 @@ def networks_of(
     *,
     memory_format: torch.memory_format = torch.channels_last,
     device: torch.device | str = "cpu",
+    max_memory: int | None = None,
 ) -> Networks:
     """Return the networks of a suite, for images of its size."""
     return Networks(
@@ -35,6 +36,7 @@ def networks_of(
             precision=precision,
             memory_format=memory_format,
             device=device,
+            max_memory=max_memory,
         )
     )
 
@@ -46,6 +48,7 @@ def this_device(suite: Suite, compute: Compute) -> ThisDevice:
         compute.precision,
         memory_format=compute.memory_format,
         device=compute.device,
+        max_memory=compute.max_memory,
     )
     return ThisDevice(networks, Clock(device=compute.device))
 

@@ -31,11 +31,14 @@ def main(arguments: argparse.Namespace) -> int:
         raise UsageError("--methods, --controls: expected at least one of either")
     measured = rows_at(arguments.against, "rows of a run are wanted") if arguments.against else []
     device, jobs = _device(suite, arguments)
+    prediction = predict(suite, wanted, device)
+    if not prediction.chains:
+        raise UsageError(next(iter(prediction.refused.values())))
     made = provenance("cpu")
     plan = Plan(
         command=_command(suite, arguments),
         title=f"{suite.name} on {device.name}",
-        prediction=predict(suite, wanted, device),
+        prediction=prediction,
         device=device,
         devices=arguments.devices,
         jobs=jobs,
@@ -52,12 +55,15 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _device(suite: Suite, arguments: argparse.Namespace) -> tuple[Device, int]:
-    """Return the device that is meant, and how many cells run on it at once."""
+    """Return the device that is meant, and how many cells share it: a processor's threads alone."""
     if arguments.device.partition(":")[0] in _HERE:
         compute = compute_of(suite, arguments)
-        return this_device(suite, compute), jobs_of(arguments, compute.device)
-    networks = networks_of(suite, suite.precision or "bf16")
-    return NamedDevice(arguments.device, networks), arguments.jobs or 1
+        jobs = jobs_of(arguments, compute.device) if compute.device.type == "cpu" else 1
+        return this_device(suite, compute), jobs
+    device = NamedDevice(arguments.device, networks_of(suite, suite.precision or "bf16"))
+    if arguments.jobs:
+        raise UsageError(f"--jobs {arguments.jobs}: of this machine alone; --devices is of others")
+    return device, 1
 
 
 def _command(suite: Suite, arguments: argparse.Namespace) -> str:

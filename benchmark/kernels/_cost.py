@@ -10,15 +10,10 @@ its input and writes its output once forwards, and twice as much backwards.
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from benchmark.network import Network
 from benchmark.spec import ImageShape
@@ -90,26 +85,3 @@ def total(*parts: Operations) -> Operations:
     """Add up operations, rate by rate."""
     rates = dict.fromkeys(rate for part in parts for rate in part)
     return {rate: sum(part.get(rate, 0) for part in parts) for rate in rates}
-
-
-class _Products(TorchDispatchMode):
-    """Counts the operations of matrix products by their precision."""
-
-    operations: Counter[Rate]
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        outcome = func(*args, **(kwargs or {}))
-        if (count := flop_registry.get(func.overloadpacket)) is not None:
-            rounded = outcome.dtype == torch.bfloat16
-            rate: Rate = "matrix product bf16" if rounded else "matrix product fp32"
-            self.operations[rate] += count(*args, **(kwargs or {}), out_val=outcome)
-        return outcome
-
-
-def products_of(run: Callable[[], object]) -> Operations:
-    """Run, and return the operations of all matrix products."""
-    products = _Products()  # type: ignore[no-untyped-call]
-    products.operations = Counter()
-    with products:
-        run()
-    return dict(products.operations)

@@ -8,9 +8,9 @@ from sklearn.preprocessing import StandardScaler
 from benchmark._fair_probe import FairProbe, _in_tenths
 from benchmark._probes import Classifiers
 from benchmark.compute import Compute
+from benchmark.planning.network_cost import Pass, operators_of
 from benchmark.timing import Kernel, Outcome
 
-from ._cost import products_of
 from ._features import labelled_features
 from ._setting import stream
 
@@ -42,7 +42,7 @@ def fair_probe(compute: Compute, *, small: bool = False) -> Kernel:
             precision=compute.precision,
         )
 
-    operations = products_of(fitted)
+    operations = Pass(operators=operators_of(fitted), saved=0, weights=0).operations
     steps = (sum(operations.values()) - 2 * n * p * p) / (4 * n * p * k)
     chosen = fitted().strength
 

@@ -55,8 +55,8 @@ def krr_st_step(compute: Compute, *, small: bool = False) -> Kernel:
             "Representations of real images are computed once in the place of a teacher pass a "
             "step, seven tenths of the plain step's arithmetic. Convolutions in bf16 and "
             "channels-last where that is faster; Cholesky in the place of LU (see `ridge-solve`). "
-            "The twin, too, is near its floor of 1.6 T operations in fp32, so that with our floor "
-            "as ours the ratio would be about 8."
+            "The twin is not far from its own floor (1.6 T operations in fp32) either: a step that "
+            "took no longer than our floor would be about 8 times as fast."
         ),
     )
 

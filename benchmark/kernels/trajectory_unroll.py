@@ -73,9 +73,7 @@ def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
             "The adjoint method holds one step's graph and 2 sqrt(T) vectors of weights, where "
             "the plain unroll holds the graphs of all T steps. It pays in arithmetic: 15 forward "
             "passes an image and step in the place of 9, or 12 with `keep_every=1`, which keeps "
-            "T vectors. So it saves memory and cannot be faster in the same precision (bf16 is not "
-            "for derivatives of derivatives). Pooling as a product is what it gains, see "
-            "`gradient-matching`."
+            "T vectors. So it saves memory and cannot be faster in the same precision."
         ),
     )
 

@@ -67,8 +67,9 @@ class Sheet:
     memory: float
 
 
-# NVIDIA's data sheets of the H100 (SXM), H200 (SXM), A100 (80 GB, SXM) and L4, and of Ada for the
-# RTX 4090; where a sheet states peaks with sparsity, half of these.
+# NVIDIA's data sheets of the H100, H200 (both SXM) and A100 (80 GB, SXM), which reach half of their
+# fp32 rate in double precision; where a sheet states peaks with sparsity, half of these. Cards that
+# are much slower in double precision are to be calibrated where they are.
 SHEETS: Mapping[str, Sheet] = {
     "h100": Sheet(
         title="NVIDIA H100 SXM", bf16=989.4, tf32=494.7, fp32=66.9, bandwidth=3.35, memory=80.0
@@ -84,10 +85,6 @@ SHEETS: Mapping[str, Sheet] = {
         bandwidth=2.039,
         memory=80.0,
     ),
-    "rtx4090": Sheet(
-        title="NVIDIA RTX 4090", bf16=165.2, tf32=82.6, fp32=82.6, bandwidth=1.008, memory=24.0
-    ),
-    "l4": Sheet(title="NVIDIA L4", bf16=121.0, tf32=60.0, fp32=30.3, bandwidth=0.3, memory=24.0),
 }
 
 

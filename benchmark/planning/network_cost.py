@@ -128,6 +128,7 @@ def operators_of(run: Callable[[], object]) -> tuple[Operator, ...]:
 
 def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -> Pass:
     modes = {module: module.training for module in network.modules()}
+    chunks, network.chunks = network.chunks, None  # whole passes are counted
     network.train(training)
     named = dict(network.named_parameters())
     weights = sum(weight.numel() * weight.itemsize for weight in named.values())
@@ -139,7 +140,7 @@ def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -
         }
         learnt = [state[name].requires_grad_(training) for name in named]
         optimizer = _warm_optimizer(learnt) if training else None
-        images = torch.empty(batch, shape.c, shape.h, shape.w)
+        images = torch.empty(batch, shape.c, shape.h, shape.w, device=network.mean.device)
         with counter, _saved(saved, without=learnt), torch.set_grad_enabled(training):
             outputs = functional_call(network, state, (images,))
             if optimizer is not None:
@@ -147,6 +148,7 @@ def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -
                 optimizer.step()
     for module, mode in modes.items():
         module.training = mode
+    network.chunks = chunks
     return Pass(operators=tuple(counter.operators), saved=sum(saved.values()), weights=weights)
 
 

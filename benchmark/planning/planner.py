@@ -28,12 +28,11 @@ from benchmark.planning.probe_cost import Probed, probe_bytes, probe_work
 from benchmark.planning.teacher import plan_teacher
 from benchmark.pretrain import Recipe
 from benchmark.spec import Budget, Method, Objective, Problem, UsageError
-from benchmark.workload import Architecture, Forecast, Work
+from benchmark.workload import DRAW, Architecture, Forecast, Work
 
 _FEATURES_BATCH = 256  # images at once, see `probe.extract`
 _TEACHER_BATCH = 1024  # likewise, see `teacher.represent_all`
 _GATHERING = 20  # operators in a step of a student beside the network's: drawing pairs and logging
-_DRAWING = 18  # of an augmentation, on average
 
 
 def predict(suite: Suite, cells: Sequence[Cell], device: Device) -> Prediction:
@@ -179,6 +178,7 @@ class _Planner:
             std=self.device.networks.new_network.std,
             budget=Budget(cell.N or 0),
             new_network=self.device.networks.new_network,
+            precision=self.device.networks.new_network.precision,
         )
 
     def _distillation(
@@ -240,7 +240,7 @@ class _Planner:
             network=student,
             training=steps * pairs / batches,
             batch=batch,
-            operators=steps * (_GATHERING + _DRAWING * recipe.augment),
+            operators=steps * (_GATHERING + DRAW * recipe.augment),
         )
 
     def _probing(self, cell: Cell, student: Architecture, downstream: str) -> Iterable[Task]:
@@ -259,6 +259,11 @@ class _Planner:
             memory=self.memory([work]) + self.images_bytes + 4 * n * p,
         )
         for protocol in protocols(self.suite, cell.variant, downstream):
+            if (protocol.labels_per_class or 0) * sizes.num_classes > sizes.num_train:
+                raise UsageError(
+                    f"{protocol.labels_per_class} labels a class: {downstream} has "
+                    f"{sizes.num_train} training images of {sizes.num_classes} classes"
+                )
             probed = Probed(
                 n=sizes.num_train,
                 num_test=sizes.num_test,

@@ -71,8 +71,11 @@ class Prediction:
         return seconds_of(self.shared) + max(longest, rest / workers)
 
     def without(self, found: Iterable[tuple[Hashable, ...]]) -> "Prediction":
-        """Return what is left where some tasks are done."""
+        """Return what is left where some tasks are done; a distillation's by-products are, too."""
         done = set(found)
+        for chain in self.chains.values():
+            if any(task.stage == "distillation" and task.key in done for task in chain):
+                done |= {task.key for task in chain if task.stage == "by-products"}
         return Prediction(
             shared=tuple(task for task in self.shared if task.key not in done),
             chains={

@@ -18,7 +18,8 @@ _FINAL_STEPS = 40
 _CHOOSING_POWER, _FINAL_POWER = 0.5, 0.2  # of how a looser tolerance shortens them
 ASSUMED_STEPS = (
     f"The fair probe is taken to need {_CHOOSING_STEPS} solver steps to choose a strength and "
-    f"{_FINAL_STEPS} for the answer at its default tolerance: that depends on the data."
+    f"{_FINAL_STEPS} for the answer at its default tolerance, all in fp32: that depends on the "
+    "data."
 )
 _TRIED = 5  # strengths
 _SEARCH_NUMBERS = 30  # read and written in a step for each logit: two or three softmaxes

@@ -145,7 +145,9 @@ def calibration_table(device: ThisDevice) -> Table:
         cost = device.networks.cost(timed.architecture, timed.batch, training=timed.training)
         expected = device.roofline.seconds(cost)
         shares.append(expected / timed.seconds)
-        settings = ", ".join(f"{name} {value}" for name, value in timed.architecture.settings)
+        layout = "default layout" if timed.architecture.default_layout else ""
+        how = [f"{name} {value}" for name, value in timed.architecture.settings]
+        settings = ", ".join(filter(None, [*how, timed.architecture.precision, layout]))
         body.append(
             [
                 Cell(f"{timed.architecture.model} {settings}".strip()),

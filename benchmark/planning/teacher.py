@@ -8,6 +8,7 @@ from benchmark.images import Sizes
 from benchmark.network_factory import model_settings
 from benchmark.plan import TEACHER_MODEL, Suite, teacher_of
 from benchmark.planning.devices import Networks
+from benchmark.spec import UsageError
 from benchmark.teacher import shipped_teachers, teacher_identity
 from benchmark.workload import Architecture, Forecast, TeacherOutline
 
@@ -62,6 +63,8 @@ def _from_file(name: str, networks: Networks) -> PlannedTeacher:
     shipped = shipped_teachers()
     file = shipped.get(name, Path(name))
     if file.suffix in solo_learn.SUFFIXES:
+        if not file.is_file():
+            raise UsageError(f"--teacher {name}: there is no such file")
         network = Architecture.of(solo_learn.MODEL, 1, solo_learn.SETTINGS)
         return PlannedTeacher(network=network, d=solo_learn.D, forecast=None, is_file=True)
     if file.suffix != ".safetensors":
