@@ -266,6 +266,8 @@ def test_errors_of_the_hosts_allocator_are_known():
     assert is_out_of_memory(no_memory.value)
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
+    assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
     assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
     assert not is_out_of_memory(ValueError("not enough memory"))
 
@@ -431,7 +433,7 @@ def test_the_budget_reaches_the_probes(toy_suite, tmp_path, monkeypatch):
     assert (rows[None].key, rows[None].draws) == (rows[GIB].key, rows[GIB].draws)
 
 
-@pytest.mark.parametrize("words", ["0", "-1", "lots", "nan", "inf", "1,2", ""])
+@pytest.mark.parametrize("words", ["0", "-1", "lots", "nan", "inf", "1e308", "1,2", ""])
 @pytest.mark.parametrize("command", [("run",), ("teacher", "--output", "teacher.safetensors")])
 def test_a_budget_that_is_none_is_told_in_one_line(capsys, command, words):
     assert cli.main([*command, f"--max-memory={words}"]) == 2

@@ -6,6 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.kernels._cost import cost_of
 from benchmark.network_factory import NetworkFactory
+from benchmark.planning import network_cost
 from benchmark.planning.network_cost import forward_cost, operators_of, training_cost
 from benchmark.spec import ImageShape
 
@@ -78,3 +79,16 @@ def test_counting_changes_nothing():
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], tensor) for name, tensor in made.state_dict().items())
     assert all(parameter.grad is None for parameter in made.parameters())
+
+
+def test_images_are_where_the_network_is(monkeypatch):
+    """Fake images on another device than the weights would be refused, on every GPU."""
+    made, empty, seen = network("convnet", widths=(4, 4)), torch.empty, []
+
+    def spy(*size, **options):
+        seen.append((size, options.get("device")))
+        return empty(*size, **options)
+
+    monkeypatch.setattr(network_cost.torch, "empty", spy)
+    forward_cost(made, SHAPE)
+    assert {device for size, device in seen if size[1:] == (3, 16, 16)} == {made.mean.device}

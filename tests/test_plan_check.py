@@ -67,3 +67,17 @@ def test_nothing_measured_is_said(prediction):
     assert summary(compare(prediction, [])) == (
         "No line of the plan was measured for a second or more."
     )
+
+
+def test_what_a_finished_set_was_made_from_is_not_left_to_do():
+    place = ("datm", 100, 0)
+    distilled = task("distillation", "datm", *place, seconds=30)
+    tasks = (
+        task("by-products", "of datm", "datm", seconds=90),
+        distilled,
+        task("pretraining", "convnet", *place, "convnet", seconds=5),
+    )
+    cell = Cell(variant=Variant(label="datm", method="datm"), N=100, student="convnet", seed=0)
+    plan = Prediction(shared=(), chains={cell: tasks})
+    assert [task.stage for task in plan.without([distilled.key]).tasks] == ["pretraining"]
+    assert plan.without([]).tasks == tasks

@@ -87,3 +87,25 @@ def test_what_a_device_cannot_hold_is_told(plan, monkeypatch):
     monkeypatch.setitem(SHEETS, "h100", small)
     _, out, _ = plan("--device", "h100")
     assert "More than its memory holds: supervised, view identity" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--jobs", "2"), "--jobs 2: of this machine alone; --devices is of others"),
+        (("--teacher", "none.ckpt"), "--teacher none.ckpt: there is no such file"),
+        (("--labels-per-class", "100000"), "100000 labels a class"),
+    ],
+)
+def test_what_cannot_be_run_is_not_planned(plan, words, expected):
+    code, out, (error,) = plan("--device", "h100", *words)
+    assert (code, out) == (2, "")
+    assert expected in error
+
+
+def test_settings_that_are_lists_are_planned(plan):
+    words = ("--students", "resnet10t", "--set", "resnet10t.layers=[1,1,1,1]")
+    words += ("--set", "resnet10t.channels=[8,8,8,8]")
+    code, out, errors = plan("--device", "h100", *words)
+    assert (code, errors) == (0, [])
+    assert "\n| pretraining " in out
