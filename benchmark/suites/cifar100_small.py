@@ -45,7 +45,7 @@ reproduction of the published numbers.
     settings={
         # Rates: those with which students read most on cifar100:held-out (paper probe, seeds 3 and
         # 4) of 3e-3, 1e-2, 3e-2 for krr-st and 3e-4, 1e-3, 3e-3 for ours.
-        "krr-st": {**_LOOP, "outer_lr": 3e-2},
+        "krr-st": {**_LOOP, "outer_lr": 1e-2},
         "ours": {
             **_LOOP,
             **_STORAGE,
