@@ -10,7 +10,7 @@ from benchmark import plugins
 from benchmark.memory import GIB
 from benchmark.network import Precision
 from benchmark.plan import RecipeName
-from benchmark.planning.devices import SHEETS
+from benchmark.planning.sheets import SHEETS
 from benchmark.spec import UsageError
 
 _KINDS = ("methods", "models", "datasets", "teachers", "suites", "kernels")

@@ -483,7 +483,7 @@ def test_a_mistake_is_one_line_that_says_what_would_be_right(run, words, message
     ("words", "message"),
     [
         ("", "the following arguments are required: COMMAND"),
-        ("rum", "unknown command 'rum': did you mean 'run'\\? known: run, report, "),
+        ("rum", "unknown command 'rum': did you mean 'run'\\? known: run, plan, report, "),
         ("list", "the following arguments are required: KIND"),
         ("list metods", "argument KIND: unknown kind 'metods': did you mean 'methods'\\? known: m"),
         ("report", "reports/quick/rows.jsonl: no such file; `run` makes it, or name others"),

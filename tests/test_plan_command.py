@@ -7,7 +7,7 @@ import pytest
 
 from benchmark import cli, plugins
 from benchmark import source as source_module
-from benchmark.planning.devices import SHEETS
+from benchmark.planning.sheets import SHEETS
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import torch
 
 from benchmark.network_factory import NetworkFactory
 from benchmark.planning import devices
-from benchmark.planning.devices import SHEETS, NamedDevice, Networks, Roofline, ThisDevice
+from benchmark.planning.devices import NamedDevice, Networks, Roofline, ThisDevice
 from benchmark.planning.network_cost import Operator, Pass
+from benchmark.planning.sheets import SHEETS
 from benchmark.spec import ImageShape, UsageError
 from benchmark.timing import Clock, Rates
 from benchmark.workload import Architecture, Work

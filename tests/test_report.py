@@ -47,7 +47,7 @@ def test_a_report_says_its_conditions_and_has_every_table(new_row, tmp_path):
     kinds = ["Cross-architecture", "Downstream transfer", "Storage budgets", "Ablation"]
     assert [title.partition(",")[0] for title in titles] == [
         *kinds,
-        *("Paired differences", "Paired differences by budget"),
+        *("One step at a time", "Paired differences", "Paired differences by budget"),
         *("Accuracy per byte", "Storage", "Storage by component", "Cost"),
         *("Losses of distillation", "Published numbers", "Published numbers"),
     ]

@@ -420,7 +420,7 @@ def test_a_method_sees_its_problem_and_nothing_else(toy_suite, tmp_path, labels)
     problem = source.problem(N=4, labels=labels)
     assert {field.name for field in fields(Problem)} == {
         *("source", "images", "representations", "teacher", "labels", "num_classes"),
-        *("mean", "std", "budget", "new_network", "cache"),
+        *("mean", "std", "budget", "new_network", "precision", "cache"),
     }
     assert (problem.labels is not None) == (problem.num_classes is not None) == labels
     assert problem.images.shape == (60, 3, 16, 16)

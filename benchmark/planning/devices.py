@@ -11,7 +11,7 @@ launch, whichever is longest.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -29,6 +29,7 @@ from benchmark.planning.network_cost import (
     operators_of,
     training_cost,
 )
+from benchmark.planning.sheets import SHEETS, Sheet
 from benchmark.provenance import device_name
 from benchmark.spec import ImageShape
 from benchmark.timing import Clock, Operations, Rates, measure_rates
@@ -46,46 +47,6 @@ _TRIALS = 3  # of each calibrated pass, of which the middle one counts
 _MOST_SIDE = 4096  # of a calibrated product
 _MOST_IMAGES = 64  # in a calibrated batch on a CPU
 _MOST_OPERATIONS = 2e10  # likewise, so that a pass takes some tenths of a second
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sheet:
-    """What a vendor states of a device: dense peaks in 10^12 operations/s, 10^12 bytes/s, GB.
-
-    Attributes:
-        title: of the device.
-        bf16, tf32: of matrix units, without sparsity.
-        fp32: of the other units: what matrix products in fp32 run on by default.
-        bandwidth: of its memory, and `memory` how much there is.
-    """
-
-    title: str
-    bf16: float
-    tf32: float
-    fp32: float
-    bandwidth: float
-    memory: float
-
-
-# NVIDIA's data sheets of the H100, H200 (both SXM) and A100 (80 GB, SXM), which reach half of their
-# fp32 rate in double precision; where a sheet states peaks with sparsity, half of these. Cards that
-# are much slower in double precision are to be calibrated where they are.
-SHEETS: Mapping[str, Sheet] = {
-    "h100": Sheet(
-        title="NVIDIA H100 SXM", bf16=989.4, tf32=494.7, fp32=66.9, bandwidth=3.35, memory=80.0
-    ),
-    "h200": Sheet(
-        title="NVIDIA H200 SXM", bf16=989.4, tf32=494.7, fp32=66.9, bandwidth=4.8, memory=141.0
-    ),
-    "a100-80gb": Sheet(
-        title="NVIDIA A100 80 GB SXM",
-        bf16=312.0,
-        tf32=156.0,
-        fp32=19.5,
-        bandwidth=2.039,
-        memory=80.0,
-    ),
-}
 
 
 def assumptions() -> str:
