@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import rows
 from benchmark.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,8 @@ def test_accuracies_that_pages_quote_are_in_a_report(page):
         for report in REPORTS.glob("*/report.md")
         for number in re.findall(r"\d+\.\d\d(?!\d)", report.read_text(encoding="utf-8"))
     }
+    for file in REPORTS.glob("*/rates.jsonl"):
+        known |= {f"{row.value:.2f}" for row in rows.read(file)}
     text = re.sub(r"Python \d+\.\d+", "", page.read_text(encoding="utf-8"))
     quoted = set(re.findall(r"\d+\.\d\d(?!\d)", text))
     assert quoted
