@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from benchmark.compute import Compute
-from benchmark.provenance import provenance
+from benchmark.provenance import provenance, short_commit
 from benchmark.tables._table import Cell, Table
 from benchmark.timing import Clock, Measurement, Rates, Timing
 
@@ -115,7 +115,7 @@ def machine(recorded: Mapping[str, Any]) -> str:
         f"{place['device']} of {place['processors']}, torch {place['torch']}, "
         f"backbones in {place['precision']}, twins in fp32; {_CLOCKS[place['clock']]}. "
         f"Rates: {rates}, copy {_amount(recorded['bytes_per_second'])} bytes/s. "
-        f"Commit {short(place['commit'])}, {place['finished_at']}."
+        f"Commit {short_commit(place['commit'])}, {place['finished_at']}."
     )
 
 
@@ -144,12 +144,6 @@ def _section(kernel: Mapping[str, Any]) -> str:
         f"{_amount(kernel['bytes'])}. {kernel['tried']} Measured: {kernel['ratio']:.2f} times as "
         f"fast as the twin, {kernel['times_floor']:.2f} times the floor."
     )
-
-
-def short(commit: str) -> str:
-    """Return the first digits of a commit, and whether files differed from it."""
-    head, *dirty = commit.split("-")
-    return "-".join([head[:12], *dirty])
 
 
 def _spread(taken: Mapping[str, Any]) -> float:

@@ -29,6 +29,7 @@ from benchmark.network import Network, Precision
 from benchmark.progress import bar
 from benchmark.spec import NonFiniteError, UsageError
 
+BATCH = 256  # images in a forward pass, when features are extracted
 NUM_DRAWS = 10  # subsets of the training split that a few-label number is the mean of
 
 HEAD = "head"  # the probe that fits nothing
@@ -102,7 +103,7 @@ class ProbeScore:
 
 
 def extract(
-    network: Network, images: UInt8[Tensor, "n c h w"], *, batch_size: int = 256
+    network: Network, images: UInt8[Tensor, "n c h w"], *, batch_size: int = BATCH
 ) -> Float[Tensor, "n p"]:
     """Return the frozen features of all images, on the network's device.
 

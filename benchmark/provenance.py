@@ -77,3 +77,9 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "none"
+
+
+def short_commit(name: str) -> str:
+    """Return a commit as people write it; that code was not committed is not left out."""
+    head, dash, state = name.partition("-")
+    return head[:12] + dash + state

@@ -10,6 +10,7 @@ from typing import Any
 from benchmark import pictures, plugins
 from benchmark.files import atomic
 from benchmark.pictures import Picture
+from benchmark.provenance import short_commit
 from benchmark.rows import Row
 from benchmark.selection import current, once, reasons
 from benchmark.stored_sets import StoredSets
@@ -187,7 +188,7 @@ def facts(rows: Sequence[Row]) -> dict[str, str]:
         "device": _every(row.device for row in rows),
         "precision": _every(row.precision for row in rows),
         "protocol": _every(row.protocol for row in rows),
-        "commit": _every(_short(row.provenance["commit"]) for row in rows),
+        "commit": _every(short_commit(row.provenance["commit"]) for row in rows),
         **{name: _every(row.provenance[name] for row in rows) for name in ("torch", "timm")},
     }
 
@@ -205,12 +206,6 @@ def _changes_the_suite(row: Row) -> bool:
 def _teacher(row: Row) -> str:
     read = (f"{accuracy:.1f} % ({how})" for how, accuracy in sorted(row.teacher_held_out.items()))
     return f"{row.teacher}, held out: {', '.join(read)}".replace("_", " ")
-
-
-def _short(commit: str) -> str:
-    """Return a commit as people write it; that code was not committed is not left out."""
-    name, dash, state = commit.partition("-")
-    return name[:12] + dash + state
 
 
 def _listed(report: Report) -> str:

@@ -21,7 +21,7 @@ from benchmark.spec import ImageShape, NewNetwork, Represent, UsageError
 
 BACKBONE = "backbone."  # how the names of its weights begin
 _MEAN, _STD = "representation.mean", "representation.std"
-_CHUNK = 1024  # images in a forward pass: enough to fill a device
+BATCH = 1024  # images in a forward pass: enough to fill a device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ def represent_all(
     """Return representations of all images under a predefined view, a chunk at a time."""
     made = []
     with bar(total=len(images), description=f"represent images, view {view}") as progress:
-        for chunk in images.split(_CHUNK):
+        for chunk in images.split(BATCH):
             made.append(represent(views.apply(view, chunk.float() / 255)))
             progress.update(len(chunk))
     return torch.cat(made)

@@ -7,6 +7,7 @@ from benchmark.spec import Problem
 from benchmark.workload import TO_IMAGES, Architecture, Work
 
 from ._outer_loop import OuterLoop
+from ._supervised_forecast import weight_bytes
 
 
 def bilevel_work(
@@ -30,8 +31,8 @@ def bilevel_work(
     if steps == 0:
         return ()
     d = problem.representations("identity").shape[1]
-    shown = views if settings.outer_views == "all" else 1
-    inner, s = (v * min(m, max(1, settings.distilled_batch // v)) for v in (views, shown))
+    shown = _shown(settings, views)
+    inner, s = _pairs(settings, views, m), _pairs(settings, shown, m)
     b, p = shown * settings.real_batch, _new_model(settings, problem).num_features
     ridge = 6 * s * s * p + 4 * b * s * p + 6 * b * s * d + 6 * s * s * d + s**3
     inner_steps = steps
@@ -65,11 +66,20 @@ def held_bytes(settings: OuterLoop, problem: Problem, *, views: int, m: int) -> 
     if settings.outer_steps == 0:
         return 0
     model = _new_model(settings, problem)
-    shown = views if settings.outer_views == "all" else 1
-    s = shown * min(m, max(1, settings.distilled_batch // shown))
-    b, p = shown * settings.real_batch, model.num_features
-    pool = 3 * settings.pool_size * sum(w.numel() * w.itemsize for w in model.parameters())
+    shown = _shown(settings, views)
+    s, b, p = _pairs(settings, shown, m), shown * settings.real_batch, model.num_features
+    pool = 3 * settings.pool_size * weight_bytes(model)
     return pool + 4 * ((2 * s + b) * p + 3 * s * (s + b))
+
+
+def _shown(settings: OuterLoop, views: int) -> int:
+    """Return how many views a step compares."""
+    return views if settings.outer_views == "all" else 1
+
+
+def _pairs(settings: OuterLoop, views: int, m: int) -> int:
+    """Return how many (image, view) pairs `Bilevel.distilled_batch` gives."""
+    return views * min(m, max(1, settings.distilled_batch // views))
 
 
 def _new_model(settings: OuterLoop, problem: Problem) -> Network:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from benchmark import plugins
+from benchmark.check import check, owners
 from benchmark.compute import Compute, choose_precision, find_device
 from benchmark.memory import default_memory
-from benchmark.plan import Suite, with_settings
+from benchmark.plan import Cell, Suite, cells, with_settings
 from benchmark.pretrain import Length
 from benchmark.source import DataOptions, Source
 from benchmark.spec import UsageError
@@ -61,6 +62,21 @@ def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join("all" if part is None else str(part) for part in value) or "none"
     return shlex.quote(str(value))
+
+
+def grid_of(arguments: argparse.Namespace) -> tuple[Suite, list[Cell]]:
+    """Return the suite that was asked for and its cells, with names and settings that make sense.
+
+    Raises:
+        UsageError: some do not, or there is no cell.
+    """
+    suite = suite_of(arguments)
+    wanted = cells(suite)
+    check(suite, wanted)
+    expect_owners(arguments, owners(suite, wanted))
+    if not wanted:
+        raise UsageError("--methods, --controls: expected at least one of either")
+    return suite, wanted
 
 
 def expect_owners(arguments: argparse.Namespace, owners: Iterable[str]) -> None:

@@ -4,18 +4,16 @@ import argparse
 import shlex
 import sys
 
-from benchmark.check import check, owners
 from benchmark.commands._plan import networks_of, this_device
 from benchmark.commands._rows import rows_at
-from benchmark.commands._suite import compute_of, expect_owners, jobs_of, suite_of
+from benchmark.commands._suite import compute_of, grid_of, jobs_of
 from benchmark.files import atomic
-from benchmark.kernel_report import short
-from benchmark.plan import Suite, cells
+from benchmark.plan import Suite
 from benchmark.planning import report
 from benchmark.planning.devices import Device, NamedDevice
 from benchmark.planning.planner import predict
 from benchmark.planning.report import Plan
-from benchmark.provenance import provenance
+from benchmark.provenance import provenance, short_commit
 from benchmark.spec import UsageError
 
 _HERE = ("auto", "cpu", "cuda", "mps", "xpu")  # kinds of devices that can be this machine's
@@ -23,12 +21,7 @@ _HERE = ("auto", "cpu", "cuda", "mps", "xpu")  # kinds of devices that can be th
 
 def main(arguments: argparse.Namespace) -> int:
     """Print what every stage of a suite is expected to take; write it to a file if wanted."""
-    suite = suite_of(arguments)
-    wanted = cells(suite)
-    check(suite, wanted)
-    expect_owners(arguments, owners(suite, wanted))
-    if not wanted:
-        raise UsageError("--methods, --controls: expected at least one of either")
+    suite, wanted = grid_of(arguments)
     measured = rows_at(arguments.against, "rows of a run are wanted") if arguments.against else []
     device, jobs = _device(suite, arguments)
     prediction = predict(suite, wanted, device)
@@ -44,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
         jobs=jobs,
         measured=measured,
         provenance=(
-            f"Commit {short(made['commit'])}, torch {made['torch']}, {made['finished_at']}."
+            f"Commit {short_commit(made['commit'])}, torch {made['torch']}, {made['finished_at']}."
         ),
     )
     if arguments.report:

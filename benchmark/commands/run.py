@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from benchmark import rows
-from benchmark.check import check, owners, refusals
+from benchmark.check import refusals
 from benchmark.commands._plan import found_tasks, this_device
-from benchmark.commands._suite import expect_owners, jobs_of, source_of, suite_of
+from benchmark.commands._suite import grid_of, jobs_of, source_of
 from benchmark.commands.report import write_report
 from benchmark.execute import execute
-from benchmark.plan import Cell, cells
+from benchmark.plan import Cell
 from benchmark.planning import report
 from benchmark.planning.planner import predict
 from benchmark.planning.report import Plan
@@ -25,12 +25,7 @@ _NOTHING = "nothing could be run, for the reasons above"
 
 def main(arguments: argparse.Namespace) -> int:
     """Run every cell that is not done; return 1 if some cell failed."""
-    suite = suite_of(arguments)
-    wanted = cells(suite)
-    check(suite, wanted)
-    expect_owners(arguments, owners(suite, wanted))
-    if not wanted:
-        raise UsageError("--methods, --controls: expected at least one of either")
+    suite, wanted = grid_of(arguments)
     folder = arguments.reports / arguments.suite
     file = folder / "rows.jsonl"
     if file.exists():

@@ -27,11 +27,11 @@ from benchmark.planning.prediction import Prediction, Task
 from benchmark.planning.probe_cost import Probed, probe_bytes, probe_work
 from benchmark.planning.teacher import plan_teacher
 from benchmark.pretrain import Recipe
+from benchmark.probe import BATCH as FEATURES_BATCH
 from benchmark.spec import Budget, Method, Objective, Problem, UsageError
+from benchmark.teacher import BATCH as TEACHER_BATCH
 from benchmark.workload import DRAW, Architecture, Forecast, Work
 
-_FEATURES_BATCH = 256  # images at once, see `probe.extract`
-_TEACHER_BATCH = 1024  # likewise, see `teacher.represent_all`
 _GATHERING = 20  # operators in a step of a student beside the network's: drawing pairs and logging
 
 
@@ -87,7 +87,7 @@ class _Planner:
         return cost.training_memory if training else cost.forward_memory
 
     def _represented(self, images: int | float) -> Work:
-        batch = min(self.source.num_train, _TEACHER_BATCH)
+        batch = min(self.source.num_train, TEACHER_BATCH)
         return Work(network=self.teacher.network, forward=images, batch=batch)
 
     def shared(self, cells: Iterable[Cell]) -> Iterable[Task]:
@@ -247,7 +247,7 @@ class _Planner:
         sizes = self.sizes[downstream]
         n = sizes.num_train + sizes.num_test
         p = self.device.networks.of(student).num_features
-        work = Work(network=student, forward=n, batch=min(n, _FEATURES_BATCH))
+        work = Work(network=student, forward=n, batch=min(n, FEATURES_BATCH))
         key = (cell.variant.label, cell.N, cell.seed, cell.student, downstream)
         yield Task(
             stage="features",

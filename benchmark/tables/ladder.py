@@ -55,7 +55,8 @@ def ladder(rows: Sequence[Row]) -> list[Table]:
     rows = [row for row in in_order(rows) if row.student != "teacher"]
     budget, student = main_budget(rows), first_student(rows)
     chosen = [row for row in rows if row.N in (None, budget)]
-    lines = [pair for pair in _STEPS if set(pair) <= set(labels(chosen))]
+    found = set(labels(chosen))
+    lines = [pair for pair in _STEPS if found.issuperset(pair)]
     columns = [
         (protocol, who)
         for protocol in protocols(chosen)

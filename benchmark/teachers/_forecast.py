@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from benchmark.teacher import BATCH
 from benchmark.workload import Forecast, TeacherOutline, Work
 
 _RIDGES = 11  # that a look at the held-out accuracy chooses from
@@ -65,6 +66,6 @@ def _looks(recipe: Any, outline: TeacherOutline) -> Work:
     return Work(
         network=outline.network,
         forward=looks * n,
-        batch=min(n, 1024),
+        batch=min(n, BATCH),
         products=looks * n * p * (14 * p + 2 * _RIDGES * k),
     )
