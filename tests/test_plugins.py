@@ -46,6 +46,13 @@ def test_shared_code_and_other_files_are_out_of_reach(name):
         plugins.load("methods", name)
 
 
+@pytest.fixture(autouse=True)
+def _installed_anew():
+    plugins._foreign.cache_clear()
+    yield
+    plugins._foreign.cache_clear()
+
+
 @pytest.fixture
 def new_file(tmp_path, monkeypatch):
     """Add a file to the folder of methods."""
@@ -91,6 +98,14 @@ def test_other_packages_add_plug_ins_but_replace_none(monkeypatch):
     assert plugins.load("methods", "theirs") is json.dumps
     assert plugins.load("methods", "krr-st") is KrrSt
     assert "theirs" not in plugins.names("models")
+
+
+def test_what_is_installed_is_looked_through_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(plugins, "entry_points", lambda group: asked.append(group) or [])
+    for _ in range(3):
+        plugins.names("methods")
+    assert asked == ["benchmark.methods"]
 
 
 def test_code_is_what_runs_and_not_how_it_is_written(new_file, tmp_path):
