@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
 from benchmark import plugins
+from benchmark.grid import RecipeName
 from benchmark.memory import GIB
 from benchmark.network import Precision
-from benchmark.plan import RecipeName
 from benchmark.planning.sheets import SHEETS
 from benchmark.spec import UsageError
 

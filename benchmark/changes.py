@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from benchmark.plan import TEACHER, TEACHER_MODEL, Cell, default_of, method_of, probe_of, recipe_of
+from benchmark.grid import TEACHER, TEACHER_MODEL, Cell, default_of, method_of, probe_of, recipe_of
 from benchmark.source import Source
 from benchmark.spec import Objective
 

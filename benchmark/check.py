@@ -5,8 +5,7 @@ from typing import Any
 
 from benchmark import plugins
 from benchmark._fair_probe import FairProbe
-from benchmark.network_factory import is_model, model_settings
-from benchmark.plan import (
+from benchmark.grid import (
     TEACHER,
     TEACHER_MODEL,
     Cell,
@@ -17,6 +16,7 @@ from benchmark.plan import (
     protocols,
     teacher_of,
 )
+from benchmark.network_factory import is_model, model_settings
 from benchmark.pretrain import RECIPES
 from benchmark.probe import HEAD, PROBES
 from benchmark.settings import replace

@@ -17,8 +17,8 @@ import torch
 from tqdm import tqdm
 
 from benchmark.allocation import keep_freed_memory
+from benchmark.grid import Cell
 from benchmark.memory import is_out_of_memory, make_room
-from benchmark.plan import Cell
 from benchmark.progress import bar, share_terminal
 from benchmark.rows import Row
 from benchmark.run import run_cell

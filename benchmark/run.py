@@ -1,6 +1,6 @@
 """The whole experiment of a cell, on one screen."""
 
-from benchmark.plan import TEACHER, Cell
+from benchmark.grid import TEACHER, Cell
 from benchmark.rows import Row
 from benchmark.source import Source
 from benchmark.stages import (

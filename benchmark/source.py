@@ -14,10 +14,10 @@ from torch import Tensor
 from benchmark import artifacts, plugins, rng, solo_learn
 from benchmark.compute import Compute
 from benchmark.files import atomic, content_hash
+from benchmark.grid import TEACHER, TEACHER_MODEL, Suite, recipe_of, teacher_of
 from benchmark.images import Splits, load_splits, without_held_out
 from benchmark.loop import CheckpointedLoop
 from benchmark.network_factory import NetworkFactory, model_code, model_settings
-from benchmark.plan import TEACHER, TEACHER_MODEL, Suite, recipe_of, teacher_of
 from benchmark.pretrain import RECIPES
 from benchmark.pretrain_teacher import TeacherPlan, pretrain_teacher, probe_teacher
 from benchmark.rows import PROTOCOL

@@ -4,8 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmark import plugins
+from benchmark.grid import TEACHER, Cell, Protocol, method_of, probe_of, recipe_of
 from benchmark.network_factory import model_code
-from benchmark.plan import TEACHER, Cell, Protocol, method_of, probe_of, recipe_of
 from benchmark.pretrain import RECIPES
 from benchmark.rows import PROTOCOL
 from benchmark.source import Source

@@ -13,10 +13,7 @@ from torch import Tensor
 from benchmark import artifacts, rng, rows
 from benchmark.changes import changes
 from benchmark.cost import Cost, measure
-from benchmark.images import final_probe
-from benchmark.loop import CheckpointedLoop, CheckpointError
-from benchmark.network import Network
-from benchmark.plan import (
+from benchmark.grid import (
     TEACHER,
     Cell,
     Protocol,
@@ -26,6 +23,9 @@ from benchmark.plan import (
     probe_of,
     protocols,
 )
+from benchmark.images import final_probe
+from benchmark.loop import CheckpointedLoop, CheckpointError
+from benchmark.network import Network
 from benchmark.pretrain import pretrain
 from benchmark.probe import HeadProbe, LabelledFeatures, ProbeScore, extract, probe
 from benchmark.progress import bar

@@ -10,8 +10,8 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from benchmark import views
+from benchmark.grid import Suite, Variant
 from benchmark.network_factory import NetworkFactory
-from benchmark.plan import Suite, Variant
 from benchmark.pretrain import Length
 from benchmark.rows import PROTOCOL, Row
 from benchmark.spec import Budget, ImageShape, Problem, TrainingSet

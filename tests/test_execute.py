@@ -8,7 +8,7 @@ import torch
 
 from benchmark import execute
 from benchmark.compute import Compute
-from benchmark.plan import Cell, Variant
+from benchmark.grid import Cell, Variant
 from benchmark.source import Source
 from benchmark.spec import UsageError
 

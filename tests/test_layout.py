@@ -23,7 +23,7 @@ MAY_IMPORT = {  # besides the shared files of its own folder
         "benchmark.whitening",
         "benchmark.workload",
     },
-    "suites": {"benchmark.plan", "benchmark.pretrain"},
+    "suites": {"benchmark.grid", "benchmark.pretrain"},
     "tables": {"benchmark.rows"},
     "figures": {  # a figure chooses and averages rows as tables do
         "benchmark.rows",

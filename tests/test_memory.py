@@ -20,6 +20,7 @@ from benchmark._probes import PaperProbe
 from benchmark.commands import _suite
 from benchmark.compute import Compute
 from benchmark.cost import measure
+from benchmark.grid import cells
 from benchmark.loop import CheckpointedLoop
 from benchmark.memory import (
     GIB,
@@ -33,7 +34,6 @@ from benchmark.methods.krr_st import KrrSt
 from benchmark.methods.ours import Ours
 from benchmark.network import Network
 from benchmark.network_factory import NetworkFactory
-from benchmark.plan import cells
 from benchmark.probe import extract, probe
 from benchmark.source import DataOptions, Source
 from benchmark.spec import ImageShape

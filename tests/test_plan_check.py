@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmark.plan import Cell, Variant
+from benchmark.grid import Cell, Variant
 from benchmark.planning.check import compare, errors, measured_seconds, summary
 from benchmark.planning.prediction import Prediction, Task
 

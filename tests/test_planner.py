@@ -6,9 +6,9 @@ from typing import ClassVar
 import pytest
 
 from benchmark import plugins
+from benchmark.grid import cells
 from benchmark.images import final_probe, load_splits, sizes_of
 from benchmark.network_factory import NetworkFactory
-from benchmark.plan import cells
 from benchmark.planning.devices import Device, Networks
 from benchmark.planning.network_cost import Pass
 from benchmark.planning.planner import predict

@@ -20,12 +20,12 @@ from benchmark import loop as loop_module
 from benchmark import source as source_module
 from benchmark.compute import Compute
 from benchmark.execute import execute
+from benchmark.grid import Variant, cells
 from benchmark.images import Splits, final_probe
 from benchmark.loop import CheckpointedLoop
 from benchmark.methods.random import Random
 from benchmark.methods.random_bytes import RandomBytes
 from benchmark.methods.random_labels import RandomLabels
-from benchmark.plan import Variant, cells
 from benchmark.pretrain import Length
 from benchmark.source import DataOptions, Source
 from benchmark.spec import OwnEvaluation, Problem, UsageError
@@ -278,7 +278,7 @@ import os, pickle, signal, sys
 from benchmark import loop
 from benchmark.compute import Compute
 from benchmark.execute import execute
-from benchmark.plan import cells
+from benchmark.grid import cells
 from benchmark.source import DataOptions, Source
 from benchmark.store import Store
 

@@ -5,9 +5,9 @@ from collections.abc import Hashable, Iterable
 import torch
 
 from benchmark.compute import Compute
+from benchmark.grid import TEACHER, Cell, Suite
 from benchmark.network import Precision
 from benchmark.network_factory import NetworkFactory
-from benchmark.plan import TEACHER, Cell, Suite
 from benchmark.planning.devices import Networks, ThisDevice
 from benchmark.source import Source
 from benchmark.spec import ImageShape

@@ -11,8 +11,8 @@ import torch
 from benchmark import plugins
 from benchmark.check import check, owners
 from benchmark.compute import Compute, choose_precision, find_device
+from benchmark.grid import Cell, Suite, cells, with_settings
 from benchmark.memory import default_memory
-from benchmark.plan import Cell, Suite, cells, with_settings
 from benchmark.pretrain import Length
 from benchmark.source import DataOptions, Source
 from benchmark.spec import UsageError

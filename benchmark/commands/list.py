@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from benchmark import artifacts, plugins
-from benchmark.plan import Suite
+from benchmark.grid import Suite
 from benchmark.spec import UsageError
 from benchmark.teacher import shipped_teachers
 

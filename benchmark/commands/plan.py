@@ -8,7 +8,7 @@ from benchmark.commands._plan import networks_of, this_device
 from benchmark.commands._rows import rows_at
 from benchmark.commands._suite import compute_of, grid_of, jobs_of
 from benchmark.files import atomic
-from benchmark.plan import Suite
+from benchmark.grid import Suite
 from benchmark.planning import report
 from benchmark.planning.devices import Device, NamedDevice
 from benchmark.planning.planner import predict

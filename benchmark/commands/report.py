@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmark import plugins, report, rows
 from benchmark.commands._rows import rows_at
-from benchmark.plan import Suite
+from benchmark.grid import Suite
 from benchmark.rows import Row
 from benchmark.spec import UsageError
 from benchmark.stored_sets import StoredSets

@@ -11,7 +11,7 @@ from benchmark.commands._plan import found_tasks, this_device
 from benchmark.commands._suite import grid_of, jobs_of, source_of
 from benchmark.commands.report import write_report
 from benchmark.execute import execute
-from benchmark.plan import Cell
+from benchmark.grid import Cell
 from benchmark.planning import report
 from benchmark.planning.planner import predict
 from benchmark.planning.report import Plan

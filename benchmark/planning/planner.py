@@ -11,9 +11,7 @@ from collections.abc import Hashable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from benchmark.images import sizes_of, without_held_out
-from benchmark.network_factory import model_settings
-from benchmark.plan import (
+from benchmark.grid import (
     TEACHER,
     Cell,
     Suite,
@@ -22,6 +20,8 @@ from benchmark.plan import (
     protocols,
     recipe_of,
 )
+from benchmark.images import sizes_of, without_held_out
+from benchmark.network_factory import model_settings
 from benchmark.planning.devices import Device
 from benchmark.planning.prediction import Prediction, Task
 from benchmark.planning.probe_cost import Probed, probe_bytes, probe_work

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from benchmark.plan import Cell
+from benchmark.grid import Cell
 
 Stage = Literal[
     "teacher", "representations", "by-products", "distillation", "pretraining", "features", "probes"

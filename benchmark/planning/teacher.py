@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import plugins, solo_learn
+from benchmark.grid import TEACHER_MODEL, Suite, teacher_of
 from benchmark.images import Sizes
 from benchmark.network_factory import model_settings
-from benchmark.plan import TEACHER_MODEL, Suite, teacher_of
 from benchmark.planning.devices import Networks
 from benchmark.spec import UsageError
 from benchmark.teacher import shipped_teachers, teacher_identity

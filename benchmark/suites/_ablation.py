@@ -1,6 +1,6 @@
 """Variants of `ours` that suites ablate it with, each with more of its components switched off."""
 
-from benchmark.plan import Variant
+from benchmark.grid import Variant
 
 NONE = Variant(
     label="ours: none of the three",

@@ -1,6 +1,6 @@
 """The published protocol: source CIFAR-100, six students, budgets from 25 to 5 000."""
 
-from benchmark.plan import Suite
+from benchmark.grid import Suite
 from benchmark.pretrain import Length
 
 from ._ablation import BASES, NONE, VIEWS

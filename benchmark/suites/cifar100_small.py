@@ -1,6 +1,6 @@
 """The published questions on CIFAR-100, at a scale that two CPU cores answer in hours."""
 
-from benchmark.plan import Suite
+from benchmark.grid import Suite
 from benchmark.pretrain import Length
 
 from ._ablation import BASES, NONE, VIEWS

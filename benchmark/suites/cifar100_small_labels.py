@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from benchmark.plan import Suite
+from benchmark.grid import Suite
 
 from .cifar100_small import cifar100_small as _small
 

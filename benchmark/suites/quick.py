@@ -1,6 +1,6 @@
 """The default suite: everything the benchmark does, in minutes, on data that ships with it."""
 
-from benchmark.plan import Suite
+from benchmark.grid import Suite
 from benchmark.pretrain import Length
 
 from ._ablation import BASES, NONE

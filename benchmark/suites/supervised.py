@@ -1,6 +1,6 @@
 """The supervised peers as they are published: networks trained from scratch on few images."""
 
-from benchmark.plan import Suite
+from benchmark.grid import Suite
 from benchmark.pretrain import Length
 
 __all__ = ["supervised"]

@@ -8,7 +8,7 @@ from benchmark import plugins
 from benchmark.arguments import new_parser
 from benchmark.check import check, owners, teacher_owners
 from benchmark.commands._suite import suite_of
-from benchmark.plan import (
+from benchmark.grid import (
     Cell,
     Protocol,
     Variant,
