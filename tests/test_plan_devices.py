@@ -5,8 +5,9 @@ import torch
 
 from benchmark.network_factory import NetworkFactory
 from benchmark.planning import devices
-from benchmark.planning.devices import NamedDevice, Networks, Roofline, ThisDevice
+from benchmark.planning.devices import NamedDevice, Roofline, ThisDevice
 from benchmark.planning.network_cost import Operator, Pass
+from benchmark.planning.networks import Networks
 from benchmark.planning.sheets import SHEETS
 from benchmark.spec import ImageShape, UsageError
 from benchmark.timing import Clock, Rates

@@ -9,8 +9,9 @@ from benchmark import plugins
 from benchmark.grid import cells
 from benchmark.images import final_probe, load_splits, sizes_of
 from benchmark.network_factory import NetworkFactory
-from benchmark.planning.devices import Device, Networks
+from benchmark.planning.devices import Device
 from benchmark.planning.network_cost import Pass
+from benchmark.planning.networks import Networks
 from benchmark.planning.planner import predict
 from benchmark.spec import ImageShape, UsageError
 from benchmark.workload import Work

@@ -4,13 +4,13 @@ import argparse
 import shlex
 import sys
 
-from benchmark.commands._plan import networks_of, this_device
 from benchmark.commands._rows import rows_at
 from benchmark.commands._suite import compute_of, grid_of, jobs_of
 from benchmark.files import atomic
 from benchmark.grid import Suite
 from benchmark.planning import report
-from benchmark.planning.devices import Device, NamedDevice
+from benchmark.planning.devices import Device, NamedDevice, ThisDevice
+from benchmark.planning.networks import networks_of
 from benchmark.planning.planner import predict
 from benchmark.planning.report import Plan
 from benchmark.provenance import provenance, short_commit
@@ -52,7 +52,7 @@ def _device(suite: Suite, arguments: argparse.Namespace) -> tuple[Device, int]:
     if arguments.device.partition(":")[0] in _HERE:
         compute = compute_of(suite, arguments)
         jobs = jobs_of(arguments, compute.device) if compute.device.type == "cpu" else 1
-        return this_device(suite, compute), jobs
+        return ThisDevice.of(suite, compute), jobs
     device = NamedDevice(arguments.device, networks_of(suite, suite.precision or "bf16"))
     if arguments.jobs:
         raise UsageError(f"--jobs {arguments.jobs}: of this machine alone; --devices is of others")

@@ -7,14 +7,15 @@ from functools import partial
 
 from benchmark import rows
 from benchmark.check import refusals
-from benchmark.commands._plan import found_tasks, this_device
 from benchmark.commands._suite import grid_of, jobs_of, source_of
 from benchmark.commands.report import write_report
 from benchmark.execute import execute
 from benchmark.grid import Cell
 from benchmark.planning import report
+from benchmark.planning.devices import ThisDevice
 from benchmark.planning.planner import predict
 from benchmark.planning.report import Plan
+from benchmark.planning.stored import stored_tasks
 from benchmark.source import Source
 from benchmark.spec import UsageError
 from benchmark.stages import is_done
@@ -76,8 +77,8 @@ def _print_cost(left: Sequence[Cell], source: Source, *, jobs: int) -> None:
     """Print what cells take that are not done, but for stages that are in the store."""
     if not left:
         return
-    device = this_device(source.suite, source.compute)
-    prediction = predict(source.suite, left, device).without(found_tasks(left, source))
+    device = ThisDevice.of(source.suite, source.compute)
+    prediction = predict(source.suite, left, device).without(stored_tasks(left, source))
     plan = Plan(command="", title="", prediction=prediction, device=device, jobs=jobs)
     sys.stdout.write(f"\n{report.text(plan)}")
 

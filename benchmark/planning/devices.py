@@ -12,23 +12,18 @@ launch, whichever is longest.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 import torch
 from torch import nn
 
 from benchmark import plugins, rng
+from benchmark.compute import Compute
+from benchmark.grid import Suite
 from benchmark.network import Network
-from benchmark.network_factory import NetworkFactory
-from benchmark.planning.network_cost import (
-    NetworkCost,
-    Operator,
-    Pass,
-    forward_cost,
-    operators_of,
-    training_cost,
-)
+from benchmark.planning.network_cost import Operator, Pass, operators_of
+from benchmark.planning.networks import Networks, headless, networks_of
 from benchmark.planning.sheets import SHEETS, Sheet
 from benchmark.provenance import device_name
 from benchmark.spec import ImageShape
@@ -56,47 +51,6 @@ def assumptions() -> str:
         f"{_PRODUCT_SHARE:.0%}, convolutions {_CONVOLUTION_SHARE:.0%} and memory "
         f"{_BANDWIDTH_SHARE:.0%}; an operator takes {1e6 * _LAUNCH_SECONDS:g} us at least"
     )
-
-
-class Networks:
-    """Networks by architecture, and what they cost; each is made and counted once.
-
-    The heads of students differ little in cost, so that one stands for all.
-    """
-
-    def __init__(self, new_network: NetworkFactory) -> None:
-        self.new_network = new_network
-        self._made: dict[Architecture, Network] = {}
-        self._costs: dict[tuple[Architecture, bool], NetworkCost] = {}
-
-    def of(self, architecture: Architecture) -> Network:
-        """Return a network with fresh weights."""
-        key = _headless(architecture)
-        if key not in self._made:
-            network = self.new_network(
-                architecture.model,
-                architecture.num_outputs,
-                rng.generator("plan"),
-                **dict(architecture.settings),
-            )
-            network.precision = architecture.precision or network.precision
-            if architecture.default_layout:
-                network.memory_format = torch.contiguous_format
-                network.to(memory_format=torch.contiguous_format)
-            self._made[key] = network
-        return self._made[key]
-
-    def cost(self, architecture: Architecture, batch: int, *, training: bool) -> Pass:
-        """Return what one pass of a batch takes."""
-        key = _headless(architecture), training
-        if key not in self._costs:
-            count = training_cost if training else forward_cost
-            self._costs[key] = count(self.of(architecture), self.new_network.shape)
-        return self._costs[key].at(batch)
-
-
-def _headless(architecture: Architecture) -> Architecture:
-    return replace(architecture, num_outputs=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +176,18 @@ class ThisDevice(Device):
         self._timed: dict[tuple[Architecture, bool, int], Calibration] = {}
         self._rates: dict[tuple[int, int, int], float] = {}
 
+    @classmethod
+    def of(cls, suite: Suite, compute: Compute) -> "ThisDevice":
+        """Return the device that a suite would be run on, ready to be calibrated."""
+        networks = networks_of(
+            suite,
+            compute.precision,
+            memory_format=compute.memory_format,
+            device=compute.device,
+            max_memory=compute.max_memory,
+        )
+        return cls(networks, Clock(device=compute.device))
+
     @property
     def calibrations(self) -> list[Calibration]:
         """All passes that were timed so far."""
@@ -232,7 +198,7 @@ class ThisDevice(Device):
         few = batch
         if self.clock.device.type == "cpu":
             few = _round(min(batch, _MOST_IMAGES, self._affordable(architecture)))
-        key = _headless(architecture), training, few
+        key = headless(architecture), training, few
         if key not in self._timed:
             run = _Run(self.networks.of(architecture), self.networks.new_network.shape, few)
             step = run.training if training else run.forward

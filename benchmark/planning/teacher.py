@@ -7,7 +7,7 @@ from benchmark import plugins, solo_learn
 from benchmark.grid import TEACHER_MODEL, Suite, teacher_of
 from benchmark.images import Sizes
 from benchmark.network_factory import model_settings
-from benchmark.planning.devices import Networks
+from benchmark.planning.networks import Networks
 from benchmark.spec import UsageError
 from benchmark.teacher import shipped_teachers, teacher_identity
 from benchmark.workload import Architecture, Forecast, TeacherOutline
