@@ -20,6 +20,7 @@ from benchmark.timing import Clock, Floor, Kernel, Rates, Timing, deviation, int
 REPORTS = Path(__file__).parents[1] / "reports"
 NAMES = plugins.names("kernels")
 CPU = torch.device("cpu")
+COUNTED_AS_THEY_RUN = {"fair-probe", "student-evaluation"}
 SECOND_ORDER = {"gradient-matching"}  # autograd takes a product or two that nobody asked for
 
 
@@ -65,7 +66,7 @@ def test_bf16_agrees_within_its_tolerance(name):
     assert dict(tiny.operations) != dict(exact.operations)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "fair-probe"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in COUNTED_AS_THEY_RUN])
 def test_operations_are_those_that_run(name, monkeypatch):
     # Pooling counts as bytes alone, also where a product does it.
     monkeypatch.setattr(torch.Tensor, "is_contiguous", lambda self: False)

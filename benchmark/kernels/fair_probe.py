@@ -1,17 +1,15 @@
 """The fair probe: logistic regression to convergence, its strength chosen on held-out images."""
 
-import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
-from benchmark._fair_probe import FairProbe, _in_tenths
+from benchmark._fair_probe import FairProbe
 from benchmark._probes import Classifiers
 from benchmark.compute import Compute
 from benchmark.planning.network_cost import Pass, operators_of
 from benchmark.timing import Kernel, Outcome
 
 from ._features import labelled_features
+from ._plain_probing import fair_plainly
 from ._setting import stream
 
 __all__ = ["fair_probe"]
@@ -51,16 +49,7 @@ def fair_probe(compute: Compute, *, small: bool = False) -> Kernel:
         return found.weights[0], found.biases[0]
 
     def plain() -> Outcome:
-        order, tenth, _ = _in_tenths(labels.cpu(), everything.cpu(), stream("probe"))
-        x, y = features.cpu().numpy()[order[0]], labels.cpu().numpy()[order[0]]
-        scaler = StandardScaler().fit(x)
-        x = scaler.transform(x)
-        for strength in probe.strengths:
-            _regression(x[tenth:], y[tenth:], strength).score(x[:tenth], y[:tenth])
-        best = _regression(x, y, float(first[0].strength or 0))
-        weights = best.coef_ / scaler.scale_
-        biases = best.intercept_ - weights @ scaler.mean_
-        return torch.from_numpy(weights).to(features), torch.from_numpy(biases).to(features)
+        return fair_plainly(features, labels, probe, strength=float(first[0].strength or 0))
 
     return Kernel(
         shape=f"{n} images, {p} features, {k} classes",
@@ -77,11 +66,3 @@ def fair_probe(compute: Compute, *, small: bool = False) -> Kernel:
             "50 000 images, 2 048 features and 100 classes 45 s in the place of 70 on one thread."
         ),
     )
-
-
-def _regression(x: np.ndarray, y: np.ndarray, strength: float) -> LogisticRegression:
-    tolerance = FairProbe.tolerance * min(1.0, strength / 1e-2)
-    regression = LogisticRegression(
-        C=1 / (strength * len(y)), tol=tolerance, max_iter=FairProbe.max_steps
-    )
-    return regression.fit(x, y)

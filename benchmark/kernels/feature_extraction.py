@@ -1,17 +1,13 @@
 """Frozen features of a downstream dataset's images."""
 
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import Normalize
-
 from benchmark.compute import Compute
 from benchmark.probe import extract
 from benchmark.spec import ImageShape
 from benchmark.timing import Kernel, Outcome
 
 from ._cost import cost_of
-from ._setting import MEAN, STD, network, pixels, stream
+from ._plain_probing import extract_plainly
+from ._setting import network, pixels
 from ._setting import plain as plainly
 
 __all__ = ["feature_extraction"]
@@ -28,11 +24,8 @@ def feature_extraction(compute: Compute, *, small: bool = False) -> Kernel:
     def fast() -> Outcome:
         return (extract(student, images),)
 
-    @torch.no_grad()
     def plain() -> Outcome:
-        twin.eval()
-        loader = DataLoader(_Normalised(images), batch_size=256, generator=stream("workers"))
-        return (torch.cat([twin.features_of_normalised(batch) for batch in loader]),)
+        return (extract_plainly(twin, images),)
 
     cost = cost_of(student, ImageShape(3, side, side))
     return Kernel(
@@ -47,18 +40,3 @@ def feature_extraction(compute: Compute, *, small: bool = False) -> Kernel:
             "DataLoader; bf16 and channels-last where that is faster."
         ),
     )
-
-
-class _Normalised(Dataset[Tensor]):
-    """Normalised images, one by one."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-        self.normalise = Normalize(MEAN, STD)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        normalised: Tensor = self.normalise(self.images[index] / 255)
-        return normalised

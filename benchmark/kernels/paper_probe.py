@@ -1,15 +1,13 @@
 """The published linear probe: SGD on cached features."""
 
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
 
 from benchmark._probes import PaperProbe
 from benchmark.compute import Compute
 from benchmark.timing import Kernel, Outcome
 
 from ._features import labelled_features
+from ._plain_probing import paper_plainly
 from ._setting import stream
 
 __all__ = ["paper_probe"]
@@ -37,26 +35,7 @@ def paper_probe(compute: Compute, *, small: bool = False) -> Kernel:
         return found.weights[0], found.biases[0]
 
     def plain() -> Outcome:
-        generator, bound = stream("probe"), p**-0.5
-        start = (torch.rand(1, k, p + 1, generator=generator) * (2 * bound) - bound).to(features)
-        rows = probe._rows(1, n, generator)
-        layer = nn.utils.skip_init(nn.Linear, p, k, device=compute.device)
-        with torch.no_grad():
-            layer.weight.copy_(start[0, :, :-1])
-            layer.bias.copy_(start[0, :, -1])
-        optimizer = torch.optim.SGD(layer.parameters(), lr=probe.lr, momentum=probe.momentum)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        loader = DataLoader(
-            TensorDataset(features, labels),
-            batch_sampler=rows.view(steps, batch).tolist(),
-            generator=stream("workers"),
-        )
-        for x, y in loader:
-            optimizer.zero_grad()
-            cross_entropy(layer(x), y).backward()
-            optimizer.step()
-            schedule.step()
-        return layer.weight.detach(), layer.bias.detach()
+        return paper_plainly(features, labels, probe, k=k)
 
     return Kernel(
         shape=f"{n} images, {p} features, {k} classes, {steps} steps of {batch}",

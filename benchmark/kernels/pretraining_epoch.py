@@ -1,21 +1,15 @@
 """One epoch of a student's pretraining on distilled pairs: batched tensors against a DataLoader."""
 
-import math
 from copy import deepcopy
 
-import torch
-from torch import Tensor
-from torch.nn.functional import mse_loss
-from torch.utils.data import DataLoader, Dataset
-
 from benchmark.compute import Compute
-from benchmark.network import Network
-from benchmark.pretrain import RECIPES, Length, Recipe, pretrain
+from benchmark.pretrain import RECIPES, Length, pretrain
 from benchmark.spec import ImageShape, TrainingSet
 from benchmark.timing import Kernel, Outcome
 
 from ._cost import cost_of
-from ._setting import MEAN, STD, BareLoop, moved, network, normal, pixels, stream
+from ._plain_training import Pairs, train_plainly
+from ._setting import BareLoop, moved, network, normal, pixels, stream
 from ._setting import plain as plainly
 
 __all__ = ["pretraining_epoch"]
@@ -51,8 +45,8 @@ def pretraining_epoch(compute: Compute, *, small: bool = False) -> Kernel:
         return moved(student, trained)
 
     def plain() -> Outcome:
-        trained = deepcopy(twin).train()
-        _train(trained, _Pairs(images, targets), recipe)
+        trained = deepcopy(twin)
+        train_plainly(trained, Pairs(images, targets), recipe)
         return moved(twin, trained)
 
     cost, pairs = cost_of(student, ImageShape(3, side, side)), len(_VIEWS) * m
@@ -71,43 +65,3 @@ def pretraining_epoch(compute: Compute, *, small: bool = False) -> Kernel:
             "0.16 s one after the other, which in bf16 are 0.10 s."
         ),
     )
-
-
-def _train(student: Network, pairs: "_Pairs", recipe: Recipe) -> None:
-    """Take an epoch's steps, in the order that the library would draw."""
-    optimizer = torch.optim.SGD(
-        student.parameters(),
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-    )
-    device = pairs.images.device
-    order = torch.randperm(len(pairs), generator=stream("order", device), device=device)
-    batches = order.cpu().tensor_split(math.ceil(len(pairs) / recipe.batch_size))
-    loader = DataLoader(
-        pairs,
-        batch_sampler=[batch.tolist() for batch in batches],
-        generator=stream("workers"),
-    )
-    for x, y in loader:
-        optimizer.zero_grad()
-        mse_loss(student.head(student.features_of_normalised(x)), y).backward()
-        optimizer.step()
-
-
-class _Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """Normalised images under every view, one by one, with their targets."""
-
-    def __init__(self, images: Tensor, targets: Tensor) -> None:
-        self.images = images
-        self.targets = targets
-        mean, std = (torch.tensor(x, device=images.device).view(-1, 1, 1) for x in (MEAN, STD))
-        self.mean, self.std = mean, std
-
-    def __len__(self) -> int:
-        return len(self.images) * len(self.targets)
-
-    def __getitem__(self, pair: int) -> tuple[Tensor, Tensor]:
-        view, image = divmod(pair, len(self.images))
-        x = torch.rot90(self.images[image] / 255, view, (1, 2))
-        return (x - self.mean) / self.std, self.targets[view, image]
