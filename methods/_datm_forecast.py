@@ -13,13 +13,13 @@ from ._supervised_forecast import classifier, trained
 from ._trajectory import FlatNetwork
 
 _GSAM = 2  # gradients in a step of an expert
-_PULL_BACK = 3  # training passes of one step backwards: 9 F - 3 f
+_UNROLLED = 3  # training passes of one step with its graph, and back through it: 9 F - 3 f
 
 
 def trajectory_forecast(
     method: Any, problem: Problem, recipe: Recipe, made: FlatNetwork
 ) -> Forecast:
-    """Count T inner steps forwards, all but one of each segment once more, and T backwards.
+    """Count T inner steps in segments, all but the last of which are gone through once before.
 
     The whitening's covariance of n images of x numbers takes 2 n x x operations, its eigenvectors
     about 9 x^3, whitening them 4 n x x, all in double precision.
@@ -31,13 +31,14 @@ def trajectory_forecast(
         made: the network that these are of.
     """
     widths, norm = recipe.inner_widths or None, method.inner_norm
-    network = classifier(problem, method.inner_model, widths=widths, norm=norm)
+    network = classifier(problem, method.inner_model, widths=widths, norm=norm, precision=None)
     num, epochs, size = method.num_experts, method.expert_epochs, method.expert_batch
     snapshots = Snapshots(Path(), made.num_weights, method.expert_storage)
     n, x, m = len(problem.images), problem.shape.numel, problem.budget.N
     batch, T = min(recipe.inner_batch, m), recipe.inner_steps  # noqa: N806 - as in `_trajectory`
-    segments = math.ceil(T / (method.keep_every or math.isqrt(T - 1) + 1))
-    passes = method.outer_steps * (2 * T - segments + _PULL_BACK * T)
+    length = min(T, method.keep_every or math.isqrt(T - 1) + 1)
+    last = T % length or length
+    passes = method.outer_steps * (T - last + _UNROLLED * T)
     asked = m * num + n if recipe.initial_images == "correct" else m
     return Forecast(
         work=(
@@ -46,6 +47,7 @@ def trajectory_forecast(
                 network=network,
                 training=passes * batch,
                 batch=batch,
+                splits=False,
                 operators=3 * method.outer_steps * T * DRAW,
             ),
         ),

@@ -123,18 +123,24 @@ class RealImages:
 
 
 def new_inner_model(
-    problem: Problem | Outline, model: str, generator: torch.Generator, **settings: Any
+    problem: Problem | Outline,
+    model: str,
+    generator: torch.Generator,
+    *,
+    precision: Precision = "fp32",
+    **settings: Any,
 ) -> Network:
     """Return a fresh classifier of the problem's classes that takes normalised images.
 
-    Settings that are None are left to the model.
+    Settings that are None are left to the model. Of a match of single batches, bf16 turns what
+    distilled images follow by a tenth, so that it is to be asked for.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     network = problem.new_network(model, problem.num_classes or 0, generator, **given)
     network.mean.zero_()
     network.std.fill_(1)
-    network.precision = "fp32"  # as released; bf16 turns what distilled images follow by a tenth
-    network.memory_format = torch.contiguous_format  # likewise; on a CPU, group norm is faster so
+    network.precision = precision
+    network.memory_format = torch.contiguous_format  # as released; on a CPU, group norm is faster
     return network.to(memory_format=torch.contiguous_format)
 
 

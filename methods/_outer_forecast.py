@@ -47,7 +47,7 @@ def bilevel_work(
             represented=steps * b * settings.augment_real,
             products=steps * (ridge + 3 * decoding * s / shown),
         ),
-        Work(network=network, training=steps * s * TO_IMAGES, batch=s),
+        Work(network=network, training=steps * s * TO_IMAGES, batch=s, splits=True),
         Work(
             network=network,
             training=inner_steps * inner,

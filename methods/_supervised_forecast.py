@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from benchmark.network import Network
+from benchmark.network import Network, Precision
 from benchmark.spec import Problem
 from benchmark.workload import DRAW, TO_IMAGES, Architecture, Work
 
@@ -13,14 +13,19 @@ _MATCHED = 7 / 3  # training passes: a gradient of the weights, differentiated b
 
 
 def classifier(
-    problem: Problem, model: str, *, widths: tuple[int, ...] | None, norm: str | None
+    problem: Problem,
+    model: str,
+    *,
+    widths: tuple[int, ...] | None,
+    norm: str | None,
+    precision: Precision | None = "fp32",
 ) -> Architecture:
-    """Return the inner model of `_labelled.new_inner_model`, which runs in fp32."""
+    """Return the inner model of `_labelled.new_inner_model`; None is the run's precision."""
     return Architecture.of(
         model,
         problem.num_classes or 0,
         {"widths": widths, "norm": norm},
-        precision="fp32",
+        precision=precision,
         default_layout=True,
     )
 
@@ -37,7 +42,7 @@ def class_match_work(
             batch=real,
             operators=steps * k * (2 * DRAW + tensors * _DISTANCE),
         ),
-        Work(network=network, training=steps * k * ipc * _MATCHED, batch=ipc),
+        Work(network=network, training=steps * k * ipc * _MATCHED, batch=ipc, splits=False),
     )
 
 
@@ -53,7 +58,7 @@ def feature_match_work(
             batch=real,
             operators=2 * steps * k * DRAW,
         ),
-        Work(network=network, training=steps * k * views * TO_IMAGES, batch=batch),
+        Work(network=network, training=steps * k * views * TO_IMAGES, batch=batch, splits=True),
     )
 
 

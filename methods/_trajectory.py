@@ -8,18 +8,11 @@ end at w_T, which is compared with the weights w* that the expert reached later:
 
     L = || w_T - w* ||^2 / || w_0 - w* ||^2
 
-The exact gradient of L for images, logits and lr (that of automatic differentiation through the
-whole unroll) comes from the adjoint a_t = dL/dw_t. From ``a_T = 2 (w_T - w*) / || w_0 - w* ||^2``
-each step, backwards, differentiates one number, ``<g_t, a_{t+1}>``, the slope of l_t along
-a_{t+1}::
-
-    a_t       = a_{t+1} - lr d<g_t, a_{t+1}>/dw_t
-    dL/dx    -= lr d<g_t, a_{t+1}>/dx          (x: images, and logits)
-    dL/dlr   -= <g_t, a_{t+1}>
-
-So the graph of one step is all that is ever held. The weights w_t are needed in reverse: every
-ceil(sqrt(T))-th is kept, and those between two kept ones are computed a second time, which costs a
-first-order step each. Memory: one step's graph and about 2 sqrt(T) vectors of weights.
+The gradient of L for images, logits and lr is that of automatic differentiation through the whole
+unroll. A graph of all T steps would hold T times what one step does, so the steps are cut into
+segments of about sqrt(T): only the weights before each are kept, and a segment is unrolled a second
+time, with its graph, when the gradient arrives at its end (the last one is unrolled once). Memory:
+the graphs of sqrt(T) steps and sqrt(T) vectors of weights; arithmetic: a third more than one graph.
 """
 
 import math
@@ -36,6 +29,7 @@ from benchmark.differentiable_augmentation import OPERATIONS, Augmentation, draw
 from benchmark.network import Network
 from benchmark.spec import UsageError
 
+Objective = Callable[[Tensor], Tensor]
 InnerLoss = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """Loss of (weights, distilled images, label logits) at one inner step; the same whenever called."""
 
@@ -106,26 +100,50 @@ def match(
         start: w_0.
         target: w*.
         num_steps: T.
-        keep_every: weights are kept before every so many steps; 1 keeps all (T vectors) and spares
-            the second computation, None is ceil(sqrt(T)).
+        keep_every: steps of a segment, whose graphs are held together; T takes least time, None is
+            ceil(sqrt(T)).
     """
-    keep_every = keep_every or math.isqrt(num_steps - 1) + 1
-    path = _Path(distilled, inner_loss)
-    kept, weights = [], start
-    for step in range(num_steps):
-        if step % keep_every == 0:
-            kept.append(weights)
-        weights = path.advance(weights, step)
+    length = keep_every or math.isqrt(num_steps - 1) + 1
+    segments = [
+        range(first, min(first + length, num_steps)) for first in range(0, num_steps, length)
+    ]
+    learned = (distilled.images, distilled.logits, distilled.lr)
+    kept = [start]
+    for segment in segments[:-1]:
+        kept.append(_train(kept[-1], *learned, inner_loss=inner_loss, steps=segment))
     scale = 1 / (start - target).square().sum()
-    loss = scale * (weights - target).square().sum()
-    path.adjoint = 2 * scale * (weights - target)
-    for first in reversed(range(0, num_steps, keep_every)):
-        segment = [kept.pop()]
-        for step in range(first, min(first + keep_every, num_steps) - 1):
-            segment.append(path.advance(segment[-1], step))
-        for step in reversed(range(first, first + len(segment))):
-            path.pull_back(segment.pop(), step)
-    return loss, path.gradient
+    objective: Objective = lambda end: scale * (end - target).square().sum()  # noqa: E731
+    values: list[Tensor] = []
+    gradients = [torch.zeros_like(part) for part in learned]
+    for segment in reversed(segments):
+        leaves = [x.detach().requires_grad_() for x in (kept.pop(), *learned)]
+        end = _train(*leaves, inner_loss=inner_loss, steps=segment, differentiable=True)
+        values.append(objective(end))
+        adjoint, *parts = torch.autograd.grad(values[-1], leaves)
+        gradients = [total + part for total, part in zip(gradients, parts, strict=True)]
+        objective = adjoint.dot
+    images, logits, lr = gradients
+    return values[0].detach(), SoftSet(images=images, logits=logits, lr=lr)
+
+
+def _train(
+    weights: Float[Tensor, " weights"],
+    images: Float[Tensor, "m c h w"],
+    logits: Float[Tensor, "m k"],
+    lr: Float[Tensor, ""],
+    *,
+    inner_loss: InnerLoss,
+    steps: Sequence[int],
+    differentiable: bool = False,
+) -> Float[Tensor, " weights"]:
+    """Return the weights after some inner steps."""
+    for step in steps:
+        if not differentiable:
+            weights = weights.detach().requires_grad_()
+        loss = inner_loss(weights, images, logits, step)
+        (slope,) = torch.autograd.grad(loss, weights, create_graph=differentiable)
+        weights = weights - lr * slope
+    return weights if differentiable else weights.detach()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,38 +189,3 @@ class SoftLabelLoss:
         rows = rows.to(images.device)
         outputs = self.network(weights, augment(images[rows]))
         return cross_entropy(outputs, logits[rows].softmax(1))
-
-
-class _Path:
-    """Inner steps, one at a time: forwards, and backwards with the adjoint and the gradient."""
-
-    def __init__(self, distilled: SoftSet, inner_loss: InnerLoss) -> None:
-        self.images = distilled.images.detach()
-        self.logits = distilled.logits.detach()
-        self.lr = distilled.lr.detach()
-        self.inner_loss = inner_loss
-        self.gradient = SoftSet(
-            images=torch.zeros_like(self.images),
-            logits=torch.zeros_like(self.logits),
-            lr=torch.zeros_like(self.lr),
-        )
-        self.adjoint = torch.empty(0)
-
-    def advance(self, weights: Float[Tensor, " weights"], step: int) -> Float[Tensor, " weights"]:
-        weights = weights.detach().requires_grad_()
-        loss = self.inner_loss(weights, self.images, self.logits, step)
-        (slope,) = torch.autograd.grad(loss, weights)
-        return weights.detach() - self.lr * slope
-
-    def pull_back(self, weights: Float[Tensor, " weights"], step: int) -> None:
-        weights, images, logits = (
-            x.detach().requires_grad_() for x in (weights, self.images, self.logits)
-        )
-        loss = self.inner_loss(weights, images, logits, step)
-        (slope,) = torch.autograd.grad(loss, weights, create_graph=True)
-        along = slope @ self.adjoint
-        by_weights, by_images, by_logits = torch.autograd.grad(along, (weights, images, logits))
-        self.adjoint = self.adjoint - self.lr * by_weights
-        self.gradient.images.sub_(self.lr * by_images)
-        self.gradient.logits.sub_(self.lr * by_logits)
-        self.gradient.lr.sub_(along.detach())

@@ -58,6 +58,7 @@ import torch
 from torch import Tensor
 
 from benchmark.differentiable_augmentation import OPERATIONS, expect_operations
+from benchmark.network import Precision
 from benchmark.spec import (
     ImageShape,
     Limit,
@@ -101,7 +102,8 @@ class Datm:
         outer_steps: updates of the distilled set.
         initial_lr: of the learned rate.
         image_momentum, logit_momentum, lr_momentum: of the three SGD updates.
-        keep_every: None for the least memory, 1 for the least time, see `_trajectory.match`.
+        keep_every: inner steps whose graphs are held together, 1 for the least memory, all for the
+            least time; None for their square root, see `_trajectory.match`.
         num_experts, expert_epochs: the last epoch's weights also choose images and label them.
         expert_lr, expert_rho, expert_alpha, expert_batch, expert_storage: see `_experts`.
         max_expert_gib: refuse to begin if the experts would take more of the disk.
@@ -183,7 +185,9 @@ class Datm:
                 snapshots,
                 zca.whiten(problem.images),
                 problem.labels,
-                new_network=partial(self._new_network, problem.outline, recipe),
+                new_network=partial(
+                    self._new_network, problem.outline, recipe, precision=problem.precision
+                ),
                 training=self._training,
             )
             experts.train(self.num_experts, self.expert_epochs, checkpoint)
@@ -256,10 +260,17 @@ class Datm:
         )
 
     def _new_network(
-        self, outline: Outline, recipe: Recipe, generator: torch.Generator
+        self,
+        outline: Outline,
+        recipe: Recipe,
+        generator: torch.Generator,
+        *,
+        precision: Precision = "fp32",
     ) -> FlatNetwork:
         settings = {"widths": recipe.inner_widths or None, "norm": self.inner_norm}
-        return FlatNetwork(new_inner_model(outline, self.inner_model, generator, **settings))
+        return FlatNetwork(
+            new_inner_model(outline, self.inner_model, generator, precision=precision, **settings)
+        )
 
     @contextmanager
     def _snapshots(self, problem: Problem, recipe: Recipe) -> Iterator[Snapshots]:
@@ -268,7 +279,12 @@ class Datm:
         Raises:
             UsageError: they would take too much of the disk.
         """
-        network = self._new_network(problem.outline, recipe, torch.Generator().manual_seed(0))
+        network = self._new_network(
+            problem.outline,
+            recipe,
+            torch.Generator().manual_seed(0),
+            precision=problem.precision,
+        )
         # all six operations go without saying, as their random numbers follow from the key
         fewer = () if self.augmentations == OPERATIONS else self.augmentations
         key = fingerprint(

@@ -161,18 +161,22 @@ def test_class_matches_are_counted_as_by_hand(labelled_problem):
 
 
 def test_trajectories_are_counted_as_by_hand(labelled_problem):
-    """Five steps in segments of three: ten forwards but two, and five backwards."""
+    """Five steps in segments of three: the first three once before, and all with their graphs."""
     forecast = SMALL["datm"].forecast(shapes_of(labelled_problem(N=6)))
     _, matched = forecast.work
-    assert matched.training == 3 * 4 * (5 + 3 + 3 * 5)
+    assert matched.training == 3 * 4 * (3 + 3 * 5)
     _, experts = forecast.once
     assert experts.training == 2 * 2 * 3 * 36  # two gradients a step of 36 images an epoch
     weights = 8 * 27 + 8 + 16 + 16 * 72 + 16 + 32 + 3 * 16 * 4 + 3
     assert forecast.disk == pytest.approx(2 * 4 * 4 * weights)
-    faster = dataclasses.replace(SMALL["datm"], keep_every=1).forecast(
-        shapes_of(labelled_problem(N=6))
+    faster, slower = (
+        dataclasses.replace(SMALL["datm"], keep_every=length).forecast(
+            shapes_of(labelled_problem(N=6))
+        )
+        for length in (9, 1)
     )
-    assert faster.work[1].training == 3 * 4 * (5 + 3 * 5)
+    assert faster.work[1].training == 3 * 4 * 3 * 5
+    assert slower.work[1].training == 3 * 4 * (4 + 3 * 5)
 
 
 def outline(**changes):

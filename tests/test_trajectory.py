@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import nn
 
 from benchmark.differentiable_augmentation import OPERATIONS, Augmentation
-from benchmark.methods._trajectory import FlatNetwork, SoftLabelLoss, SoftSet, _Path, match
+from benchmark.methods._trajectory import FlatNetwork, SoftLabelLoss, SoftSet, match
 from benchmark.network import Network
 from benchmark.spec import UsageError
 
@@ -174,30 +174,34 @@ def toy_case(num_steps):
     return distilled, rest
 
 
-def test_the_graph_of_one_step_is_all_that_is_held():
-    def peak(function, num_steps):
+def test_the_graphs_held_are_those_of_one_segment():
+    def peak(function, num_steps, **options):
         distilled, rest = toy_case(num_steps)
-        return Meter().measure(function, distilled, **rest)
+        return Meter().measure(function, distilled, **rest, **options)
 
-    assert peak(match, 64) == peak(match, 4)
+    assert peak(match, 64, keep_every=1) == peak(match, 4, keep_every=1)
+    assert (
+        peak(match, 64)
+        == peak(match, 64, keep_every=8)
+        == pytest.approx(8 * peak(match, 64, keep_every=1), rel=0.2)
+    )
+    assert peak(match, 256) < 2.2 * peak(match, 64)
     assert peak(unrolled, 64) > 10 * peak(unrolled, 4)
 
 
-@pytest.mark.parametrize(("num_steps", "most"), [(16, 8), (80, 18), (256, 32)])
-def test_weights_kept_grow_with_the_square_root_of_the_steps(monkeypatch, num_steps, most):
-    alive, peak, advance = WeakSet(), 0, _Path.advance
-
-    def counted(self, weights, step):
-        nonlocal peak
-        weights = advance(self, weights, step)
-        alive.add(weights)
-        peak = max(peak, len(alive))
-        return weights
-
-    monkeypatch.setattr(_Path, "advance", counted)
+@pytest.mark.parametrize(
+    ("num_steps", "keep_every", "losses"), [(16, None, 28), (16, 1, 31), (16, 16, 16), (10, 4, 18)]
+)
+def test_all_segments_but_the_last_are_gone_through_twice(num_steps, keep_every, losses):
     distilled, rest = toy_case(num_steps)
-    match(distilled, **rest)
-    assert most // 2 <= peak <= most
+    seen = []
+
+    def counted(weights, images, logits, step):
+        seen.append(step)
+        return toy_loss(weights, images, logits, step)
+
+    match(distilled, **{**rest, "inner_loss": counted}, keep_every=keep_every)
+    assert len(seen) == losses
 
 
 def test_running_statistics_are_refused():

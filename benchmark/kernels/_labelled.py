@@ -6,14 +6,19 @@ from torch import Tensor
 
 from benchmark.compute import Compute
 from benchmark.methods._labelled import RealImages, new_inner_model
-from benchmark.network import Network
+from benchmark.network import Network, Precision
 from benchmark.spec import ImageShape, Outline
 
 from ._setting import MEAN, STD, factory, normal, obvious, pixels, plain, stream
 
 
 def new_classifier(
-    compute: Compute, *, side: int, widths: tuple[int, ...], num_outputs: int
+    compute: Compute,
+    *,
+    side: int,
+    widths: tuple[int, ...],
+    num_outputs: int,
+    precision: Precision = "fp32",
 ) -> Network:
     """Return an inner model of the supervised peers; see `_setting.network`."""
     outline = Outline(
@@ -23,7 +28,9 @@ def new_classifier(
         class_sizes=(1,) * num_outputs,
         new_network=factory(compute, side),
     )
-    made = new_inner_model(outline, "convnet", stream("network"), widths=widths, norm="instance")
+    made = new_inner_model(
+        outline, "convnet", stream("network"), precision=precision, widths=widths, norm="instance"
+    )
     return obvious(made) if compute == plain(compute) else made
 
 
