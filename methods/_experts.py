@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from shutil import disk_usage
 from typing import Literal
 
 import torch
@@ -39,6 +40,7 @@ from ._trajectory import FlatNetwork
 Storage = Literal["fp32", "fp16"]
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _TINY = 1e-12
 
 
@@ -104,6 +106,23 @@ class Snapshots:
     def gib(self, num: int, epochs: int) -> float:
         """Return what `num` experts of `epochs` epochs, and their starts, take on disk."""
         return num * (epochs + 1) * self.num_weights * self.dtype.itemsize / 2**30
+
+    def expect_room(self, num: int, epochs: int, *, most_gib: float) -> None:
+        """Raise a UsageError if so many experts take more than is allowed, or free, on the disk."""
+        gib = self.gib(num, epochs)
+        if gib > most_gib:
+            raise UsageError(
+                f"datm: {num} experts x {epochs + 1} snapshots x {self.num_weights} weights in "
+                f"{_NAMES[self.dtype]} take {gib:.3g} GiB of disk, datm.max_expert_gib="
+                f"{most_gib:g}: raise it, lower datm.num_experts or datm.expert_epochs, or set "
+                "datm.expert_storage=fp16"
+            )
+        free = disk_usage(next(p for p in self.folder.absolute().parents if p.exists())).free
+        if gib * 2**30 > free and not self.folder.exists():
+            raise UsageError(
+                f"datm: experts take {gib:.3g} GiB of disk, but {free / 2**30:.3g} GiB are free "
+                f"below {self.folder.parent}: use another --store"
+            )
 
     def file(self, expert: int, epoch: int) -> Path:
         """Where a snapshot is, or would be."""

@@ -38,13 +38,16 @@ def bilevel_work(
     inner_steps = steps
     if settings.staggered:
         inner_steps += settings.pool_size * settings.max_age // 2
+    represented = steps * b if settings.augment_real else 0
+    if represented and settings.augmented_copies is not None:
+        represented = views * settings.augmented_copies * len(problem.images)
     network = Architecture.of(settings.inner_model, d, settings.inner_settings)
     return (
         Work(
             network=network,
             forward=steps * b,
             batch=b,
-            represented=steps * b * settings.augment_real,
+            represented=represented,
             products=steps * (ridge + 3 * decoding * s / shown),
         ),
         Work(network=network, training=steps * s * TO_IMAGES, batch=s, splits=True),

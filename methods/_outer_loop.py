@@ -13,6 +13,7 @@ from benchmark import views as predefined
 from benchmark.augment import shift_and_flip
 from benchmark.spec import Loop, Problem
 
+from ._augmented_copies import AugmentedCopies
 from ._distilled import Distilled
 from ._pool import InnerModel, Pool
 from ._ranges import expect_counts, expect_momenta, expect_not_negative
@@ -37,6 +38,8 @@ class OuterLoop:
         restart: a newborn's age is 0 (False: as the released code, see `_pool`).
         augment_real: real batches are shifted by up to 4 pixels (black border) and flipped, and the
             teacher represents them anew at each step (the released code's newest commit).
+        augmented_copies: with `augment_real`, so many shifted and flipped copies of each image are
+            drawn and represented once, and each step draws among them; None: anew at each step.
         raw_distilled: distilled pixels reach inner models unnormalised (the released code).
         outer_views: real and distilled images under all views in each step, or under one drawn
             view.
@@ -57,12 +60,13 @@ class OuterLoop:
     inner_momentum: float = 0.9
     inner_weight_decay: float = 1e-3
     augment_real: bool = False
+    augmented_copies: int | None = None
     raw_distilled: bool = False
     outer_views: Literal["all", "one"] = "all"
 
     def __post_init__(self) -> None:
         expect_counts(self, "real_batch", "distilled_batch", "pool_size", "max_age")
-        expect_counts(self, "inner_widths")
+        expect_counts(self, "inner_widths", "augmented_copies")
         expect_not_negative(self, "outer_steps", "outer_lr", "ridge")
         expect_not_negative(self, "inner_lr", "inner_weight_decay")
         expect_momenta(self, "inner_momentum")
@@ -97,6 +101,10 @@ class Bilevel:
         self.generator = generator
         std, mean = torch.tensor((problem.std, problem.mean), device=problem.device)
         self.std, self.mean = std.view(-1, 1, 1), mean.view(-1, 1, 1)
+        self.copies = None
+        if settings.augment_real and settings.augmented_copies is not None:
+            num = settings.augmented_copies
+            self.copies = AugmentedCopies(problem, num, max_shift=_MAX_SHIFT)
 
     def run(self, checkpoint: Loop) -> None:
         """Optimise the distilled pairs in place."""
@@ -108,6 +116,8 @@ class Bilevel:
     def optimise(self, checkpoint: Loop) -> None:
         """Take the outer steps."""
         settings = self.settings
+        if self.copies is not None:
+            self.copies.represent(self.views, checkpoint)
         pool = Pool(
             settings.pool_size, self.new_model, max_age=settings.max_age, restart=settings.restart
         )
@@ -156,6 +166,10 @@ class Bilevel:
             generator=self.generator,
             device=problem.device,
         )
+        if self.copies is not None:
+            copies = torch.randint_like(rows, len(self.copies), generator=self.generator)
+            images = predefined.apply_all(views, self.copies.images(copies, rows))
+            return images, self.copies.targets(views, copies, rows)
         images = problem.images[rows] / 255
         if self.settings.augment_real:
             images = predefined.apply_all(views, shift_and_flip(images, _MAX_SHIFT, self.generator))

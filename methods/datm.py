@@ -50,7 +50,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from shutil import disk_usage
 from tempfile import TemporaryDirectory
 from typing import ClassVar, Literal
 
@@ -58,7 +57,6 @@ import torch
 from torch import Tensor
 
 from benchmark.differentiable_augmentation import OPERATIONS, expect_operations
-from benchmark.network import Precision
 from benchmark.spec import (
     ImageShape,
     Limit,
@@ -185,9 +183,7 @@ class Datm:
                 snapshots,
                 zca.whiten(problem.images),
                 problem.labels,
-                new_network=partial(
-                    self._new_network, problem.outline, recipe, precision=problem.precision
-                ),
+                new_network=partial(self._new_network, problem, recipe),
                 training=self._training,
             )
             experts.train(self.num_experts, self.expert_epochs, checkpoint)
@@ -217,7 +213,7 @@ class Datm:
     def forecast(self, problem: Problem) -> Forecast:
         """See `spec.Method`."""
         recipe = self._resolve(problem.outline)
-        network = self._new_network(problem.outline, recipe, torch.Generator().manual_seed(0))
+        network = self._new_network(problem, recipe, torch.Generator().manual_seed(0))
         return trajectory_forecast(self, problem, recipe, network)
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
@@ -260,16 +256,17 @@ class Datm:
         )
 
     def _new_network(
-        self,
-        outline: Outline,
-        recipe: Recipe,
-        generator: torch.Generator,
-        *,
-        precision: Precision = "fp32",
+        self, problem: Problem | Outline, recipe: Recipe, generator: torch.Generator
     ) -> FlatNetwork:
-        settings = {"widths": recipe.inner_widths or None, "norm": self.inner_norm}
         return FlatNetwork(
-            new_inner_model(outline, self.inner_model, generator, precision=precision, **settings)
+            new_inner_model(
+                problem,
+                self.inner_model,
+                generator,
+                precision=problem.precision if isinstance(problem, Problem) else "fp32",
+                widths=recipe.inner_widths or None,
+                norm=self.inner_norm,
+            )
         )
 
     @contextmanager
@@ -279,12 +276,7 @@ class Datm:
         Raises:
             UsageError: they would take too much of the disk.
         """
-        network = self._new_network(
-            problem.outline,
-            recipe,
-            torch.Generator().manual_seed(0),
-            precision=problem.precision,
-        )
+        network = self._new_network(problem, recipe, torch.Generator().manual_seed(0))
         # all six operations go without saying, as their random numbers follow from the key
         fewer = () if self.augmentations == OPERATIONS else self.augmentations
         key = fingerprint(
@@ -299,20 +291,7 @@ class Datm:
             yield snapshots
 
     def _expect_room(self, snapshots: Snapshots) -> None:
-        gib = snapshots.gib(self.num_experts, self.expert_epochs)
-        if gib > self.max_expert_gib:
-            raise UsageError(
-                f"datm: {self.num_experts} experts x {self.expert_epochs + 1} snapshots x "
-                f"{snapshots.num_weights} weights in {self.expert_storage} take {gib:.3g} GiB of "
-                f"disk, datm.max_expert_gib={self.max_expert_gib:g}: raise it, lower "
-                "datm.num_experts or datm.expert_epochs, or set datm.expert_storage=fp16"
-            )
-        free = disk_usage(next(p for p in snapshots.folder.absolute().parents if p.exists())).free
-        if gib * 2**30 > free and not snapshots.folder.exists():
-            raise UsageError(
-                f"datm: experts take {gib:.3g} GiB of disk, but {free / 2**30:.3g} GiB are free "
-                f"below {snapshots.folder.parent}: use another --store"
-            )
+        snapshots.expect_room(self.num_experts, self.expert_epochs, most_gib=self.max_expert_gib)
 
     def _start(
         self, experts: Experts, recipe: Recipe, *, k: int, ipc: int, generator: torch.Generator

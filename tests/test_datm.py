@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.differentiable_augmentation import draw
 from benchmark.loop import CheckpointedLoop
-from benchmark.methods import datm
+from benchmark.methods import _experts
 from benchmark.methods._datm_recipes import PUBLISHED
 from benchmark.methods._experts import Experts
 from benchmark.methods._soft_start import draw_correct, draw_real, mean_logits
@@ -381,7 +381,7 @@ def test_what_cannot_work_is_refused_in_one_line(labelled_problem, N, changes, m
 
 
 def test_experts_that_the_disk_has_no_room_for_are_refused(problem, monkeypatch):
-    monkeypatch.setattr(datm, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 0))
+    monkeypatch.setattr(_experts, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 0))
     with pytest.raises(UsageError, match=r"take 2.8e-05 GiB of disk, but 0 GiB are free below"):
         distil(SMALL, problem)
 

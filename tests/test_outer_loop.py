@@ -226,6 +226,49 @@ def test_augmented_real_images_are_represented_anew(toy_problem):
     assert len(seen) == 1
 
 
+def test_copies_of_real_images_are_represented_once(toy_problem, tmp_path):
+    plain, asked = toy_problem(), []
+
+    def teacher(images):
+        asked.append(len(images))
+        return plain.teacher(images)
+
+    problem = replace(plain, teacher=teacher, cache=tmp_path)
+    settings = {"augment_real": True, "augmented_copies": 3, "outer_steps": 2}
+    views = ("identity", "rot90")
+    loop = bilevel(problem, pairs(problem, views=views), views=views, **settings)
+    loop.run(quiet())
+    assert sum(asked) == 60 * 3 * 2
+    images, targets = loop.real_batch(views)
+    torch.testing.assert_close(targets, plain.teacher(images))
+    torch.testing.assert_close(images[16:], torch.stack([turned(x, "rot90") for x in images[:16]]))
+    copies = [loop.copies.images(torch.full((60,), k), torch.arange(60)) for k in range(3)]
+    known = {tuple(copy.flatten(1)[row].tolist()) for copy in copies for row in range(60)}
+    assert {tuple(image.tolist()) for image in images[:16].flatten(1)} <= known
+    asked.clear()
+    again = bilevel(problem, pairs(problem, views=views), views=views, seed=1, **settings)
+    again.run(quiet())
+    assert not asked
+    for file in tmp_path.glob("augmented-*.safetensors"):
+        file.write_bytes(b"damaged")
+    bilevel(problem, pairs(problem, views=views), views=views, **settings).run(quiet())
+    assert sum(asked) == 60 * 3 * 2
+
+
+def test_a_copy_is_its_image_shifted_and_flipped(toy_problem):
+    problem = toy_problem()
+    copies = bilevel(problem, pairs(problem), augment_real=True, augmented_copies=2).copies
+    made = copies.images(torch.ones(60, dtype=torch.int64), torch.arange(60))
+    for row, image in enumerate(problem.images / 255):
+        plain = image.flip(2) if copies.flipped[1, row] else image
+        top, left = copies.offsets[1, row].tolist()
+        padded = nn.functional.pad(plain, (4, 4, 4, 4))
+        side = image.shape[1]
+        expected = padded[:, 4 + top : 4 + top + side, 4 + left : 4 + left + side]
+        torch.testing.assert_close(made[row], expected)
+    assert 0 < copies.flipped.float().mean() < 1 and len(copies.offsets.unique()) == 9
+
+
 def run_twin(problem, loop, pool):
     """The bilevel loop without views, bases and batches, with AdamW and its schedule by hand."""
     settings, generator = loop.settings, loop.generator

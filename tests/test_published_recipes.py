@@ -130,6 +130,7 @@ KRR_ST = {
     "inner_momentum": 0.9,
     "inner_weight_decay": 1e-3,
     "augment_real": False,
+    "augmented_copies": None,
     "raw_distilled": False,
     "outer_views": "all",
 }

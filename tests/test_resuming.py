@@ -20,6 +20,7 @@ CHEAP = {
 METHODS = {
     "krr-st": KrrSt(**CHEAP, distilled_batch=5),
     "krr-st as released": KrrSt(**CHEAP, augment_real=True, raw_distilled=True, restart=False),
+    "krr-st with copies": KrrSt(**CHEAP, augment_real=True, augmented_copies=2),
     "ours": Ours(**CHEAP, approximation_steps=6, outer_views="one"),
 }
 

@@ -1,0 +1,101 @@
+"""Real images under a few augmentations each, drawn once, so that they are represented once.
+
+Where real images are augmented anew at each step, each step takes a pass of the teacher over its
+batch. K fixed copies of all n images take K n passes in all, which is less after K n / b steps of b
+images.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from benchmark import rng
+from benchmark import views as predefined
+from benchmark.augment import shifted
+from benchmark.spec import Loop, Problem
+
+from ._checked_file import charge_for, fingerprint, read_checked, write_checked
+
+_BATCH = 1024  # images in a pass of the teacher
+
+
+class AugmentedCopies:
+    """Copies of every source image, each shifted and flipped in its own way.
+
+    The draws are the same for all seeds, so that what the teacher says of a copy under a view is
+    computed once for all of them, and kept in the problem's cache.
+
+    Args:
+        problem: whose images these are.
+        num: copies of each image.
+        max_shift: pixels, either way.
+    """
+
+    def __init__(self, problem: Problem, num: int, *, max_shift: int) -> None:
+        self.problem = problem
+        size = (num, len(problem.images))
+        generator = rng.generator("augmented copies")
+        offsets = torch.randint(-max_shift, max_shift + 1, (*size, 2), generator=generator)
+        flipped = torch.rand(size, generator=generator) < 0.5
+        self.offsets, self.flipped = offsets.to(problem.device), flipped.to(problem.device)
+        self.representations: dict[str, Float[Tensor, "k n d"]] = {}
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def images(
+        self, copies: Int64[Tensor, " b"], rows: Int64[Tensor, " b"]
+    ) -> Float[Tensor, "b c h w"]:
+        """Return one copy of each of some images."""
+        images = self.problem.images[rows] / 255
+        flipped = self.flipped[copies, rows][:, None, None, None]
+        return shifted(torch.where(flipped, images.flip(3), images), self.offsets[copies, rows])
+
+    def targets(
+        self, views: Sequence[str], copies: Int64[Tensor, " b"], rows: Int64[Tensor, " b"]
+    ) -> Float[Tensor, "vb d"]:
+        """Return what the teacher said of these copies, one view after the other."""
+        return torch.cat([self.representations[view][copies, rows] for view in views])
+
+    def represent(self, views: Sequence[str], checkpoint: Loop) -> None:
+        """Have the teacher represent every copy under each of `views`, once."""
+        self.representations = {
+            view: torch.stack([self._kept(copy, view, checkpoint) for copy in range(len(self))])
+            for view in views
+        }
+
+    def _kept(self, copy: int, view: str, checkpoint: Loop) -> Float[Tensor, "n d"]:
+        """Represent one copy of all images, or read what an earlier run left, at its cost."""
+        if self.problem.cache is None:
+            return self._represented(copy, view)
+        file = self._file(self.problem.cache, copy, view)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        with FileLock(file.with_suffix(".lock")):
+            waited = time.monotonic() - started
+            if found := read_checked(file):
+                charge_for(file, checkpoint, waited=waited)
+                return found["representations"].to(self.problem.device)
+            made = self._represented(copy, view)
+            seconds = time.monotonic() - started - waited
+            write_checked(file, {"representations": made.cpu()}, seconds=seconds)
+        return made
+
+    def _represented(self, copy: int, view: str) -> Float[Tensor, "n d"]:
+        rows = torch.arange(len(self.problem.images), device=self.problem.device)
+        batches = (self.images(torch.full_like(part, copy), part) for part in rows.split(_BATCH))
+        return torch.cat([self.problem.teacher(predefined.apply(view, x)) for x in batches])
+
+    def _file(self, folder: Path, copy: int, view: str) -> Path:
+        """Return the place of what a teacher, known by what it says of plain images, says here."""
+        problem = self.problem
+        key = fingerprint(
+            *(problem.images, problem.representations("identity")),
+            *(self.offsets[copy], self.flipped[copy], view),
+        )
+        return folder / f"augmented-{key[:16]}.safetensors"
