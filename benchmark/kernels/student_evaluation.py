@@ -1,6 +1,7 @@
 """All that a number in a table takes: a student is pretrained, and its features are probed."""
 
 from copy import deepcopy
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -10,20 +11,22 @@ from torch.nn.functional import interpolate
 from benchmark._fair_probe import FairProbe
 from benchmark._probes import Classifiers, PaperProbe
 from benchmark.compute import Compute
-from benchmark.network import Network
+from benchmark.network import Network, Precision
 from benchmark.planning.network_cost import Pass, operators_of
 from benchmark.pretrain import RECIPES, Length, pretrain
 from benchmark.probe import extract
 from benchmark.spec import ImageShape, TrainingSet
-from benchmark.timing import Kernel, Outcome
+from benchmark.timing import Kernel, Operations, Outcome
 
-from ._cost import cost_of, total
+from ._cost import NetworkCost, cost_of, total
 from ._plain_probing import extract_plainly, fair_plainly, paper_plainly
 from ._plain_training import Pairs, train_plainly
 from ._setting import BareLoop, moved, network, normal, stream
 from ._setting import plain as plainly
 
 __all__ = ["student_evaluation"]
+
+_RECIPE = RECIPES["mse"]
 
 
 def student_evaluation(compute: Compute, *, small: bool = False) -> Kernel:
@@ -41,71 +44,34 @@ def student_evaluation(compute: Compute, *, small: bool = False) -> Kernel:
     )
     images, _ = _images(m, k=m, side=side, compute=compute)
     probed, labels = _images(n + n // 5, k=k, side=side, compute=compute)
-    targets = normal("targets", 1, m, d, compute=compute)
     student, twin = (
         network(how, side, "convnet", d, widths=widths) for how in (compute, plainly(compute))
     )
-    recipe, fair, paper = RECIPES["mse"], FairProbe(), PaperProbe(steps=5 * steps)
-
-    def pretrained() -> Network:
-        trained = deepcopy(student)
-        pretrain(
-            trained,
-            TrainingSet(images=images, views=("identity",), targets=targets, objective="mse"),
-            Length(steps=steps),
-            recipe=recipe,
-            generator=stream("order", compute.device),
-            checkpoint=BareLoop(),
-        )
-        return trained
-
-    def fitted(probe: FairProbe | PaperProbe, features: Float[Tensor, "n p"]) -> Classifiers:
-        return probe.fit(
-            features[:n],
-            labels[:n],
-            subsets=torch.arange(n, device=compute.device)[None],
-            num_classes=k,
-            generator=stream("probe"),
-            precision=compute.precision,
-        )
-
-    def fast() -> Outcome:
-        trained = pretrained()
-        features = extract(trained, probed)
-        both = [fitted(probe, features) for probe in (fair, paper)]
-        return (
-            *moved(student, trained),
-            *(_logits(features[n:], found.weights[0], found.biases[0]) for found in both),
-        )
-
+    evaluation = _Evaluation(
+        images=images,
+        targets=normal("targets", 1, m, d, compute=compute),
+        steps=steps,
+        probed=probed,
+        labels=labels[:n],
+        k=k,
+        precision=compute.precision,
+        fair=FairProbe(),
+        paper=PaperProbe(steps=5 * steps),
+    )
     first: list[Classifiers] = []
-    features = extract(pretrained(), probed)
-    counted = operators_of(lambda: first.append(fitted(fair, features)))
-    strength = float(first[0].strength or 0)
-
-    def plain() -> Outcome:
-        trained = deepcopy(twin)
-        train_plainly(trained, Pairs(images, targets), recipe, epochs=steps)
-        x, y = extract_plainly(trained, probed), labels[:n]
-        by_fair = _logits(x[n:], *fair_plainly(x[:n], y, fair, strength=strength))
-        x = extract_plainly(trained, probed)
-        by_paper = _logits(x[n:], *paper_plainly(x[:n], y, paper, k=k))
-        return (*moved(twin, trained), by_fair, by_paper)
-
-    cost, p = cost_of(student, ImageShape(3, side, side)), student.num_features
-    products = 4 * paper.steps * min(paper.batch, n) * k * p
+    features = extract(evaluation.pretrained(student), probed)[:n]
+    counted = operators_of(lambda: first.append(evaluation.fit(evaluation.fair, features)))
+    cost = cost_of(student, ImageShape(3, side, side))
     return Kernel(
         shape=(
             f"{steps} steps on {m} images of 3x{side}x{side}, ConvNet {widths}, {len(probed)} "
-            f"images probed, {k} classes, {paper.steps} steps of the paper probe"
+            f"images probed, {k} classes, {5 * steps} steps of the paper probe"
         ),
-        fast=fast,
-        plain=plain,
+        fast=lambda: evaluation.fast(student),
+        plain=lambda: evaluation.plainly(twin, strength=float(first[0].strength or 0)),
         operations=total(
-            cost.training(steps * m),
-            cost.times(backbone=len(probed) * cost.forward),
+            evaluation.operations(cost, student.num_features),
             Pass(operators=counted, saved=0, weights=0).operations,
-            {"matrix product fp32": products},
         ),
         num_bytes=(3 * steps * m + len(probed)) * cost.num_bytes,
         tolerance=0.5 if compute.precision == "bf16" else 2e-2,
@@ -114,6 +80,73 @@ def student_evaluation(compute: Compute, *, small: bool = False) -> Kernel:
             "and features that both probes share."
         ),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Evaluation:
+    """What a student is pretrained and probed on; the last images of `probed` have no labels.
+
+    Either way gives how far pretraining moved the student, and both classifiers' logits of these.
+    """
+
+    images: UInt8[Tensor, "m c h w"]
+    targets: Float[Tensor, "1 m d"]
+    steps: int
+    probed: UInt8[Tensor, "t c h w"]
+    labels: Int64[Tensor, " n"]
+    k: int
+    precision: Precision
+    fair: FairProbe
+    paper: PaperProbe
+
+    def fast(self, student: Network) -> Outcome:
+        trained, n = self.pretrained(student), len(self.labels)
+        features = extract(trained, self.probed)
+        found = [self.fit(probe, features[:n]) for probe in (self.fair, self.paper)]
+        logits = [_logits(features[n:], one.weights[0], one.biases[0]) for one in found]
+        return (*moved(student, trained), *logits)
+
+    def plainly(self, student: Network, *, strength: float) -> Outcome:
+        trained, n = deepcopy(student), len(self.labels)
+        train_plainly(trained, Pairs(self.images, self.targets), _RECIPE, epochs=self.steps)
+        x = extract_plainly(trained, self.probed)
+        fair = fair_plainly(x[:n], self.labels, self.fair, strength=strength)
+        again = extract_plainly(trained, self.probed)
+        paper = paper_plainly(again[:n], self.labels, self.paper, k=self.k)
+        return (*moved(student, trained), _logits(x[n:], *fair), _logits(again[n:], *paper))
+
+    def pretrained(self, student: Network) -> Network:
+        trained = deepcopy(student)
+        pretrain(
+            trained,
+            TrainingSet(
+                images=self.images, views=("identity",), targets=self.targets, objective="mse"
+            ),
+            Length(steps=self.steps),
+            recipe=_RECIPE,
+            generator=stream("order", self.images.device),
+            checkpoint=BareLoop(),
+        )
+        return trained
+
+    def fit(self, probe: FairProbe | PaperProbe, features: Float[Tensor, "n p"]) -> Classifiers:
+        return probe.fit(
+            features,
+            self.labels,
+            subsets=torch.arange(len(features), device=features.device)[None],
+            num_classes=self.k,
+            generator=stream("probe"),
+            precision=self.precision,
+        )
+
+    def operations(self, cost: NetworkCost, p: int) -> Operations:
+        """Count all but the fair probe, p being the number of features."""
+        products = 4 * self.paper.steps * min(self.paper.batch, len(self.labels)) * self.k * p
+        return total(
+            cost.training(self.steps * len(self.images)),
+            cost.times(backbone=len(self.probed) * cost.forward),
+            {"matrix product fp32": products},
+        )
 
 
 def _images(

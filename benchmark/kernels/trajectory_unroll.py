@@ -7,6 +7,7 @@ from torch import Tensor
 
 from benchmark.compute import Compute
 from benchmark.methods._trajectory import FlatNetwork, SoftLabelLoss, SoftSet, match
+from benchmark.network import Network
 from benchmark.spec import ImageShape
 from benchmark.timing import Kernel, Outcome
 
@@ -31,11 +32,7 @@ def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
     )
     fast_loss, plain_loss = (
         SoftLabelLoss.draw(
-            FlatNetwork(
-                new_classifier(
-                    how, side=side, widths=widths, num_outputs=k, precision=how.precision
-                )
-            ),
+            FlatNetwork(_classifier(how, k, side=side, widths=widths)),
             b,
             m=m,
             num_steps=steps,
@@ -61,8 +58,7 @@ def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
         return _unrolled(distilled, plain_loss, start, target, num_steps=steps)
 
     cost = cost_of(fast_loss.network.network, ImageShape(3, side, side))
-    length = math.isqrt(steps - 1) + 1
-    first = steps - (steps % length or length)
+    first = steps - (steps % (length := math.isqrt(steps - 1) + 1) or length)
     passes = b * (3 * first + 9 * steps)
     return Kernel(
         shape=f"{steps} steps on {b} of {m} images of 3x{side}x{side}, ConvNet {widths}",
@@ -82,6 +78,10 @@ def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
             "the images by 8 %."
         ),
     )
+
+
+def _classifier(how: Compute, k: int, *, side: int, widths: tuple[int, ...]) -> Network:
+    return new_classifier(how, side=side, widths=widths, num_outputs=k, precision=how.precision)
 
 
 def _unrolled(
