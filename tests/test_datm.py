@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.differentiable_augmentation import draw
 from benchmark.loop import CheckpointedLoop
-from benchmark.methods import _experts
+from benchmark.methods import _experts, datm
 from benchmark.methods._datm_recipes import PUBLISHED
 from benchmark.methods._experts import Experts
 from benchmark.methods._soft_start import draw_correct, draw_real, mean_logits
