@@ -62,7 +62,7 @@ class FairProbe:
         """
         order, tenth, most_turns = _in_tenths(labels.cpu(), subsets.cpu(), generator)
         turns = min(most_turns, math.ceil(self.min_held_out / (len(order) * tenth)))
-        each = turns * _bytes_of_draw(order.shape[1], features.shape[1], num_classes)
+        each = turns * bytes_of_draw(order.shape[1], features.shape[1], num_classes)
         size = num_at_once(len(order), each=each, max_memory=max_memory)
         draws = _Draws(
             features,
@@ -260,7 +260,7 @@ class _Draws:
         return _Scaled(data, mean, deviation, basis)
 
 
-def _bytes_of_draw(q: int, p: int, k: int) -> int:
+def bytes_of_draw(q: int, p: int, k: int) -> int:
     """Return about how much is held for a draw while it is solved (see `_logistic` for the names).
 
     These are x (once more in bf16, at most), S and what its inverse is made from (5 p^2 in all),

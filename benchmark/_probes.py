@@ -109,7 +109,7 @@ class PaperProbe:
         start = torch.rand((b, num_classes, p + 1), generator=generator)
         start = start.mul_(2 * bound).sub_(bound).to(features)
         rows = self._rows(b, q, generator)
-        size = num_at_once(b, each=self._bytes_of_subset(q, p, num_classes), max_memory=max_memory)
+        size = num_at_once(b, each=self.bytes_of_subset(q, p, num_classes), max_memory=max_memory)
         descend = self._descend if p <= q else self._descend_in_span
         parts = [
             descend(features, labels, *group)
@@ -119,7 +119,7 @@ class PaperProbe:
         finite = weights.isfinite().all() & biases.isfinite().all()
         return Classifiers(weights=weights, biases=biases, strength=None, converged=bool(finite))
 
-    def _bytes_of_subset(self, q: int, p: int, k: int) -> int:
+    def bytes_of_subset(self, q: int, p: int, k: int) -> int:
         """Return about how much is held for a subset.
 
         These are the features of two batches (or of all its images, with what their QR

@@ -140,6 +140,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     place = parser.add_argument_group("where")
     _add_store(place, "the precision that was chosen")
     _add_device(place, f"auto, cpu, cuda, ..., calibrated; or expected of {', '.join(SHEETS)}")
+    _add_memory(place)
     place.add_argument(
         "--devices", type=_positive, default=1, metavar="K", help="as many of these (default: 1)"
     )
@@ -246,12 +247,7 @@ def _add_environment(parser: argparse.ArgumentParser) -> None:
     )
     _add_store(place, "finished stages and checkpoints")
     _add_device(place)
-    place.add_argument(
-        "--max-memory",
-        type=_gib,
-        metavar="GIB",
-        help="that each stage under way may take (default: 3/4 of the device's, in equal parts)",
-    )
+    _add_memory(place)
 
 
 def _add_device(
@@ -260,6 +256,15 @@ def _add_device(
     parser.add_argument("--device", default="auto", help=known)
     parser.add_argument(
         "--precision", choices=get_args(Precision), help="of networks (default: measured)"
+    )
+
+
+def _add_memory(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--max-memory",
+        type=_gib,
+        metavar="GIB",
+        help="that each stage under way may take (default: 3/4 of the device's, in equal parts)",
     )
 
 

@@ -62,7 +62,12 @@ def default_memory(device: torch.device, *, jobs: int) -> int | None:
     in equal parts; None where the system cannot tell.
     """
     total = _host_memory() if device.type == "cpu" else _accelerator_memory(device)
-    return None if total is None else int(_SHARE * total / jobs)
+    return None if total is None else share_of(total, jobs=jobs)
+
+
+def share_of(memory: int | float, *, jobs: int = 1) -> int:
+    """Return the bytes that each of `jobs` stages may take, by default, on so much memory."""
+    return int(_SHARE * memory / jobs)
 
 
 def _accelerator_memory(device: torch.device) -> int | None:
@@ -127,14 +132,12 @@ class Chunks:
         """
         if len(images) < 2:
             return run(backbone, images)
-        graph = torch.is_grad_enabled() and (
-            images.requires_grad or any(weight.requires_grad for weight in backbone.parameters())
-        )
+        graph = _has_graph(backbone, images)
         key = (graph, images.requires_grad, images.shape[1:], images.dtype)
         if len(images) > self._most.get(key, 1) and not keeps_images_apart(backbone):
             return run(backbone, images)
         if key not in self._most:
-            self._most[key] = self._fitting(run, backbone, images, graph=graph)
+            self._most[key] = self.fitting(run, backbone, images)
         while (size := min(self._most[key], len(images))) > 1:
             try:
                 return _in_chunks(run, backbone, images, size=size, graph=graph)
@@ -145,8 +148,9 @@ class Chunks:
             make_room(f"{size // 2} images at once instead of {size}")
         return _in_chunks(run, backbone, images, size=1, graph=graph)
 
-    def _fitting(self, run: Pass, backbone: nn.Module, images: Tensor, *, graph: bool) -> int:
-        """Return how many images a pass may hold: what it takes is linear in their number."""
+    def fitting(self, run: Pass, backbone: nn.Module, images: Tensor) -> int:
+        """Return how many images like the first two a pass may hold, in which it is linear."""
+        graph = _has_graph(backbone, images)
         try:
             one, two = (_largest(run, backbone, images[:b], graph=graph) for b in (1, 2))
         except (RuntimeError, MemoryError) as error:
@@ -155,6 +159,12 @@ class Chunks:
             return 1
         each = max(1, two - one)
         return max(1, (self.memory - (one - each)) // each)
+
+
+def _has_graph(backbone: nn.Module, images: Tensor) -> bool:
+    return torch.is_grad_enabled() and (
+        images.requires_grad or any(weight.requires_grad for weight in backbone.parameters())
+    )
 
 
 def keeps_images_apart(backbone: nn.Module) -> bool:

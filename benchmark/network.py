@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from benchmark.memory import Chunks
+from benchmark.memory import Chunks, keeps_images_apart
 from benchmark.whitening import Whitening
 
 Precision = Literal["fp32", "bf16"]
@@ -60,6 +60,12 @@ class Network(nn.Module):
         if self.chunks is None:
             return self._pass(self.backbone, images)
         return self.chunks(self._pass, self.backbone, images)
+
+    def num_at_once(self, images: Float[Tensor, "2 c h w"]) -> int | None:
+        """Return how many images like these pass at once; None where a batch stays whole."""
+        if self.chunks is None or not keeps_images_apart(self.backbone):
+            return None
+        return self.chunks.fitting(self._pass, self.backbone, images)
 
     def _pass(
         self, backbone: Callable[[Tensor], Tensor], images: Float[Tensor, "b c h w"]

@@ -69,7 +69,9 @@ class Work:
         network: that the images pass through.
         forward: images that pass forwards alone.
         training: images forwards and backwards.
-        batch: images at once.
+        batch: images at once, unless memory is short (`benchmark.memory`).
+        splits: whether chunks of `training` hold less than the batch: they do in evaluation mode,
+            not where the gradient is differentiated once more; None: as it is in training mode.
         represented: images that the teacher represents meanwhile.
         products: operations of matrix products in fp32; those in double precision count twice.
         shape: of these products, rows x inner x columns, if that is far from large and square.
@@ -81,6 +83,7 @@ class Work:
     forward: int | float = 0
     training: int | float = 0
     batch: int = 1
+    splits: bool | None = None
     represented: int | float = 0
     products: int | float = 0
     shape: tuple[int, int, int] | None = None

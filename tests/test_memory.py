@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmark import cli, memory, stages
 from benchmark import execute as execute_module
-from benchmark._fair_probe import FairProbe, _bytes_of_draw
+from benchmark._fair_probe import FairProbe, bytes_of_draw
 from benchmark._probes import PaperProbe
 from benchmark.commands import _suite
 from benchmark.compute import Compute
@@ -388,7 +388,7 @@ def test_what_probes_expect_to_hold_for_a_draw_is_about_what_they_hold(q, p, k):
     """Three draws at once, counted tensor by tensor; a QR decomposition's own is not seen."""
     features = torch.randn(3 * q, p, generator=torch.Generator().manual_seed(0))
     fair, paper = FairProbe(max_steps=15, min_held_out=1), PaperProbe(steps=4, batch=128)
-    expected = {fair: _bytes_of_draw(q, p, k), paper: paper._bytes_of_subset(q, p, k)}
+    expected = {fair: bytes_of_draw(q, p, k), paper: paper.bytes_of_subset(q, p, k)}
     for kind, each in expected.items():
         live = memory._LiveBytes()
         with live:

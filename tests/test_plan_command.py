@@ -83,10 +83,22 @@ def test_missing_rows_are_one_line(plan):
 
 
 def test_what_a_device_cannot_hold_is_told(plan, monkeypatch):
-    small = replace(SHEETS["h100"], memory=1e-5)  # 10 kB: not even the images
-    monkeypatch.setitem(SHEETS, "h100", small)
+    """Three quarters of 10 kB: not even the images."""
+    monkeypatch.setitem(SHEETS, "h100", replace(SHEETS["h100"], memory=1e-5))
     _, out, _ = plan("--device", "h100")
-    assert "More than its memory holds: supervised, view identity" in out
+    (told,) = [line for line in out.splitlines() if "that a stage may take" in line]
+    assert "More than the 7.32 KiB that a stage may take" in told
+    assert ": teacher supervised; representations view identity; " in told
+
+
+@pytest.mark.parametrize("device", ["h100", "cpu"])
+def test_a_memory_budget_is_planned_with(plan, device, tmp_path):
+    """On any device; the plan says what it was asked for, and what cannot keep to it."""
+    _, out, _ = plan("--device", device, "--max-memory", "8")
+    assert "that a stage may take" not in out
+    _, out, _ = plan("--device", device, "--max-memory", str(2**-20), "--report", "small.md")
+    assert "More than the 1 KiB that a stage may take" in out
+    assert f"--device {device} --max-memory 9.53674e-07`" in (tmp_path / "small.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from benchmark.commands._rows import rows_at
 from benchmark.commands._suite import compute_of, grid_of, jobs_of
 from benchmark.files import atomic
 from benchmark.grid import Suite
+from benchmark.memory import GIB
 from benchmark.planning import report
 from benchmark.planning.devices import Device, NamedDevice, ThisDevice
-from benchmark.planning.networks import networks_of
 from benchmark.planning.planner import predict
 from benchmark.planning.report import Plan
 from benchmark.provenance import provenance, short_commit
@@ -53,7 +53,7 @@ def _device(suite: Suite, arguments: argparse.Namespace) -> tuple[Device, int]:
         compute = compute_of(suite, arguments)
         jobs = jobs_of(arguments, compute.device) if compute.device.type == "cpu" else 1
         return ThisDevice.of(suite, compute), jobs
-    device = NamedDevice(arguments.device, networks_of(suite, suite.precision or "bf16"))
+    device = NamedDevice.of(arguments.device, suite, max_memory=arguments.max_memory)
     if arguments.jobs:
         raise UsageError(f"--jobs {arguments.jobs}: of this machine alone; --devices is of others")
     return device, 1
@@ -64,6 +64,7 @@ def _command(suite: Suite, arguments: argparse.Namespace) -> str:
     given = [f"--device {arguments.device}"]
     given += [f"--devices {arguments.devices}"] if arguments.devices > 1 else []
     given += [f"--jobs {arguments.jobs}"] if arguments.jobs else []
+    given += [f"--max-memory {arguments.max_memory / GIB:g}"] if arguments.max_memory else []
     given += [f"--against {shlex.quote(str(arguments.against))}"] if arguments.against else []
     return " ".join(
         filter(None, ["python -m benchmark plan --suite", suite.name, suite.flags, *given])

@@ -21,6 +21,7 @@ from torch import nn
 from benchmark import plugins, rng
 from benchmark.compute import Compute
 from benchmark.grid import Suite
+from benchmark.memory import share_of
 from benchmark.network import Network
 from benchmark.planning.network_cost import Operator, Pass, operators_of
 from benchmark.planning.networks import Networks, headless, networks_of
@@ -146,14 +147,33 @@ class NamedDevice(Device):
         Raises:
             UsageError: none of `SHEETS` is called so.
         """
-        if name not in SHEETS:
-            raise plugins.unknown("device", name, [*SHEETS, "auto", "cpu", "cuda"])
-        super().__init__(SHEETS[name].title, networks, Roofline.of(SHEETS[name]))
-        self.memory = 1e9 * SHEETS[name].memory
+        sheet = _sheet(name)
+        super().__init__(sheet.title, networks, Roofline.of(sheet))
+
+    @classmethod
+    def of(cls, name: str, suite: Suite, *, max_memory: int | None = None) -> "NamedDevice":
+        """Return the device of a name, for the networks of a suite: in bf16 unless it says so.
+
+        Args:
+            name: one of `SHEETS`.
+            suite: that is planned.
+            max_memory: bytes that a stage may take; None: as much as `run` would let it have.
+
+        Raises:
+            UsageError: there is no such device.
+        """
+        most = max_memory or share_of(1e9 * _sheet(name).memory)
+        return cls(name, networks_of(suite, suite.precision or "bf16", max_memory=most))
 
     def pass_seconds(self, architecture: Architecture, batch: int, *, training: bool) -> float:
         """See `Device.pass_seconds`."""
         return self.roofline.seconds(self.networks.cost(architecture, batch, training=training))
+
+
+def _sheet(name: str) -> Sheet:
+    if name not in SHEETS:
+        raise plugins.unknown("device", name, [*SHEETS, "auto", "cpu", "cuda"])
+    return SHEETS[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

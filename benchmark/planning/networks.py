@@ -1,5 +1,6 @@
 """The networks of a suite, and what each of them costs; a plan makes and counts each once."""
 
+import math
 from dataclasses import replace
 
 import torch
@@ -10,7 +11,7 @@ from benchmark.network import Network, Precision
 from benchmark.network_factory import NetworkFactory
 from benchmark.planning.network_cost import NetworkCost, Pass, forward_cost, training_cost
 from benchmark.spec import ImageShape
-from benchmark.workload import Architecture
+from benchmark.workload import Architecture, Work
 
 _ANY = (0.5, 0.5, 0.5)  # pixel statistics: they cost nothing
 
@@ -25,6 +26,12 @@ class Networks:
         self.new_network = new_network
         self._made: dict[Architecture, Network] = {}
         self._costs: dict[tuple[Architecture, bool], NetworkCost] = {}
+        self._fitting: dict[tuple[Architecture, bool, bool | None], int | None] = {}
+
+    @property
+    def max_memory(self) -> int | None:
+        """Bytes that a stage may take; None: no limit."""
+        return self.new_network.max_memory
 
     def of(self, architecture: Architecture) -> Network:
         """Return a network with fresh weights."""
@@ -50,6 +57,27 @@ class Networks:
             count = training_cost if training else forward_cost
             self._costs[key] = count(self.of(architecture), self.new_network.shape)
         return self._costs[key].at(batch)
+
+    def at_once(self, architecture: Architecture, work: Work) -> int:
+        """Return how many images of a batch pass at once, in the equal chunks of a run."""
+        fitting = None
+        if work.splits is not False:
+            kind = bool(work.training), work.splits
+            key = headless(architecture), *kind
+            if key not in self._fitting:
+                self._fitting[key] = self._num_at_once(architecture, *kind)
+            fitting = self._fitting[key]
+        return math.ceil(work.batch / math.ceil(work.batch / (fitting or work.batch)))
+
+    def _num_at_once(
+        self, architecture: Architecture, training: bool, splits: bool | None
+    ) -> int | None:
+        """Ask the network itself, which passes two images to find out what they hold."""
+        network, shape = self.of(architecture), self.new_network.shape
+        network.train(training and not splits)
+        images = torch.zeros(2, shape.c, shape.h, shape.w, device=network.mean.device)
+        with torch.set_grad_enabled(training):
+            return network.num_at_once(images.requires_grad_(training and bool(splits)))
 
 
 def headless(architecture: Architecture) -> Architecture:

@@ -76,15 +76,23 @@ class _Planner:
         return total
 
     def memory(self, works: Iterable[Work]) -> int | float:
-        """Return what the largest pass of some works holds."""
+        """Return what the largest pass of some works holds, of its batch as much as fits at once.
+
+        For the way back chunks pass forwards a second time, which `seconds` leaves out.
+        """
         return max((self._pass_bytes(work) for work in works), default=0.0)
 
     def _pass_bytes(self, work: Work) -> int | float:
         if work.network is None or not (work.forward or work.training):
             return 0.0
-        training = bool(work.training)
-        cost = self.device.networks.cost(work.network, work.batch, training=training)
-        return cost.training_memory if training else cost.forward_memory
+        networks, training = self.device.networks, bool(work.training)
+        at_once = networks.at_once(work.network, work)
+        cost = networks.cost(work.network, at_once, training=training)
+        held = cost.training_memory if training else cost.forward_memory
+        if at_once == work.batch:
+            return held
+        # what is not split: the batch's images and features
+        return held + 4 * work.batch * (self.shape.numel + networks.of(work.network).num_features)
 
     def _represented(self, images: int | float) -> Work:
         batch = min(self.source.num_train, TEACHER_BATCH)
@@ -271,7 +279,9 @@ class _Planner:
                 k=sizes.num_classes,
                 labels_per_class=protocol.labels_per_class,
             )
-            found = probe_work(probe_of(self.suite, protocol.probe), probed)
+            kind = probe_of(self.suite, protocol.probe)
+            found = probe_work(kind, probed)
+            held = probe_bytes(kind, probed, max_memory=self.device.networks.max_memory)
             amount = protocol.labels_per_class or "all"
             yield Task(
                 stage="probes",
@@ -280,5 +290,5 @@ class _Planner:
                 label=cell.variant.label,
                 N=cell.N,
                 seconds=None if found is None else self.seconds([found]),
-                memory=probe_bytes(probed) + self.images_bytes,
+                memory=held + self.images_bytes,
             )

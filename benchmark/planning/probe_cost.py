@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from benchmark._fair_probe import FairProbe
+from benchmark._fair_probe import FairProbe, bytes_of_draw
 from benchmark._probes import PaperProbe, Probe
+from benchmark.memory import num_at_once
 from benchmark.probe import NUM_DRAWS, HeadProbe
 from benchmark.workload import Work
 
@@ -66,10 +67,16 @@ def probe_work(kind: Probe | HeadProbe, sizes: Probed) -> Work | None:
     return None
 
 
-def probe_bytes(sizes: Probed) -> int:
-    """Return what the features of both splits take, and twice those of all subsets."""
-    b, q = sizes.subsets
-    return 4 * ((sizes.n + sizes.num_test) * sizes.p + 2 * b * q * (min(sizes.p, q) + sizes.k))
+def probe_bytes(kind: Probe | HeadProbe, sizes: Probed, *, max_memory: int | None) -> int:
+    """Return what the features of both splits take, and as many draws as are solved at once."""
+    (b, q), p, k = sizes.subsets, sizes.p, sizes.k
+    each = 0
+    if isinstance(kind, PaperProbe):
+        each = kind.bytes_of_subset(q, p, k)
+    elif isinstance(kind, FairProbe):
+        each = _turns(kind, sizes) * bytes_of_draw(q, p, k)
+    at_once = num_at_once(b, each=max(1, each), max_memory=max_memory)
+    return 4 * (sizes.n + sizes.num_test) * p + at_once * each
 
 
 def solver_steps(kind: FairProbe) -> tuple[float, float]:
@@ -103,8 +110,7 @@ def _regression(kind: FairProbe, sizes: Probed, predicted: int | float) -> Work:
     """
     (b, q), k = sizes.subsets, sizes.k
     w, double = min(sizes.p, q), 1 + (sizes.p > q)
-    tenth = k * max(1, q // k // 10)
-    turns = min(10, math.ceil(kind.min_held_out / (b * tenth)))
+    turns = _turns(kind, sizes)
     tried = min(_TRIED, len(kind.strengths))
     choosing, final = solver_steps(kind)
     steps = b * (turns * choosing + final)
@@ -117,3 +123,9 @@ def _regression(kind: FairProbe, sizes: Probed, predicted: int | float) -> Work:
         num_bytes=4 * double * steps * (2 * q * w + _SEARCH_NUMBERS * q * k + 50 * k * w),
         operators=(choosing + final) * _SOLVER_OPERATORS,
     )
+
+
+def _turns(kind: FairProbe, sizes: Probed) -> int:
+    """Return how many tenths of each subset are held out in turn."""
+    (b, q), k = sizes.subsets, sizes.k
+    return min(10, math.ceil(kind.min_held_out / (b * k * max(1, q // k // 10))))

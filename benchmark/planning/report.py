@@ -185,8 +185,7 @@ def totals(plan: Plan) -> str:
         f"In all on {_workers(plan)}: {_words(found.wall_seconds(workers))}{_more(plan)}; "
         f"disk {_amount(disk).text}.",
     ]
-    if isinstance(plan.device, NamedDevice) and (large := _too_large(plan.device, found)):
-        parts.append(f"More than its memory holds: {', '.join(large)}.")
+    parts.append(_too_large(plan.device.networks.max_memory, found))
     if found.unknown:
         parts.append(f"Unknown, and not counted: {', '.join(found.unknown)}.")
     if found.refused:
@@ -205,9 +204,18 @@ def _more(plan: Plan) -> str:
     return f" (on {', '.join(map(str, _MULTIPLES))} of them {', '.join(walls)})"
 
 
-def _too_large(device: NamedDevice, found: Prediction) -> list[str]:
-    large = [task.line for task in found.tasks if task.memory > device.memory]
-    return list(dict.fromkeys(large))
+def _too_large(max_memory: int | None, found: Prediction) -> str:
+    """Return in words what takes more memory than a stage may, though all that can is split."""
+    if max_memory is None:
+        return ""
+    large = [f"{task.stage} {task.line}" for task in found.tasks if task.memory > max_memory]
+    if not large:
+        return ""
+    return (
+        f"More than the {_amount(max_memory).text} that a stage may take, with batches and draws "
+        "in chunks, but those of training with batch normalisation whole: "
+        f"{'; '.join(dict.fromkeys(large))}."
+    )
 
 
 def _workers(plan: Plan) -> str:

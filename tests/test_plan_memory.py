@@ -1,0 +1,140 @@
+"""A plan holds what a run of the same budget would hold: the same chunks, as many draws at once."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmark import _fair_probe, _probes
+from benchmark._fair_probe import FairProbe
+from benchmark._probes import PaperProbe
+from benchmark.grid import cells
+from benchmark.memory import GIB
+from benchmark.network_factory import NetworkFactory
+from benchmark.planning.devices import NamedDevice
+from benchmark.planning.networks import Networks
+from benchmark.planning.planner import predict
+from benchmark.planning.probe_cost import Probed, probe_bytes
+from benchmark.probe import NUM_DRAWS
+from benchmark.spec import ImageShape
+from benchmark.workload import Architecture, Work
+
+SHAPE = ImageShape(3, 16, 16)
+BATCH = 40
+INSTANCE = Architecture.of("convnet", 5, {"widths": (4, 8), "norm": "instance"})
+WITH_BATCH_NORM = Architecture.of("convnet", 5, {"widths": (4, 8), "norm": "batch"})
+
+
+def networks(max_memory):
+    factory = NetworkFactory(shape=SHAPE, mean=(0.5,) * 3, std=(0.2,) * 3, max_memory=max_memory)
+    return Networks(factory)
+
+
+def passed(network, *, training, splits):
+    """Return the largest number of images that a pass of a whole batch gives the first layer."""
+    given = []
+    hook = network.backbone[0].register_forward_hook(lambda *call: given.append(len(call[2])))
+    network.train(training and not splits)
+    images = torch.rand(BATCH, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.set_grad_enabled(training):
+        features = network.features(images.requires_grad_(bool(splits)))
+        if training:
+            features.sum().backward()
+    hook.remove()
+    return max(given)
+
+
+@pytest.mark.parametrize("max_memory", [2**18, 2**19, GIB])
+@pytest.mark.parametrize(
+    ("architecture", "training", "splits"),
+    [
+        (WITH_BATCH_NORM, False, None),
+        (WITH_BATCH_NORM, True, None),
+        (WITH_BATCH_NORM, True, True),
+        (INSTANCE, True, None),
+    ],
+)
+def test_chunks_are_planned_as_they_are_taken(architecture, training, splits, max_memory):
+    made = networks(max_memory)
+    work = Work(network=architecture, batch=BATCH, splits=splits, **{_kind(training): BATCH})
+    planned = made.at_once(architecture, work)
+    assert planned == passed(made.of(architecture), training=training, splits=splits)
+    whole = max_memory == GIB or (architecture, training, splits) == (WITH_BATCH_NORM, True, None)
+    assert (planned == BATCH) == whole
+
+
+def _kind(training):
+    return "training" if training else "forward"
+
+
+def test_what_is_differentiated_twice_is_held_whole():
+    work = Work(network=INSTANCE, training=BATCH, batch=BATCH, splits=False)
+    assert networks(1).at_once(INSTANCE, work) == BATCH
+
+
+def test_planning_chunks_changes_nothing():
+    made = networks(1)
+    network = made.of(INSTANCE)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    state = torch.get_rng_state()
+    for splits in (None, True):
+        made.at_once(INSTANCE, Work(network=INSTANCE, training=8, batch=8, splits=splits))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert all(weight.grad is None for weight in network.parameters())
+
+
+@pytest.mark.parametrize("max_memory", [None, 1, 250_000, 10**7])
+@pytest.mark.parametrize("kind", [FairProbe(max_steps=2), PaperProbe(steps=2, batch=16)])
+@pytest.mark.parametrize("p", [5, 40])  # fewer and more than the 30 images of a draw
+def test_draws_are_planned_as_they_are_solved(kind, p, max_memory, monkeypatch):
+    asked = []
+    module = _fair_probe if isinstance(kind, FairProbe) else _probes
+
+    def spy(num, *, each, max_memory):
+        found = num_at_once(num, each=each, max_memory=max_memory)
+        asked.append(each * found)
+        return found
+
+    num_at_once = module.num_at_once
+    monkeypatch.setattr(module, "num_at_once", spy)
+    stream = torch.Generator().manual_seed(0)
+    subsets = torch.stack([torch.randperm(20, generator=stream)[:10] for _ in range(NUM_DRAWS)])
+    kind.fit(
+        torch.randn(60, p, generator=stream),
+        torch.arange(60) % 3,
+        subsets=torch.cat([3 * subsets, 3 * subsets + 1, 3 * subsets + 2], dim=1),
+        num_classes=3,
+        generator=stream,
+        max_memory=max_memory,
+    )
+    sizes = Probed(n=60, num_test=24, p=p, k=3, labels_per_class=10)
+    assert [probe_bytes(kind, sizes, max_memory=max_memory)] == [4 * (60 + 24) * p + asked[0]]
+
+
+@pytest.fixture
+def held(toy_suite):
+    """Return what each line of a plan holds, by stage and line."""
+
+    def plan(max_memory):
+        suite = replace(toy_suite, methods=("krr-st",), controls=(), ablation=(), seeds=(0,))
+        device = NamedDevice.of("h100", suite, max_memory=max_memory)
+        assert device.networks.max_memory
+        found = predict(suite, cells(suite), device)
+        return {(task.stage, task.line): task.memory for task in found.tasks}
+
+    return plan
+
+
+def test_less_memory_is_planned_where_less_is_allowed(held):
+    """In all stages but that of students, which batch normalisation keeps whole."""
+    whole, little = held(None), held(1)
+    assert set(whole) == set(little)
+    shorter = {stage for (stage, line), found in whole.items() if little[stage, line] < found}
+    assert {stage for stage, _ in whole} - shorter == {"pretraining"}
+    assert all(little[place] <= found for place, found in whole.items())
+
+
+def test_a_named_device_lends_three_quarters_of_its_memory(toy_suite):
+    assert NamedDevice.of("h100", toy_suite).networks.max_memory == 60e9
+    assert NamedDevice.of("h100", toy_suite, max_memory=GIB).networks.max_memory == GIB
