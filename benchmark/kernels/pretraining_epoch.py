@@ -62,6 +62,8 @@ def pretraining_epoch(compute: Compute, *, small: bool = False) -> Kernel:
             "image after the other; bf16 and channels-last where that is faster. Students of "
             "several seeds at once (torch.func.vmap) fail on a CPU, where theirs are grouped "
             "convolutions: three ConvNets (32, 64, 128) on 64 images took 0.36 s in the place of "
-            "0.16 s one after the other, which in bf16 are 0.10 s."
+            "0.16 s one after the other, which in bf16 are 0.10 s. torch.compile made a step of a "
+            "ConvNet (32, 64, 128) 0.82 times as long and one of a ResNet-18 of a quarter's width "
+            "0.77 times, after half a minute of compiling: more than a pretraining would save."
         ),
     )
