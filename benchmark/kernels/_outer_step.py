@@ -58,7 +58,9 @@ class OuterStep:
         """
         images = pixels(256, self.side, self.compute)
         twin = plain(self.compute)
-        teacher = network(twin, self.side, "resnet18", 1, width=self.teacher_width).eval()
+        # the released teachers' stem, in solo-learn as in KRR-ST
+        stem = {"width": self.teacher_width, "stem_padding": 2}
+        teacher = network(twin, self.side, "resnet18", 1, **stem).eval()
         representations = {view: _represented(teacher, images, view) for view in self.views}
         inner, plain_inner = (self._inner_model(how) for how in (self.compute, twin))
 
