@@ -74,7 +74,8 @@ class Work:
             not where the gradient is differentiated once more; None: as it is in training mode.
         represented: images that the teacher represents meanwhile.
         products: operations of matrix products in fp32; those in double precision count twice.
-        shape: of these products, rows x inner x columns, if that is far from large and square.
+        bf16_products: operations of matrix products in bf16.
+        shape: of all these products, rows x inner x columns, if that is far from large and square.
         num_bytes: read and written beside the passes.
         operators: calls of the framework beside the passes, each at least as long as a launch.
     """
@@ -86,6 +87,7 @@ class Work:
     splits: bool | None = None
     represented: int | float = 0
     products: int | float = 0
+    bf16_products: int | float = 0
     shape: tuple[int, int, int] | None = None
     num_bytes: int | float = 0
     operators: int | float = 0

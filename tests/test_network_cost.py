@@ -13,14 +13,14 @@ from benchmark.spec import ImageShape
 SHAPE = ImageShape(3, 16, 16)
 
 
-def network(model, precision="fp32", **settings):
+def network(model, precision="fp32", memory_format=torch.channels_last, **settings):
     # channels-last, as in the default layout a ConvNet pools by products, which hands do not count
     factory = NetworkFactory(
         shape=SHAPE,
         mean=(0.5,) * 3,
         std=(0.5,) * 3,
         precision=precision,
-        memory_format=torch.channels_last,
+        memory_format=memory_format,
     )
     return factory(model, 5, torch.Generator().manual_seed(0), **settings)
 
@@ -42,6 +42,19 @@ def test_operations_are_those_counted_by_hand(model, precision, settings):
             backbone=batch * by_hand.forward, head=batch * by_hand.head
         )
         assert training.at(batch).operations == by_hand.training(batch)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_only_a_cpu_pools_by_products(norm, precision):
+    """Elsewhere there are none but the head's."""
+    made = network("convnet", precision, torch.contiguous_format, widths=(8, 16), norm=norm)
+    by_hand = cost_of(made, SHAPE).training(4)
+    assert training_cost(made, SHAPE).at(4).operations != by_hand
+    counted = training_cost(made, SHAPE, elsewhere=True).at(4)
+    assert counted.operations == by_hand
+    assert len(counted.operators) < len(training_cost(made, SHAPE).at(4).operators)
+    assert made(torch.zeros(2, 3, 16, 16)).is_contiguous()  # nothing is hidden afterwards
 
 
 def test_a_pass_agrees_with_torchs_own_counter():

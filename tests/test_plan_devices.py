@@ -51,6 +51,7 @@ def test_a_named_device_is_expected_to_take_its_roofline():
     assert device.seconds(work) == pytest.approx(10 * step + 2 * view + 1000 * 7e-6)
     beside = Work(products=6e12, num_bytes=1e12)
     assert device.seconds(beside) == pytest.approx(6 / (0.6 * 66.9) + 1 / (0.7 * 3.35))
+    assert device.seconds(Work(bf16_products=6e12)) == pytest.approx(6 / (0.6 * 989.4))
 
 
 def test_an_unknown_device_gets_help():
@@ -95,6 +96,8 @@ def test_each_pass_is_timed_once(here):
 def test_products_of_a_shape_go_by_their_own_rate(here):
     assert here.seconds(Work(products=200)) == pytest.approx(2)
     assert here.seconds(Work(products=200, shape=(2, 5, 4))) == pytest.approx(200 / (2 * 2 * 5 * 4))
+    rounded = Work(products=200, bf16_products=400, shape=(2, 5, 4))
+    assert here.seconds(rounded) == pytest.approx(600 / (2 * 2 * 5 * 4))
 
 
 def test_calibrating_leaves_the_global_stream_alone():

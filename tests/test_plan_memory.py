@@ -135,6 +135,14 @@ def test_less_memory_is_planned_where_less_is_allowed(held):
     assert all(little[place] <= found for place, found in whole.items())
 
 
+def test_a_named_device_pools_as_no_cpu_does(toy_suite):
+    """Whatever the layout: the inner models of supervised methods have one of their own."""
+    made = NamedDevice.of("h100", replace(toy_suite, precision="bf16")).networks
+    architecture = replace(INSTANCE, default_layout=True)
+    operations = made.cost(architecture, 8, training=True).operations
+    assert set(operations) == {"convolution bf16", "matrix product fp32"}
+
+
 def test_a_named_device_lends_three_quarters_of_its_memory(toy_suite):
     assert NamedDevice.of("h100", toy_suite).networks.max_memory == 60e9
     assert NamedDevice.of("h100", toy_suite, max_memory=GIB).networks.max_memory == GIB

@@ -22,13 +22,13 @@ from benchmark import plugins, rng
 from benchmark.compute import Compute
 from benchmark.grid import Suite
 from benchmark.memory import share_of
-from benchmark.network import Network
+from benchmark.network import Network, Precision
 from benchmark.planning.network_cost import Operator, Pass, operators_of
 from benchmark.planning.networks import Networks, headless, networks_of
 from benchmark.planning.sheets import SHEETS, Sheet
 from benchmark.provenance import device_name
 from benchmark.spec import ImageShape
-from benchmark.timing import Clock, Operations, Rates, measure_rates
+from benchmark.timing import Clock, Operations, Rate, Rates, measure_rates
 from benchmark.workload import Architecture, Work
 
 # What eager code attains of data sheets, assumed: products and convolutions of the sizes that occur
@@ -38,6 +38,7 @@ _CONVOLUTION_SHARE = 0.4
 _BANDWIDTH_SHARE = 0.7
 _LAUNCH_SECONDS = 7e-6
 
+_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _LAUNCH_STEPS = 50  # of a tiny network, in which a launch is measured
 _TRIALS = 3  # of each calibrated pass, of which the middle one counts
 _MOST_SIDE = 4096  # of a calibrated product
@@ -93,10 +94,13 @@ class Roofline:
             arithmetic = operator.operations / self.rates.operations[operator.rate]
         return max(arithmetic, operator.num_bytes / self.rates.copied, self.launch)
 
-    @property
-    def product_rate(self) -> float:
-        """Operations a second of large products in fp32."""
-        return float(self.rates.operations["matrix product fp32"])
+    def product_rate(self, precision: Precision) -> float:
+        """Return the operations a second of large products."""
+        rates: dict[Precision, Rate] = {
+            "fp32": "matrix product fp32",
+            "bf16": "matrix product bf16",
+        }
+        return float(self.rates.operations[rates[precision]])
 
 
 class Device(ABC):
@@ -122,15 +126,18 @@ class Device(ABC):
             self._known[work] = self._seconds(work)
         return self._known[work]
 
-    def product_rate(self, shape: tuple[int, int, int]) -> float:
-        """Return the operations a second of products of a shape, rows x inner x columns."""
+    def product_rate(self, precision: Precision, shape: tuple[int, int, int] | None) -> float:
+        """Return the operations a second of products, rows x inner x columns; None: large ones."""
         del shape
-        return self.roofline.product_rate
+        return self.roofline.product_rate(precision)
 
     def _seconds(self, work: Work) -> float:
-        rate = self.product_rate(work.shape) if work.shape else self.roofline.product_rate
         moved = work.num_bytes / self.roofline.rates.copied
-        total = work.products / rate + moved + work.operators * self.roofline.launch
+        total = moved + work.operators * self.roofline.launch
+        products: dict[Precision, int | float] = {"fp32": work.products, "bf16": work.bf16_products}
+        for precision, operations in products.items():
+            if operations:
+                total += operations / self.product_rate(precision, work.shape)
         for images, training in ((work.forward, False), (work.training, True)):
             if work.network is not None and images:
                 step = self.pass_seconds(work.network, work.batch, training=training)
@@ -162,8 +169,13 @@ class NamedDevice(Device):
         Raises:
             UsageError: there is no such device.
         """
-        most = max_memory or share_of(1e9 * _sheet(name).memory)
-        return cls(name, networks_of(suite, suite.precision or "bf16", max_memory=most))
+        networks = networks_of(
+            suite,
+            suite.precision or "bf16",
+            max_memory=max_memory or share_of(1e9 * _sheet(name).memory),
+            elsewhere=True,
+        )
+        return cls(name, networks)
 
     def pass_seconds(self, architecture: Architecture, batch: int, *, training: bool) -> float:
         """See `Device.pass_seconds`."""
@@ -194,7 +206,7 @@ class ThisDevice(Device):
         super().__init__(device_name(clock.device), networks, roofline)
         self.clock = clock
         self._timed: dict[tuple[Architecture, bool, int], Calibration] = {}
-        self._rates: dict[tuple[int, int, int], float] = {}
+        self._rates: dict[tuple[Precision, int, int, int], float] = {}
 
     @classmethod
     def of(cls, suite: Suite, compute: Compute) -> "ThisDevice":
@@ -230,14 +242,17 @@ class ThisDevice(Device):
             )
         return self._timed[key].seconds * batch / few
 
-    def product_rate(self, shape: tuple[int, int, int]) -> float:
+    def product_rate(self, precision: Precision, shape: tuple[int, int, int] | None) -> float:
         """See `Device.product_rate`; timed once for each shape, the largest ones cut."""
+        if shape is None:
+            return self.roofline.product_rate(precision)
         k, n, p = (min(side, _MOST_SIDE) for side in shape)
-        if (k, n, p) not in self._rates:
-            device = self.clock.device
-            left, right = torch.ones(k, n, device=device), torch.ones(n, p, device=device)
-            self._rates[k, n, p] = 2 * k * n * p / self._timing(lambda: left @ right)
-        return self._rates[k, n, p]
+        key = precision, k, n, p
+        if key not in self._rates:
+            like = torch.ones((), dtype=_DTYPES[precision], device=self.clock.device)
+            left, right = like.new_ones(k, n), like.new_ones(n, p)
+            self._rates[key] = 2 * k * n * p / self._timing(lambda: left @ right)
+        return self._rates[key]
 
     def _timing(self, run: Callable[[], object]) -> float:
         run()

@@ -6,7 +6,7 @@ bytes of all tensors that it reads and writes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -107,15 +108,17 @@ class NetworkCost:
         )
 
 
-def forward_cost(network: Network, shape: ImageShape) -> NetworkCost:
-    """Count what a frozen network takes for its outputs."""
-    few, more = (_count(network, shape, batch, training=False) for batch in (_FEW, _MORE))
+def forward_cost(network: Network, shape: ImageShape, *, elsewhere: bool = False) -> NetworkCost:
+    """Count what a frozen network takes for its outputs; `elsewhere`: on no CPU, wherever it is."""
+    with _Elsewhere() if elsewhere else nullcontext():
+        few, more = (_count(network, shape, batch, training=False) for batch in (_FEW, _MORE))
     return NetworkCost(few=few, more=more)
 
 
-def training_cost(network: Network, shape: ImageShape) -> NetworkCost:
-    """Count one step of SGD with momentum."""
-    few, more = (_count(network, shape, batch, training=True) for batch in (_FEW, _MORE))
+def training_cost(network: Network, shape: ImageShape, *, elsewhere: bool = False) -> NetworkCost:
+    """Count one step of SGD with momentum; `elsewhere`: on no CPU, wherever it is."""
+    with _Elsewhere() if elsewhere else nullcontext():
+        few, more = (_count(network, shape, batch, training=True) for batch in (_FEW, _MORE))
     return NetworkCost(few=few, more=more)
 
 
@@ -162,6 +165,25 @@ def _warm_optimizer(weights: Sequence[Tensor]) -> torch.optim.Optimizer:
     optimizer.step()
     optimizer.zero_grad()
     return optimizer
+
+
+class _Elsewhere(TorchFunctionMode):
+    """Hides that images are in the default layout, for which modules have ways of a CPU's own.
+
+    Fake tensors cannot be on a device that is not there; ConvNet, which pools by products where
+    these are faster, asks for the layout as well.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is Tensor.is_contiguous:
+            return False
+        return func(*args, **(kwargs or {}))
 
 
 class _Counter(TorchDispatchMode):

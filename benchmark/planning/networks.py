@@ -20,10 +20,14 @@ class Networks:
     """Networks by architecture, and what they cost; each is made and counted once.
 
     The heads of students differ little in cost, so that one stands for all.
+
+    Attributes:
+        new_network: that makes them.
+        elsewhere: whether they are counted as on a device that is no CPU, wherever they are made.
     """
 
-    def __init__(self, new_network: NetworkFactory) -> None:
-        self.new_network = new_network
+    def __init__(self, new_network: NetworkFactory, *, elsewhere: bool = False) -> None:
+        self.new_network, self.elsewhere = new_network, elsewhere
         self._made: dict[Architecture, Network] = {}
         self._costs: dict[tuple[Architecture, bool], NetworkCost] = {}
         self._fitting: dict[tuple[Architecture, bool, bool | None], int | None] = {}
@@ -55,7 +59,9 @@ class Networks:
         key = headless(architecture), training
         if key not in self._costs:
             count = training_cost if training else forward_cost
-            self._costs[key] = count(self.of(architecture), self.new_network.shape)
+            self._costs[key] = count(
+                self.of(architecture), self.new_network.shape, elsewhere=self.elsewhere
+            )
         return self._costs[key].at(batch)
 
     def at_once(self, architecture: Architecture, work: Work) -> int:
@@ -92,16 +98,16 @@ def networks_of(
     memory_format: torch.memory_format = torch.channels_last,
     device: torch.device | str = "cpu",
     max_memory: int | None = None,
+    elsewhere: bool = False,
 ) -> Networks:
     """Return the networks of a suite, for images of its size."""
-    return Networks(
-        NetworkFactory(
-            shape=ImageShape(3, suite.size, suite.size),
-            mean=_ANY,
-            std=_ANY,
-            precision=precision,
-            memory_format=memory_format,
-            device=device,
-            max_memory=max_memory,
-        )
+    new_network = NetworkFactory(
+        shape=ImageShape(3, suite.size, suite.size),
+        mean=_ANY,
+        std=_ANY,
+        precision=precision,
+        memory_format=memory_format,
+        device=device,
+        max_memory=max_memory,
     )
+    return Networks(new_network, elsewhere=elsewhere)

@@ -280,7 +280,7 @@ class _Planner:
                 labels_per_class=protocol.labels_per_class,
             )
             kind = probe_of(self.suite, protocol.probe)
-            found = probe_work(kind, probed)
+            found = probe_work(kind, probed, precision=self.device.networks.new_network.precision)
             held = probe_bytes(kind, probed, max_memory=self.device.networks.max_memory)
             amount = protocol.labels_per_class or "all"
             yield Task(

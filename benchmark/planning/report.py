@@ -8,7 +8,7 @@ from typing import get_args
 from benchmark.planning.check import Line, compare, summary
 from benchmark.planning.devices import Device, NamedDevice, ThisDevice, assumptions
 from benchmark.planning.prediction import Prediction, Stage, Task, seconds_of
-from benchmark.planning.probe_cost import ASSUMED_STEPS
+from benchmark.planning.probe_cost import assumed_steps
 from benchmark.rows import Row
 from benchmark.tables._table import MISSING, Cell, Table
 
@@ -225,14 +225,15 @@ def _workers(plan: Plan) -> str:
 
 def basis(plan: Plan) -> str:
     """Return in words what the seconds rest on."""
+    steps = assumed_steps(plan.device.networks.new_network.precision)
     if isinstance(plan.device, NamedDevice):
-        return f"Expected for {plan.device.name}, not measured: {assumptions()}. {ASSUMED_STEPS}"
+        return f"Expected for {plan.device.name}, not measured: {assumptions()}. {steps}"
     clock = ""
     if isinstance(plan.device, ThisDevice):
         clock = f" (by {_CLOCKS[plan.device.clock.name]})"
     return (
         f"Calibrated on {plan.device.name}: each network was timed on a batch{clock}, the rest "
-        f"goes by measured rates. {ASSUMED_STEPS}"
+        f"goes by measured rates. {steps}"
     )
 
 

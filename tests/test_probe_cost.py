@@ -1,0 +1,74 @@
+"""What probes are counted to take: which products are in bf16, against a solver that is watched."""
+
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from benchmark import _fair_probe
+from benchmark._fair_probe import FairProbe
+from benchmark._probes import PaperProbe
+from benchmark.planning.network_cost import Pass, operators_of
+from benchmark.planning.probe_cost import Probed, assumed_steps, probe_work, solver_steps
+
+MANY = Probed(n=5_000, num_test=1_000, p=64, k=10, labels_per_class=None)
+FEW = Probed(n=5_000, num_test=1_000, p=640, k=10, labels_per_class=10)  # 100 images a draw
+
+
+def test_bf16_takes_over_a_part_of_the_same_products():
+    """Of a step only the products with features; most of all steps, but not all."""
+    kind = FairProbe()
+    plain, led = (probe_work(kind, MANY, precision=precision) for precision in ("fp32", "bf16"))
+    assert plain.bf16_products == 0
+    assert led.products + led.bf16_products == pytest.approx(plain.products)
+    with_features = sum(solver_steps(kind)) * 4 * MANY.n * MANY.k * MANY.p
+    assert 0.8 * with_features < led.bf16_products < with_features
+    assert led.num_bytes < plain.num_bytes
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"), [(FairProbe(), FEW), (PaperProbe(), MANY), (PaperProbe(), FEW)]
+)
+def test_what_stays_in_higher_precision_is_counted_there(kind, sizes):
+    """The paper probe as published; draws of fewer images than features in double precision."""
+    plain, led = (probe_work(kind, sizes, precision=precision) for precision in ("fp32", "bf16"))
+    assert asdict(plain) == asdict(led)
+    assert plain.products > 0
+
+
+def test_a_step_in_bf16_is_two_products_with_the_features(monkeypatch):
+    """As in a fit that is watched: 4 q k p operations for each step, and for each start."""
+    (n, p, k), expected = (300, 12, 3), []
+
+    def spy(regression, start, **settings):
+        solution = solve(regression, start, **settings)
+        if regression.features.dtype == torch.bfloat16:
+            b, q, _ = regression.features.shape
+            expected.append(4 * b * q * k * p * (solution.steps + 1))
+        return solution
+
+    solve = _fair_probe.solve
+    monkeypatch.setattr(_fair_probe, "solve", spy)
+    stream = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % k
+    features = torch.randn(n, p, generator=stream)
+    features[:, 0] += labels
+
+    def fit():
+        FairProbe().fit(
+            features,
+            labels,
+            subsets=torch.arange(n)[None],
+            num_classes=k,
+            generator=torch.Generator().manual_seed(1),
+            precision="bf16",
+        )
+
+    counted = Pass(operators=operators_of(fit), saved=0, weights=0).operations
+    assert len(expected) > 2
+    assert counted["matrix product bf16"] == sum(expected)
+
+
+def test_what_is_assumed_is_said():
+    assert "all in fp32" in assumed_steps("fp32")
+    assert "95% and 80% in bf16" in assumed_steps("bf16")
