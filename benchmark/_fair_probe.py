@@ -137,20 +137,21 @@ class FairProbe:
         regression = data.regression(strength, first=first)
         # what a gradient says of the weights is in proportion to the penalty that holds them
         tolerance = coarse * self.tolerance * min(1.0, strength / 1e-2)
-        if not data.roughly:
-            return solve(regression, start, tolerance=tolerance, max_steps=self.max_steps)
-        near = solve(
-            regression.rounded(),
-            start,
-            tolerance=max(tolerance, _ROUGH),
-            max_steps=self.max_steps,
-        )
+        precondition = None
+        if data.roughly:
+            near = solve(
+                regression.rounded(),
+                start,
+                tolerance=max(tolerance, _ROUGH),
+                max_steps=self.max_steps,
+            )
+            start, precondition = near.weights, near.precondition
         return solve(
             regression,
-            near.weights,
+            start,
             tolerance=tolerance,
             max_steps=self.max_steps,
-            precondition=near.precondition,
+            precondition=precondition,
         )
 
 
