@@ -27,6 +27,9 @@ __all__ = ["distribution_matching"]
 def distribution_matching(compute: Compute, *, small: bool = False) -> Kernel:
     """Return the match of some classes at ten canvases, forty distilled views, each.
 
+    An outer step of `idm` is this match of all classes, and steps of inner models on real images,
+    which are ordinary ones.
+
     Operations: a forward pass F of the backbone for each real image, and 2 F for each distilled
     view, whose weights take no gradient; so for its head. Bytes: those of as many forward passes.
     """
@@ -68,6 +71,7 @@ def distribution_matching(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=of_real * seen.num_bytes + of_views * own.num_bytes,
         tolerance=2e-2,
         tried=(
+            "An outer step of `idm` is this for all classes, and ordinary steps of inner models. "
             "Distilled views pass through the network once in the place of twice, several classes "
             "together, and real images without a graph: at ten canvases a class that is 336 "
             "passes of an image in the place of 416, so at most 1.24 times faster. Real images in "

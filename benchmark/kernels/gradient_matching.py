@@ -27,6 +27,9 @@ __all__ = ["gradient_matching"]
 def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
     """Return the match of some classes at one distilled image each.
 
+    With one image a class, an outer step of `dsa` is this match of all classes: its inner models
+    are not trained.
+
     Operations of an image, F being a forward pass and f its first layer: real ones 3 F - f, for the
     gradient of the weights. Distilled ones 7 F - 2 f: as much, and another 4 F - f to differentiate
     that gradient by the image (two convolutions a layer for the products with the weights' part of
@@ -68,7 +71,8 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=3 * of_real * seen.num_bytes + 7 * k * own.num_bytes,
         tolerance=2e-1,
         tried=(
-            "Real images, nearly all of the arithmetic, in the run's precision: bf16 moves their "
+            "With one image a class this is an outer step of `dsa`, but of all classes. Real "
+            "images, nearly all of the arithmetic, in the run's precision: bf16 moves their "
             "gradient by 1 to 3 %, another batch of real images by 26 to 50. Convolutions are "
             "faster in channels-last, group norms in the default layout, which decides. Pooling "
             "as a product takes an eighth of its time in bf16. For 256 images on one thread 1.15 s "

@@ -22,6 +22,8 @@ __all__ = ["trajectory_unroll"]
 def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
     """Return the matching of a trajectory of T steps on batches of b distilled images.
 
+    It is all of an outer step of `datm`, but for the update.
+
     Operations, F being a forward pass of an image and f its first layer: T steps forwards cost
     3 F - f an image for all steps but those of the last segment, and 9 F - 3 f for a step with its
     graph and back through it (the step, and twice each of its three products). The head likewise,
@@ -71,11 +73,11 @@ def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=passes * cost.num_bytes,
         tolerance=0.2 if compute.precision == "bf16" else 1e-2,
         tried=(
-            "Segments of sqrt(T) steps, whose graphs are held together, in the place of all T: 12 "
-            "forward passes an image and step (but 9 in the last segment) in the place of 9, so "
-            "that it cannot be faster in the same precision. An adjoint pulled back step by step "
-            "held one graph, but took 15. In bf16 where that is faster: it turns the gradient of "
-            "the images by 8 %."
+            "An outer step of `datm` is this, and an update. Segments of sqrt(T) steps, whose "
+            "graphs are held together, in the place of all T: 12 forward passes an image and step "
+            "(9 in the last segment) in the place of 9, so that it cannot be faster in the same "
+            "precision. An adjoint pulled back step by step held one graph, but took 15. In bf16 "
+            "where that is faster, which turns the gradient of the images by 6 to 8 %."
         ),
     )
 
