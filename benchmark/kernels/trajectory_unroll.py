@@ -18,6 +18,14 @@ from ._setting import plain as plainly
 
 __all__ = ["trajectory_unroll"]
 
+_TRIED = (
+    "An outer step of `datm` is this, and an update. Segments of sqrt(T) steps, whose "
+    "graphs are held together, in the place of all T: 12 forward passes an image and step "
+    "(9 in the last segment) in the place of 9, so that it cannot be faster in the same "
+    "precision. An adjoint pulled back step by step held one graph, but took 15. In bf16 "
+    "where that is faster, which turns the gradient of the images by 6 to 8 %."
+)
+
 
 def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
     """Return the matching of a trajectory of T steps on batches of b distilled images.
@@ -72,13 +80,7 @@ def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
         ),
         num_bytes=passes * cost.num_bytes,
         tolerance=0.2 if compute.precision == "bf16" else 1e-2,
-        tried=(
-            "An outer step of `datm` is this, and an update. Segments of sqrt(T) steps, whose "
-            "graphs are held together, in the place of all T: 12 forward passes an image and step "
-            "(9 in the last segment) in the place of 9, so that it cannot be faster in the same "
-            "precision. An adjoint pulled back step by step held one graph, but took 15. In bf16 "
-            "where that is faster, which turns the gradient of the images by 6 to 8 %."
-        ),
+        tried=_TRIED,
     )
 
 
