@@ -67,6 +67,7 @@ def test_this_device_is_calibrated_and_checked(plan, new_row, tmp_path):
     code, out, _ = plan("--device", "cpu", "--jobs", "1", "--against", ".", "--report", "here.md")
     assert code == 0
     assert "expected / measured" in out and "at worst (pretraining, convnet)" in out
+    assert "of the code of commit c0ffee." in out
     assert "### Networks, as timed" in (tmp_path / "here.md").read_text()
 
 

@@ -9,6 +9,7 @@ from benchmark.planning.check import Line, compare, summary
 from benchmark.planning.devices import Device, NamedDevice, ThisDevice, assumptions
 from benchmark.planning.prediction import Prediction, Stage, Task, seconds_of
 from benchmark.planning.probe_cost import assumed_steps
+from benchmark.provenance import short_commit
 from benchmark.rows import Row
 from benchmark.tables._table import MISSING, Cell, Table
 
@@ -248,7 +249,12 @@ def checked(plan: Plan) -> str:
             "not compared."
         )
     left_out = f" Rows of {', '.join(others)} are left out." if others else ""
-    return f"{summary(plan.lines)} Rows tell the wall's time, with whatever ran beside.{left_out}"
+    own = [row for row in plan.measured if row.device == plan.device.name]
+    commits = sorted({short_commit(row.provenance["commit"]) for row in own})
+    return (
+        f"{summary(plan.lines)} Rows tell the wall's time, with whatever ran beside, of the code "
+        f"of commit {', '.join(commits)}.{left_out}"
+    )
 
 
 def text(plan: Plan) -> str:
