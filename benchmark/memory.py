@@ -2,8 +2,8 @@
 
 A stage may take `max_memory` bytes. Half of them are for what one pass of a network holds at once;
 the other half is for what lies beside it: images, representations, features, weights. What a pass
-holds is measured, not guessed: the pass and, where there are gradients, its way back are done once
-with one image and once with two, and every tensor that is made is counted as long as it lives.
+holds is measured, not guessed: the pass and, where there are gradients, its way back are done with
+a few images, and every tensor that is made is counted as long as it lives.
 Scratch space inside of operations is not seen.
 
 A batch that does not fit goes in equal chunks. With gradients a chunk's graph is thrown away and
@@ -13,9 +13,9 @@ looks at its batch as a whole, such as batch normalisation in training mode, is 
 
 Nothing else needs it at published sizes. The source is represented in batches of 1 024 (pixels:
 12 MiB at 32x32), distilled images are decoded a batch at a time, groups of IDM and classes of DSA
-are a few hundred images of a small network, and DATM keeps about 2 sqrt(80) vectors of 0.3 M
-weights. A probe holds the features of all images, and `fair` a standardised copy of those that it
-is fitted on, whatever the budget.
+are a few hundred images of a small network. DATM holds the graphs of sqrt(80) inner steps, and of
+one if told to (`keep_every`). A probe holds the features of all images, and `fair` a standardised
+copy of those that it is fitted on, whatever the budget.
 
 All of it follows from sizes alone, not from what is free at the moment, so the same command gives
 the same numbers again.
@@ -45,6 +45,7 @@ from benchmark.allocation import release_freed_memory
 GIB = 2**30
 _SHARE = 0.75  # of a device that may be taken unless told: the rest is for all that is not ours
 _PASS_SHARE = 0.5  # of the budget
+_MANY = 32  # images whose maps, at 32x32, take more than the weights of a ResNet-18 in bf16
 
 # Of torch's own layers these mix the images of a batch in training mode, or draw random numbers.
 _MIXING = (_NormBase, _DropoutNd, nn.RReLU, nn.MultiheadAttention, nn.RNNBase)
@@ -124,6 +125,7 @@ class Chunks:
     def __init__(self, max_memory: int) -> None:
         self.memory = int(_PASS_SHARE * max_memory)
         self._most: dict[Hashable, int] = {}
+        self._measured: set[Hashable] = set()
 
     def __call__(self, run: Pass, backbone: nn.Module, images: Tensor) -> Tensor:
         """Return `run` of the backbone and the images, done in chunks if the whole does not fit.
@@ -136,8 +138,10 @@ class Chunks:
         key = (graph, images.requires_grad, images.shape[1:], images.dtype)
         if len(images) > self._most.get(key, 1) and not keeps_images_apart(backbone):
             return run(backbone, images)
-        if key not in self._most:
-            self._most[key] = self.fitting(run, backbone, images)
+        if len(images) > self._most.get(key, 0) and key not in self._measured:
+            self._most[key] = self.fitting(run, backbone, images, wanted=len(images))
+            if len(images) > self._most[key]:
+                self._measured.add(key)
         while (size := min(self._most[key], len(images))) > 1:
             try:
                 return _in_chunks(run, backbone, images, size=size, graph=graph)
@@ -145,20 +149,43 @@ class Chunks:
                 if not (is_out_of_memory(error) and keeps_images_apart(backbone)):
                     raise
             self._most[key] = size // 2  # out here, what the failed pass made is free already
+            self._measured.add(key)
             make_room(f"{size // 2} images at once instead of {size}")
         return _in_chunks(run, backbone, images, size=1, graph=graph)
 
-    def fitting(self, run: Pass, backbone: nn.Module, images: Tensor) -> int:
-        """Return how many images like the first two a pass may hold, in which it is linear."""
+    def fitting(
+        self, run: Pass, backbone: nn.Module, images: Tensor, *, wanted: int | None = None
+    ) -> int:
+        """Return how many images like the first two a pass may hold, or a part that is `wanted`.
+
+        What a pass holds at most is convex in their number: with two it may be weights cast to
+        bf16, with many it is maps. So b images hold at most b times as much as one; if that is too
+        much, some are measured to extrapolate from.
+        """
         graph = _has_graph(backbone, images)
+
+        def held(num: int) -> int:
+            return _largest(run, backbone, images[:2].repeat(num, 1, 1, 1)[:num], graph=graph)
+
+        def extrapolated(one: int, two: int, *, num: int) -> int:
+            """Go on along the line through what `num` and twice as many images hold."""
+            each = max(1, (two - one) // num)
+            return max(1, (self.memory - (one - num * each)) // each)
+
+        size = num = 1
         try:
-            one, two = (_largest(run, backbone, images[:b], graph=graph) for b in (1, 2))
+            one = held(1)
+            if wanted is not None and wanted * one <= self.memory:
+                return wanted
+            size = extrapolated(one, held(2), num=1)
+            if size > 3:
+                num = min(_MANY, size // 2)
+                size = min(size, extrapolated(held(num), held(2 * num), num=num))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            return 1
-        each = max(1, two - one)
-        return max(1, (self.memory - (one - each)) // each)
+            return max(1, num // 2)
+        return size
 
 
 def _has_graph(backbone: nn.Module, images: Tensor) -> bool:

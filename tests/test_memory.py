@@ -84,16 +84,51 @@ MODELS = [
 ]
 
 
-@pytest.mark.parametrize(("num_images", "sizes"), [(5, [5]), (11, [4, 4, 3]), (40, [5] * 8)])
-def test_chunks_are_as_large_as_fits(num_images, sizes):
+@pytest.mark.parametrize(
+    ("num_images", "measured", "sizes"),
+    [(5, [1], [5]), (11, [1, 2, 2, 4], [4, 4, 3]), (40, [1, 2, 2, 4], [5] * 8)],
+)
+def test_chunks_are_as_large_as_fits(num_images, measured, sizes):
     """Alive at once are the 20 and 30 outputs of an image, 200 bytes: half the budget holds 5."""
     network = recorded(2 * 5 * 200)
     images = torch.rand(num_images, 1, 2, 5)
     with torch.no_grad():
         network.features(images)
-        assert network.backbone.given == [1, 2, *sizes]
+        assert network.backbone.given == [*measured, *sizes]
         network.features(images)
-    assert network.backbone.given == [1, 2, *sizes, *sizes]
+    assert network.backbone.given == [*measured, *sizes, *sizes]
+
+
+def test_a_batch_that_is_sure_to_fit_does_not_decide_for_larger_ones():
+    network = recorded(2 * 5 * 200)
+    with torch.no_grad():
+        for num_images in (3, 5, 7, 5):
+            network.features(torch.rand(num_images, 1, 2, 5))
+    assert network.backbone.given == [1, 3, 1, 5, 1, 2, 2, 4, 4, 3, 5]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("model", "width"), [("convnet", None), ("resnet18", 0.5)])
+def test_weights_cast_to_bf16_do_not_hide_what_maps_take(model, width, training):
+    """With two images casts are most of what a pass holds, with as many as fit they are little."""
+    share = 2**26
+    factory = NetworkFactory(
+        shape=ImageShape(3, 32, 32),
+        mean=(0.5,) * 3,
+        std=(0.2,) * 3,
+        precision="bf16",
+        max_memory=2 * share,
+    )
+    settings = {} if width is None else {"width": width}
+    network = factory(model, 4, torch.Generator().manual_seed(0), **settings).eval()
+    with torch.set_grad_enabled(training):
+        size = network.num_at_once(torch.rand(2, 3, 32, 32))
+        live = memory._LiveBytes()
+        with live:
+            features = network._pass(network.backbone, torch.rand(size, 3, 32, 32))
+            if training:
+                torch.autograd.grad(features.sum(), list(network.backbone.parameters()))
+    assert 0.5 * share < live.most < 1.1 * share
 
 
 @pytest.mark.parametrize(("model", "settings"), MODELS)
@@ -189,7 +224,7 @@ def test_running_out_of_memory_halves_chunks_for_good_and_says_so_once(monkeypat
     with caplog.at_level(logging.WARNING), torch.no_grad():
         found = network.features(images)
         torch.testing.assert_close(found, network.backbone.layers(images))
-        assert network.backbone.given[2:] == [16, 8, 4, *[2] * 8]
+        assert network.backbone.given == [1, 16, 8, 4, *[2] * 8]
         network.features(images)
         assert network.backbone.given[-8:] == [2] * 8
         other.features(images)
@@ -242,7 +277,7 @@ def test_where_two_images_do_not_fit_one_is_taken_at_a_time():
     network = recorded(GIB, most=1)
     with torch.no_grad():
         network.features(torch.rand(4, 1, 2, 5))
-    assert network.backbone.given == [1, 2, 1, 1, 1, 1]
+    assert network.backbone.given == [1, 4, 2, 1, 1, 1, 1]
 
 
 def test_batch_norm_in_training_that_does_not_fit_is_an_error():

@@ -33,11 +33,13 @@ def networks(max_memory):
 def passed(network, *, training, splits):
     """Return the largest number of images that a pass of a whole batch gives the first layer."""
     given = []
-    hook = network.backbone[0].register_forward_hook(lambda *call: given.append(len(call[2])))
     network.train(training and not splits)
     images = torch.rand(BATCH, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    images.requires_grad_(bool(splits))
     with torch.set_grad_enabled(training):
-        features = network.features(images.requires_grad_(bool(splits)))
+        network.features(images)  # finds out what fits
+        hook = network.backbone[0].register_forward_hook(lambda *call: given.append(len(call[2])))
+        features = network.features(images)
         if training:
             features.sum().backward()
     hook.remove()
