@@ -72,6 +72,7 @@ class Work:
         batch: images at once, unless memory is short (`benchmark.memory`).
         splits: whether chunks of `training` hold less than the batch: they do in evaluation mode,
             not where the gradient is differentiated once more; None: as it is in training mode.
+        graphs: passes whose graphs are held together.
         represented: images that the teacher represents meanwhile.
         products: operations of matrix products in fp32; those in double precision count twice.
         bf16_products: operations of matrix products in bf16.
@@ -85,6 +86,7 @@ class Work:
     training: int | float = 0
     batch: int = 1
     splits: bool | None = None
+    graphs: int = 1
     represented: int | float = 0
     products: int | float = 0
     bf16_products: int | float = 0

@@ -47,6 +47,7 @@ def trajectory_forecast(
                 network=network,
                 training=passes * batch,
                 batch=batch,
+                graphs=length,
                 splits=False,
                 operators=3 * method.outer_steps * T * DRAW,
             ),

@@ -88,7 +88,7 @@ class _Planner:
         networks, training = self.device.networks, bool(work.training)
         at_once = networks.at_once(work.network, work)
         cost = networks.cost(work.network, at_once, training=training)
-        held = cost.training_memory if training else cost.forward_memory
+        held = work.graphs * (cost.training_memory if training else cost.forward_memory)
         if at_once == work.batch:
             return held
         # what is not split: the batch's images and features
