@@ -64,9 +64,9 @@ def fit_budget(
 ) -> Storage:
     """Return the storage that `num_floats` numbers hold; less than one more image remains unspent.
 
-    U and V that are None in `bases` are chosen: as many as `MOST_BASES`, fewer where bases, means
-    and networks would take more than `LARGEST_SHARE` of the budget, never more than the dimensions
-    they span. No more than `most_images` images are stored.
+    U and V in `bases` are the most (None: `MOST_BASES`, or the dimensions they span where these are
+    fewer). Where bases, means and networks would take more than `LARGEST_SHARE` of the budget, the
+    larger of the two shrinks, and then both. No more than `most_images` images are stored.
 
     Raises:
         UsageError: not a single image fits (the message names the smallest budget that does), or
@@ -74,20 +74,18 @@ def fit_budget(
     """
     u_limit, v_limit = (layout.basis_shape.numel, layout.d) if layout.basis_shape else (0, 0)
     given_u, given_v = bases if layout.basis_shape else (0, 0)
-
-    def choose(most: int) -> tuple[int, int]:
-        u = min(most, u_limit) if given_u is None else given_u
-        v = min(most, v_limit) if given_v is None else given_v
-        return u, v
-
-    choices = [choose(most) for most in range(MOST_BASES, 0, -1)]
+    most_u = min(MOST_BASES, u_limit) if given_u is None else given_u
+    most_v = min(MOST_BASES, v_limit) if given_v is None else given_v
+    if most_u > u_limit or most_v > v_limit:
+        raise UsageError(
+            f"{most_u} image bases and {most_v} representation bases: expected at most {u_limit} "
+            f"and {v_limit}, the dimensions that they span"
+        )
+    choices = [
+        (min(most, most_u), min(most, most_v)) for most in range(max(most_u, most_v, 1), 0, -1)
+    ]
     affordable = (uv for uv in choices if layout.shared(*uv) <= LARGEST_SHARE * num_floats)
     u, v = next(affordable, choices[-1])
-    if u > u_limit or v > v_limit:
-        raise UsageError(
-            f"{u} image bases and {v} representation bases: expected at most {u_limit} and "
-            f"{v_limit}, the dimensions that they span"
-        )
     shared, per_image = layout.shared(u, v), layout.per_image(u, v)
     m = min((num_floats - shared) // per_image, most_images)
     if m < 1:

@@ -64,7 +64,7 @@ class Ours(OuterLoop):
     """Bases, predefined views and approximation networks within the budget of N pairs.
 
     Attributes:
-        num_image_bases: U; None lets the budget choose (see `_storage`).
+        num_image_bases: U at most; budgets too small for it have fewer (see `_storage`). None: 200.
         num_target_bases: V; likewise.
         basis_size: side of the image bases; None is half the images' side.
         approximation_width: hidden width; None is 4 up to 32x32, 16 above.

@@ -108,6 +108,18 @@ def test_small_budgets_shrink_the_bases_before_the_number_of_images(N, about):
     assert storage.num_image_bases == storage.num_target_bases == pytest.approx(2 * N, rel=0.05)
 
 
+def test_small_budgets_shrink_bases_that_are_given_as_well():
+    method = Ours(num_image_bases=150, num_target_bases=64)
+    found = {N: method.storage(cifar(N)) for N in (25, 100)}
+    assert {N: (s.num_image_bases, s.num_target_bases) for N, s in found.items()} == {
+        25: (50, 50),
+        100: (150, 64),
+    }
+    numbers = 51 * 768 + 51 * 512 + 3 * (51 * 4 + 5 * 50)
+    assert numbers <= 0.75 * 25 * PAIR < numbers + 768 + 512 + 3 * 9
+    assert found[25].m == (25 * PAIR - numbers) // 100
+
+
 def test_a_large_budget_holds_every_image_but_no_more():
     assert Ours().storage(cifar(5000)).m == (5000 * PAIR - 262_692) // 400
     assert Ours().storage(cifar(5000, n=10_000)).m == 10_000
