@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -160,14 +161,10 @@ class Bilevel:
     ) -> tuple[Float[Tensor, "vb c h w"], Float[Tensor, "vb d"]]:
         """Draw real images; return them, and their representations, under each of `views`."""
         problem = self.problem
-        rows = torch.randint(
-            len(problem.images),
-            (self.settings.real_batch,),
-            generator=self.generator,
-            device=problem.device,
-        )
+        draw = partial(torch.randint, generator=self.generator, device=problem.device)
+        rows = draw(len(problem.images), (self.settings.real_batch,))
         if self.copies is not None:
-            copies = torch.randint_like(rows, len(self.copies), generator=self.generator)
+            copies = draw(len(self.copies), rows.shape)
             images = predefined.apply_all(views, self.copies.images(copies, rows))
             return images, self.copies.targets(views, copies, rows)
         images = problem.images[rows] / 255

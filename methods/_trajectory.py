@@ -111,8 +111,11 @@ def match(
     kept = [start]
     for segment in segments[:-1]:
         kept.append(_train(kept[-1], *learned, inner_loss=inner_loss, steps=segment))
-    scale = 1 / (start - target).square().sum()
-    objective: Objective = lambda end: scale * (end - target).square().sum()  # noqa: E731
+
+    def distance(end: Tensor) -> Tensor:
+        return (end - target).square().sum() / (start - target).square().sum()
+
+    objective: Objective = distance
     values: list[Tensor] = []
     gradients = [torch.zeros_like(part) for part in learned]
     for segment in reversed(segments):
