@@ -27,11 +27,18 @@ def test_a_committed_report_follows_from_its_rows(suite, tmp_path, capsys):
     assert (tmp_path / suite / "report.md").read_text(encoding="utf-8") == written
 
 
+def test_the_committed_comparison_follows_from_its_rows(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert main(["compare", "reports/precision/bf16", "reports/precision/fp32"]) == 0
+    written = (REPORTS / "precision" / "comparison.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == written
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_accuracies_that_pages_quote_are_in_a_report(page):
     known = {
         number
-        for report in REPORTS.glob("*/report.md")
+        for report in (*REPORTS.glob("*/report.md"), *REPORTS.glob("*/comparison.md"))
         for number in re.findall(r"\d+\.\d\d(?!\d)", report.read_text(encoding="utf-8"))
     }
     for file in REPORTS.glob("*/rates.jsonl"):
