@@ -5,12 +5,10 @@ batch. K fixed copies of all n images take K n passes in all, which is less afte
 images.
 """
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -19,7 +17,7 @@ from benchmark import views as predefined
 from benchmark.augment import shifted
 from benchmark.spec import Loop, Problem
 
-from ._checked_file import charge_for, fingerprint, read_checked, write_checked
+from ._checked_file import fingerprint, kept
 
 _BATCH = 1024  # images in a pass of the teacher
 
@@ -74,17 +72,8 @@ class AugmentedCopies:
         if self.problem.cache is None:
             return self._represented(copy, view)
         file = self._file(self.problem.cache, copy, view)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        started = time.monotonic()
-        with FileLock(file.with_suffix(".lock")):
-            waited = time.monotonic() - started
-            if found := read_checked(file):
-                charge_for(file, checkpoint, waited=waited)
-                return found["representations"].to(self.problem.device)
-            made = self._represented(copy, view)
-            seconds = time.monotonic() - started - waited
-            write_checked(file, {"representations": made.cpu()}, seconds=seconds)
-        return made
+        found = kept(file, lambda: {"representations": self._represented(copy, view)}, checkpoint)
+        return found["representations"].to(self.problem.device)
 
     def _represented(self, copy: int, view: str) -> Float[Tensor, "n d"]:
         rows = torch.arange(len(self.problem.images), device=self.problem.device)

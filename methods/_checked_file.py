@@ -1,16 +1,37 @@
 """Files of by-products with a checksum: what is damaged counts as not there, and is made again."""
 
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmark.files import atomic
 from benchmark.spec import Loop
+
+
+def kept(
+    file: Path, make: Callable[[], Mapping[str, Tensor]], checkpoint: Loop
+) -> Mapping[str, Tensor]:
+    """Return what an earlier run left in a file, at its cost, or make it and leave it there.
+
+    Processes that want the same file at the same time make it once.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with FileLock(file.with_suffix(".lock")):
+        waited = time.monotonic() - started
+        if found := read_checked(file):
+            charge_for(file, checkpoint, waited=waited)
+            return found
+        made = {name: tensor.cpu() for name, tensor in make().items()}
+        write_checked(file, made, seconds=time.monotonic() - started - waited)
+    return made
 
 
 def read_checked(file: Path) -> dict[str, Tensor] | None:

@@ -10,7 +10,7 @@ from benchmark.workload import DRAW, Forecast, Work
 from ._datm_recipes import Recipe
 from ._experts import Snapshots
 from ._supervised_forecast import classifier, trained
-from ._trajectory import FlatNetwork
+from ._trajectory import FlatNetwork, cut
 
 _GSAM = 2  # gradients in a step of an expert
 _UNROLLED = 3  # training passes of one step with its graph, and back through it: 9 F - 3 f
@@ -36,9 +36,8 @@ def trajectory_forecast(
     snapshots = Snapshots(Path(), made.num_weights, method.expert_storage)
     n, x, m = len(problem.images), problem.shape.numel, problem.budget.N
     batch, T = min(recipe.inner_batch, m), recipe.inner_steps  # noqa: N806 - as in `_trajectory`
-    length = min(T, method.keep_every or math.isqrt(T - 1) + 1)
-    last = T % length or length
-    passes = method.outer_steps * (T - last + _UNROLLED * T)
+    segments = cut(T, method.keep_every)
+    passes = method.outer_steps * (T - len(segments[-1]) + _UNROLLED * T)
     asked = m * num + n if recipe.initial_images == "correct" else m
     return Forecast(
         work=(
@@ -47,7 +46,7 @@ def trajectory_forecast(
                 network=network,
                 training=passes * batch,
                 batch=batch,
-                graphs=length,
+                graphs=len(segments[0]),
                 splits=False,
                 operators=3 * method.outer_steps * T * DRAW,
             ),

@@ -103,10 +103,7 @@ def match(
         keep_every: steps of a segment, whose graphs are held together; T takes least time, None is
             ceil(sqrt(T)).
     """
-    length = keep_every or math.isqrt(num_steps - 1) + 1
-    segments = [
-        range(first, min(first + length, num_steps)) for first in range(0, num_steps, length)
-    ]
+    segments = cut(num_steps, keep_every)
     learned = (distilled.images, distilled.logits, distilled.lr)
     kept = [start]
     for segment in segments[:-1]:
@@ -127,6 +124,12 @@ def match(
         objective = adjoint.dot
     images, logits, lr = gradients
     return values[0].detach(), SoftSet(images=images, logits=logits, lr=lr)
+
+
+def cut(num_steps: int, keep_every: int | None) -> list[range]:
+    """Cut steps into segments, as `match` does."""
+    length = keep_every or math.isqrt(num_steps - 1) + 1
+    return [range(first, min(first + length, num_steps)) for first in range(0, num_steps, length)]
 
 
 def _train(

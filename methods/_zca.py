@@ -6,20 +6,18 @@ With the mean ``mu`` and the covariance ``V diag(s) V'`` of flattened images (di
     unwhiten(y) = mu + V diag(s + eps)^(1/2) V' y
 """
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
 from benchmark.spec import ImageShape, Loop
 from benchmark.whitening import Whitening
 
-from ._checked_file import charge_for, fingerprint, read_checked, write_checked
+from ._checked_file import fingerprint, kept
 
 _KEPT = ("mean", "components", "variances")
 _CHUNK = 4096  # images at a time in double precision
@@ -73,18 +71,12 @@ class Zca:
         if folder is None:
             return cls.fit(images, eps=eps)
         file = folder / f"zca-{fingerprint(images)[:16]}.safetensors"
-        folder.mkdir(parents=True, exist_ok=True)
-        started = time.monotonic()
-        with FileLock(file.with_suffix(".lock")):
-            waited = time.monotonic() - started
-            if found := read_checked(file):
-                charge_for(file, checkpoint, waited=waited)
-                parts = {name: part.to(images.device) for name, part in found.items()}
-                return cls(**parts, eps=eps)
-            fitted = cls.fit(images, eps=eps)
-            parts = {name: getattr(fitted, name).cpu() for name in _KEPT}
-            write_checked(file, parts, seconds=time.monotonic() - started - waited)
-        return fitted
+        parts = kept(file, lambda: cls.fit(images, eps=eps)._parts, checkpoint)
+        return cls(**{name: part.to(images.device) for name, part in parts.items()}, eps=eps)
+
+    @property
+    def _parts(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in _KEPT}
 
     @property
     def num_strong(self) -> int:

@@ -107,7 +107,8 @@ def test_a_fit_is_kept_and_a_damaged_one_is_made_again(images, tmp_path, monkeyp
 def test_the_time_of_a_fit_counts_for_all_that_use_it(images, tmp_path, monkeypatch):
     first, second = (CheckpointedLoop(None, description="toy") for _ in range(2))
     monkeypatch.setattr(
-        "benchmark.methods._zca.time.monotonic", iter((10.0, 10.0, 17.0, 20.0, 22.0)).__next__
+        "benchmark.methods._checked_file.time.monotonic",
+        iter((10.0, 10.0, 17.0, 20.0, 22.0)).__next__,
     )
     charged = {first: 0.0, second: 0.0}
     for loop in charged:

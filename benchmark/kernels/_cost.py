@@ -10,12 +10,14 @@ its input and writes its output once forwards, and twice as much backwards.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.network import Network
+from benchmark.planning.network_cost import Pass, operators_of
 from benchmark.spec import ImageShape
 from benchmark.timing import Operations, Rate
 
@@ -79,6 +81,11 @@ def cost_of(network: Network, shape: ImageShape) -> NetworkCost:
         num_bytes=sum(numbers) * (2 if network.precision == "bf16" else 4),
         precision=network.precision,
     )
+
+
+def operations_of(run: Callable[[], object]) -> Operations:
+    """Run, and count the operations of what ran; for what depends on the data."""
+    return Pass(operators=operators_of(run), saved=0, weights=0).operations
 
 
 def total(*parts: Operations) -> Operations:

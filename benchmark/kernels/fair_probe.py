@@ -5,9 +5,9 @@ import torch
 from benchmark._fair_probe import FairProbe
 from benchmark._probes import Classifiers
 from benchmark.compute import Compute
-from benchmark.planning.network_cost import Pass, operators_of
 from benchmark.timing import Kernel, Outcome
 
+from ._cost import operations_of
 from ._features import labelled_features
 from ._plain_probing import fair_plainly
 from ._setting import stream
@@ -41,8 +41,8 @@ def fair_probe(compute: Compute, *, small: bool = False) -> Kernel:
         )
 
     first: list[Classifiers] = []
-    counted = Pass(operators=operators_of(lambda: first.append(fitted())), saved=0, weights=0)
-    steps = (sum(counted.operations.values()) - 2 * n * p * p) / (4 * n * p * k)
+    operations = operations_of(lambda: first.append(fitted()))
+    steps = (sum(operations.values()) - 2 * n * p * p) / (4 * n * p * k)
 
     def fast() -> Outcome:
         found = fitted()
@@ -55,7 +55,7 @@ def fair_probe(compute: Compute, *, small: bool = False) -> Kernel:
         shape=f"{n} images, {p} features, {k} classes",
         fast=fast,
         plain=plain,
-        operations=counted.operations,
+        operations=operations,
         num_bytes=4 * n * p * (2 * steps + 4),
         tolerance=2e-2,
         tried=(

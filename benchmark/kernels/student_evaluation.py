@@ -6,19 +6,18 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, linear
 
 from benchmark._fair_probe import FairProbe
 from benchmark._probes import Classifiers, PaperProbe
 from benchmark.compute import Compute
 from benchmark.network import Network, Precision
-from benchmark.planning.network_cost import Pass, operators_of
 from benchmark.pretrain import RECIPES, Length, pretrain
 from benchmark.probe import extract
 from benchmark.spec import ImageShape, TrainingSet
 from benchmark.timing import Kernel, Operations, Outcome
 
-from ._cost import NetworkCost, cost_of, total
+from ._cost import NetworkCost, cost_of, operations_of, total
 from ._plain_probing import extract_plainly, fair_plainly, paper_plainly
 from ._plain_training import Pairs, train_plainly
 from ._setting import BareLoop, moved, network, normal, stream
@@ -60,7 +59,7 @@ def student_evaluation(compute: Compute, *, small: bool = False) -> Kernel:
     )
     first: list[Classifiers] = []
     features = extract(evaluation.pretrained(student), probed)[:n]
-    counted = operators_of(lambda: first.append(evaluation.fit(evaluation.fair, features)))
+    of_fair = operations_of(lambda: first.append(evaluation.fit(evaluation.fair, features)))
     cost = cost_of(student, ImageShape(3, side, side))
     return Kernel(
         shape=(
@@ -71,7 +70,7 @@ def student_evaluation(compute: Compute, *, small: bool = False) -> Kernel:
         plain=lambda: evaluation.plainly(twin, strength=float(first[0].strength or 0)),
         operations=total(
             evaluation.operations(cost, student.num_features),
-            Pass(operators=counted, saved=0, weights=0).operations,
+            of_fair,
         ),
         num_bytes=(3 * steps * m + len(probed)) * cost.num_bytes,
         tolerance=0.5 if compute.precision == "bf16" else 2e-2,
@@ -103,7 +102,7 @@ class _Evaluation:
         trained, n = self.pretrained(student), len(self.labels)
         features = extract(trained, self.probed)
         found = [self.fit(probe, features[:n]) for probe in (self.fair, self.paper)]
-        logits = [_logits(features[n:], one.weights[0], one.biases[0]) for one in found]
+        logits = [linear(features[n:], one.weights[0], one.biases[0]) for one in found]
         return (*moved(student, trained), *logits)
 
     def plainly(self, student: Network, *, strength: float) -> Outcome:
@@ -113,7 +112,7 @@ class _Evaluation:
         fair = fair_plainly(x[:n], self.labels, self.fair, strength=strength)
         again = extract_plainly(trained, self.probed)
         paper = paper_plainly(again[:n], self.labels, self.paper, k=self.k)
-        return (*moved(student, trained), _logits(x[n:], *fair), _logits(again[n:], *paper))
+        return (*moved(student, trained), linear(x[n:], *fair), linear(again[n:], *paper))
 
     def pretrained(self, student: Network) -> Network:
         trained = deepcopy(student)
@@ -159,10 +158,3 @@ def _images(
     smooth = interpolate(coarse, size=(side, side), mode="bilinear")
     fine = smooth + 0.3 * normal("fine", num, 3, side, side, compute=compute)
     return (255 * torch.sigmoid(fine)).to(torch.uint8), labels
-
-
-def _logits(
-    features: Float[Tensor, "n p"], weights: Float[Tensor, "k p"], biases: Float[Tensor, " k"]
-) -> Float[Tensor, "n k"]:
-    """Return what a classifier says of images."""
-    return torch.addmm(biases, features, weights.T)

@@ -1,12 +1,10 @@
 """The outer gradient of DATM through a trajectory of inner steps."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from benchmark.compute import Compute
-from benchmark.methods._trajectory import FlatNetwork, SoftLabelLoss, SoftSet, match
+from benchmark.methods._trajectory import FlatNetwork, SoftLabelLoss, SoftSet, cut, match
 from benchmark.network import Network
 from benchmark.spec import ImageShape
 from benchmark.timing import Kernel, Outcome
@@ -68,7 +66,7 @@ def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
         return _unrolled(distilled, plain_loss, start, target, num_steps=steps)
 
     cost = cost_of(fast_loss.network.network, ImageShape(3, side, side))
-    first = steps - (steps % (length := math.isqrt(steps - 1) + 1) or length)
+    first = steps - len(cut(steps, None)[-1])
     passes = b * (3 * first + 9 * steps)
     return Kernel(
         shape=f"{steps} steps on {b} of {m} images of 3x{side}x{side}, ConvNet {widths}",
