@@ -18,25 +18,40 @@ def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     """Split rows into those that belong together and those that later ones have replaced.
 
     One report is about one context (data, teacher, recipe): that of the last row. In it, a label
-    stands for one setting of its method, and so do students and probes: that of their last row. A
-    seed counts once on each device: tables of accuracies take the last, those of cost them all.
+    stands for one setting of its method, and so do students and probes: that of their last row
+    (settings that came to a plug-in later are at their defaults in older rows). A seed counts once
+    on each device: tables of accuracies take the last, those of cost them all.
     """
     context = rows[-1].context if rows else ""
     here = [row for row in rows if row.context == context and isfinite(row.value)]
-    methods = {row.label: row.settings for row in here}
-    students = {row.student: row.student_settings for row in here}
-    probes = {row.probe: row.probe_settings for row in here}
+    methods = {row.label: row for row in here}
+    students = {row.student: row for row in here}
+    probes = {row.probe: row for row in here}
     fitting = [
         row
         for row in here
-        if row.settings == methods[row.label]
-        and row.student_settings == students[row.student]
-        and row.probe_settings == probes[row.probe]
+        if _same_method(row, methods[row.label])
+        and row.student_settings == students[row.student].student_settings
+        and row.probe_settings == probes[row.probe].probe_settings
     ]
     last = {(*identity(row), row.device): row for row in fitting}
     kept = [row for row in fitting if last[*identity(row), row.device] is row]
     chosen = set(map(id, kept))
     return kept, [row for row in rows if id(row) not in chosen]
+
+
+def _same_method(row: Row, other: Row) -> bool:
+    """Whether two rows have one method with the same settings.
+
+    A setting that only one of them has came later: in the other it is at its default.
+    """
+    ours, theirs = row.settings, other.settings
+    changed = (*row.changes.get(row.method, ()), *other.changes.get(other.method, ()))
+    return (
+        row.method == other.method
+        and all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
+        and not (ours.keys() ^ theirs.keys()) & set(changed)
+    )
 
 
 def once(rows: Sequence[Row]) -> list[Row]:

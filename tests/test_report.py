@@ -152,6 +152,18 @@ def test_it_is_said_why_rows_are_left_out(new_row):
     assert report.build(rows[-2:], title="", notes="").left_out == ""
 
 
+def test_older_rows_have_settings_that_came_later_at_their_defaults(new_row):
+    older = new_row(N=100)
+    newer = {"outer_steps": 100, "augmented_copies": None}
+    assert report.build([older, new_row(N=25, settings=newer)], title="", notes="").left_out == ""
+    changed = {"N": 25, "settings": newer, "changes": {"krr-st": {"augmented_copies": None}}}
+    for rows in ([older, new_row(**changed)], [new_row(**changed), older]):
+        built = report.build(rows, title="", notes="")
+        assert built.left_out == (
+            "1 of 2 rows are not in the report: 1 of settings that later rows do not have"
+        )
+
+
 def test_a_seed_of_two_devices_counts_once_and_costs_twice(new_row):
     rows = [
         new_row(device="a CPU", value=40.0, distill_seconds=90.0),
