@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool2d
 from benchmark.spec import ImageShape, UsageError
 
 from ._backbone import Backbone, pooled
+from ._instance_norm import InstanceNorm
 
 __all__ = ["convnet"]
 
@@ -32,7 +33,7 @@ def convnet(
     Args:
         shape: of one image.
         widths: channels of each block.
-        norm: after every convolution; instance is GroupNorm with one group per channel, as in DSA.
+        norm: after every convolution; instance is group norm with one group per channel, as in DSA.
 
     Raises:
         UsageError: more blocks than the image can be halved.
@@ -75,6 +76,6 @@ def _norm(norm: Norm, channels: int) -> nn.Module:
         case "batch":
             return nn.BatchNorm2d(channels)
         case "instance":
-            return nn.GroupNorm(channels, channels)
+            return InstanceNorm(channels)
         case "none":
             return nn.Identity()

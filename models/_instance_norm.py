@@ -1,0 +1,99 @@
+"""Instance normalisation with a second derivative in closed form.
+
+PyTorch differentiates group normalisation twice through a chain of elementwise operations, each
+over all pixels, and then back through that chain: a quarter of the time of a gradient through
+training steps (`python -m benchmark time --only trajectory-unroll`). Here the gradient stays one
+fused kernel, and its own gradient is two batched products.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+__all__ = ["InstanceNorm"]
+
+
+class InstanceNorm(nn.GroupNorm):
+    """`nn.GroupNorm` with one group per channel, to be differentiated at most twice."""
+
+    keeps_images_apart: ClassVar[bool] = True  # in training, too: see `benchmark.memory`
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels)
+
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return each channel of each image at mean 0 and variance 1, scaled and shifted."""
+        normalised: Tensor = _Normalise.apply(input, self.weight, self.bias, self.eps)
+        return normalised
+
+
+class _Normalise(torch.autograd.Function):
+    """y = weight n + bias, where n = (x - mean) rstd."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        b, c, h, w = x.shape
+        y, mean, rstd = torch.native_group_norm(x, weight, bias, b, c, h * w, c, eps)
+        ctx.save_for_backward(x, weight, mean, rstd)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        return (*_Gradient.apply(g, *ctx.saved_tensors), None)
+
+
+class _Gradient(torch.autograd.Function):
+    """The gradient of `_Normalise`, given `g` at y; `mean` and `rstd` are those of x.
+
+    With <.> for averages over the pixels of one channel of one image, and u = weight g ::
+
+        dx = rstd (u - <u> - n <u n>)      dweight = sum g n      dbias = sum g
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor
+    ) -> tuple[Tensor, ...]:
+        b, c, h, w = x.shape
+        ctx.save_for_backward(g, x, weight, mean, rstd)
+        gradient: tuple[Tensor, ...] = torch.ops.aten.native_group_norm_backward(
+            g.contiguous(), x, mean, rstd, weight, b, c, h * w, c, [True, True, True]
+        )
+        return gradient
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, p: Tensor, q: Tensor, r: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of p dx + q dweight + r dbias, summed over their entries.
+
+        With s = rstd weight and m = q - s <p n>, it is ::
+
+            at g:       s p + m n + r - s <p>
+            at x:       rstd (m g - s <g n> p - k n - m <g> + s <p> <g n>)
+            at weight:  sum rstd (<p g> - <p> <g> - <p n> <g n>)
+            where       k = m <g n> + s (<p g> - <p> <g> - 2 <p n> <g n>)
+        """
+        g, x, weight, mean, rstd = ctx.saved_tensors
+        mean, rstd = mean[:, :, None], rstd[:, :, None]
+        parts = torch.stack([part.flatten(2).to(rstd.dtype) for part in (p, g, x)], 2)
+        n = parts[:, :, 2].sub_(mean).mul_(rstd)
+        num_pixels = n.shape[-1]
+        products = parts @ parts.mT / num_pixels
+        pg, pn, gn = (products[:, :, i, j, None] for i, j in ((0, 1), (0, 2), (1, 2)))
+        mean_p, mean_g, _ = parts.mean(-1, keepdim=True).unbind(2)
+        s = rstd * weight[:, None]
+        m = q[:, None] - s * pn
+        from_weight = pg - mean_p * mean_g - pn * gn
+        k = m * gn + s * (from_weight - pn * gn)
+        factors = (
+            torch.cat([s, torch.zeros_like(s), m], -1),
+            rstd * torch.cat([-s * gn, m, -k], -1),
+        )
+        constants = (r[:, None] - s * mean_p, rstd * (s * mean_p * gn - m * mean_g))
+        combined = (torch.stack(factors, 2) @ parts).add_(torch.stack(constants, 2))
+        to_g, to_x = combined.unbind(2)
+        to_weight = (rstd * from_weight).sum((0, 2)) * num_pixels
+        return to_g.view_as(g).to(g.dtype), to_x.view_as(x).to(x.dtype), to_weight, None, None

@@ -1,0 +1,69 @@
+"""Instance normalisation against PyTorch's own, and its derivatives against finite differences."""
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import grad, gradcheck, gradgradcheck
+from torch.func import functional_call
+
+from benchmark.models._instance_norm import InstanceNorm
+
+
+@pytest.fixture
+def norm():
+    return drawn(InstanceNorm(3))
+
+
+def drawn(norm):
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    return norm
+
+
+def images(*shape, dtype=torch.float64):
+    x = 3 + torch.randn(*shape, dtype=dtype)
+    return x.requires_grad_()
+
+
+def called(norm):
+    return lambda x, weight, bias: functional_call(norm, {"weight": weight, "bias": bias}, (x,))
+
+
+@pytest.mark.parametrize(
+    "memory_format",
+    [torch.contiguous_format, torch.channels_last],
+    ids=["default", "channels-last"],
+)
+def test_both_derivatives_are_those_of_finite_differences(norm, memory_format):
+    norm = norm.double()
+    x = images(2, 3, 4, 5).detach().contiguous(memory_format=memory_format).requires_grad_()
+    assert gradcheck(called(norm), (x, norm.weight, norm.bias))
+    assert gradgradcheck(called(norm), (x, norm.weight, norm.bias))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_numbers_and_second_derivatives_are_those_of_torch(norm, dtype, tolerance):
+    theirs = nn.GroupNorm(3, 3)
+    theirs.load_state_dict(norm.state_dict())
+    x = images(4, 3, 8, 8, dtype=dtype)
+    up = torch.randn(4, 3, 8, 8).to(dtype)
+
+    def outcomes(layer):
+        y = layer(x).relu()
+        first = grad((y * y * up).sum(), (x, *layer.parameters()), create_graph=True)
+        total = sum((part.float().square()).sum() for part in first)
+        return [y, *first, *grad(total, (x, layer.weight, layer.bias), retain_graph=True)]
+
+    for mine, other in zip(outcomes(norm), outcomes(theirs), strict=True):
+        assert mine.dtype == other.dtype
+        assert (mine - other).norm() <= tolerance * other.norm()
+
+
+def test_images_are_normalised_apart(norm):
+    x = images(4, 3, 8, 8, dtype=torch.float32)
+    assert torch.equal(norm(x)[:1], norm(x[:1]))
+    assert norm.keeps_images_apart
+
+
+def test_weights_are_named_as_those_of_torch(norm):
+    assert norm.state_dict().keys() == nn.GroupNorm(3, 3).state_dict().keys()
