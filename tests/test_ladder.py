@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from scipy import stats
 
@@ -46,6 +48,16 @@ def test_steps_are_paired_tests_corrected_for_all_of_a_column(new_row):
         assert difference.parts["p"] == pytest.approx(worst)
         assert difference.mark == ("noise" if worst >= 0.05 else "")
     assert lines["random - untrained"][1].value == pytest.approx(11 / 3)
+
+
+def test_every_budget_has_its_table(new_row):
+    smaller = {label: VALUES[label] for label in ("random", "ours", "pca")}
+    fewer = [replace(row, N=25, value=row.value - 3) for row in rows_of(new_row, smaller) if row.N]
+    main, other = ladder(rows_of(new_row, VALUES) + fewer)
+    assert (main.title, main.headline) == ("One step at a time, N = 100", True)
+    assert (other.title, other.headline) == ("One step at a time, N = 25", False)
+    assert list(lines_of(other)) == ["random - untrained", "ours - pca"]
+    assert lines_of(other)["random - untrained"][1].value == pytest.approx(11 / 3 - 3)
 
 
 def test_a_mean_is_that_of_students_with_both_methods(new_row):

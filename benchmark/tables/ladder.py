@@ -1,6 +1,7 @@
 """One step at a time: from untrained students to `ours`, and from its storage to all of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from benchmark.rows import Row
 
@@ -48,23 +49,41 @@ _NOTES = (
 
 
 def ladder(rows: Sequence[Row]) -> list[Table]:
-    """Return one table of differences: a column per probe, for the first student and for the mean.
+    """Return a table of differences for each budget, the main one first.
 
-    The mean is that of all students with both methods' numbers, if these are several.
+    It has a column per probe for the first student, and for the mean of all students with both
+    methods' numbers, if these are several.
     """
     rows = [row for row in in_order(rows) if row.student != "teacher"]
-    budget, student = main_budget(rows), first_student(rows)
-    chosen = [row for row in rows if row.N in (None, budget)]
-    found = set(labels(chosen))
+    main, student = main_budget(rows), first_student(rows)
+    others = sorted({row.N for row in rows if row.N is not None} - {main})
+    tables = []
+    for budget in (main, *others):
+        name = "ladder" if budget == main else f"ladder-{budget}"
+        table = _table(
+            name,
+            f"One step at a time{at(budget)}",
+            rows=[row for row in rows if row.N in (None, budget)],
+            student=student,
+        )
+        if table.body:
+            tables.append(replace(table, headline=budget == main))
+    return tables
+
+
+def _table(name: str, title: str, *, rows: Sequence[Row], student: str | None) -> Table:
+    """Return the steps that `rows`, of one budget, can answer."""
+    found = set(labels(rows))
     lines = [pair for pair in _STEPS if found.issuperset(pair)]
+    compared = students([row for row in rows if row.N is not None])
     columns = [
         (protocol, who)
-        for protocol in protocols(chosen)
-        for who in ([student], students(chosen))[: min(2, len(students(chosen)))]
+        for protocol in protocols(rows)
+        for who in ([student], compared)[: min(2, len(compared))]
     ]
     body = []
-    for dataset in datasets(chosen):
-        mine = [row for row in chosen if row.downstream == dataset]
+    for dataset in datasets(rows):
+        mine = [row for row in rows if row.downstream == dataset]
         cells = [
             _differences(
                 [row for row in mine if protocol_of(row) == protocol and row.student in who], lines
@@ -75,22 +94,17 @@ def ladder(rows: Sequence[Row]) -> list[Table]:
             gaps = [column[above, below] for column in cells]
             if any(gap.value is not None for gap in gaps):
                 body.append([Cell(f"{above} - {below}"), Cell(dataset), *gaps])
-    if not body:
-        return []
     headings = [
         f"{describe(*protocol)}: {student if len(who) == 1 else 'mean of students'}"
         for protocol, who in columns
     ]
-    return [
-        Table(
-            name="ladder",
-            title=f"One step at a time{at(budget)}",
-            notes=joined(f"{conditions(chosen)}.", _NOTES, unproven(body)),
-            columns=["", "probed on", *headings],
-            body=body,
-            headline=True,
-        )
-    ]
+    return Table(
+        name=name,
+        title=title,
+        notes=joined(f"{conditions(rows)}.", _NOTES, unproven(body)),
+        columns=["", "probed on", *headings],
+        body=body,
+    )
 
 
 def _differences(
