@@ -19,7 +19,7 @@ def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
 
     One report is about one context (data, teacher, recipe): that of the last row. In it, a label
     stands for one setting of its method, and so do students and probes: that of their last row
-    (settings that came to a plug-in later are at their defaults in older rows). A seed counts once
+    (settings that came to a method later are at their defaults in older rows). A seed counts once
     on each device: tables of accuracies take the last, those of cost them all.
     """
     context = rows[-1].context if rows else ""
@@ -45,12 +45,12 @@ def _same_method(row: Row, other: Row) -> bool:
 
     A setting that only one of them has came later: in the other it is at its default.
     """
-    ours, theirs = row.settings, other.settings
+    mine, others = row.settings, other.settings
     changed = (*row.changes.get(row.method, ()), *other.changes.get(other.method, ()))
     return (
         row.method == other.method
-        and all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
-        and not (ours.keys() ^ theirs.keys()) & set(changed)
+        and all(mine[name] == others[name] for name in mine.keys() & others.keys())
+        and not (mine.keys() ^ others.keys()) & set(changed)
     )
 
 

@@ -46,7 +46,7 @@ def trajectory_forecast(
                 network=network,
                 training=passes * batch,
                 batch=batch,
-                graphs=len(segments[0]),
+                graphs=2 * len(segments[0]),  # of a step, and of its gradient
                 splits=False,
                 operators=3 * method.outer_steps * T * DRAW,
             ),

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 __all__ = ["InstanceNorm"]
 
@@ -26,6 +25,8 @@ class InstanceNorm(nn.GroupNorm):
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return each channel of each image at mean 0 and variance 1, scaled and shifted."""
+        if input.device.type != "cpu":  # whose kernel alone takes bf16 with weights of float32
+            input = input.to(self.weight.dtype)
         normalised: Tensor = _Normalise.apply(input, self.weight, self.bias, self.eps)
         return normalised
 
@@ -65,35 +66,52 @@ class _Gradient(torch.autograd.Function):
         return gradient
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, p: Tensor, q: Tensor, r: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradient of p dx + q dweight + r dbias, summed over their entries.
+        if torch.is_grad_enabled():
+            raise RuntimeError("InstanceNorm has no third derivative: leave out create_graph")
+        with torch.autocast(p.device.type, enabled=False):
+            return (*_second_gradient(p, q, r, *ctx.saved_tensors), None, None)
 
-        With s = rstd weight and m = q - s <p n>, it is ::
 
-            at g:       s p + m n + r - s <p>
-            at x:       rstd (m g - s <g n> p - k n - m <g> + s <p> <g n>)
-            at weight:  sum rstd (<p g> - <p> <g> - <p n> <g n>)
-            where       k = m <g n> + s (<p g> - <p> <g> - 2 <p n> <g n>)
-        """
-        g, x, weight, mean, rstd = ctx.saved_tensors
-        mean, rstd = mean[:, :, None], rstd[:, :, None]
-        parts = torch.stack([part.flatten(2).to(rstd.dtype) for part in (p, g, x)], 2)
-        n = parts[:, :, 2].sub_(mean).mul_(rstd)
-        num_pixels = n.shape[-1]
-        products = parts @ parts.mT / num_pixels
-        pg, pn, gn = (products[:, :, i, j, None] for i, j in ((0, 1), (0, 2), (1, 2)))
-        mean_p, mean_g, _ = parts.mean(-1, keepdim=True).unbind(2)
-        s = rstd * weight[:, None]
-        m = q[:, None] - s * pn
-        from_weight = pg - mean_p * mean_g - pn * gn
-        k = m * gn + s * (from_weight - pn * gn)
-        factors = (
-            torch.cat([s, torch.zeros_like(s), m], -1),
-            rstd * torch.cat([-s * gn, m, -k], -1),
-        )
-        constants = (r[:, None] - s * mean_p, rstd * (s * mean_p * gn - m * mean_g))
-        combined = (torch.stack(factors, 2) @ parts).add_(torch.stack(constants, 2))
-        to_g, to_x = combined.unbind(2)
-        to_weight = (rstd * from_weight).sum((0, 2)) * num_pixels
-        return to_g.view_as(g).to(g.dtype), to_x.view_as(x).to(x.dtype), to_weight, None, None
+def _second_gradient(
+    p: Float[Tensor, "b c h w"],
+    q: Float[Tensor, " c"],
+    r: Float[Tensor, " c"],
+    g: Float[Tensor, "b c h w"],
+    x: Float[Tensor, "b c h w"],
+    weight: Float[Tensor, " c"],
+    mean: Float[Tensor, "b c"],
+    rstd: Float[Tensor, "b c"],
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"], Float[Tensor, " c"]]:
+    """Return the gradient of p dx + q dweight + r dbias, summed over their entries.
+
+    With s = rstd weight and m = q - s <p n>, it is ::
+
+        at g:       s p + m n + r - s <p>
+        at x:       rstd (m g - s <g n> p - k n - m <g> + s <p> <g n>)
+        at weight:  sum rstd (<p g> - <p> <g> - <p n> <g n>)
+        where       k = m <g n> + s (<p g> - <p> <g> - 2 <p n> <g n>)
+    """
+    mean, rstd = mean[:, :, None], rstd[:, :, None]
+    parts = torch.stack([part.flatten(2).to(rstd.dtype) for part in (p, g, x)], 2)
+    n = parts[:, :, 2].sub_(mean).mul_(rstd)
+    num_pixels = n.shape[-1]
+    products = parts @ parts.mT / num_pixels
+    pg, pn, gn = (products[:, :, i, j, None] for i, j in ((0, 1), (0, 2), (1, 2)))
+    mean_p, mean_g, _ = parts.mean(-1, keepdim=True).unbind(2)
+    s = rstd * weight[:, None]
+    m = q[:, None] - s * pn
+    at_weight = pg - mean_p * mean_g - pn * gn
+    k = m * gn + s * (at_weight - pn * gn)
+    factors = (
+        torch.cat([s, torch.zeros_like(s), m], -1),
+        rstd * torch.cat([-s * gn, m, -k], -1),
+    )
+    constants = (r[:, None] - s * mean_p, rstd * (s * mean_p * gn - m * mean_g))
+    combined = (torch.stack(factors, 2) @ parts).add_(torch.stack(constants, 2))
+    at_g, at_x = combined.unbind(2)
+    return (
+        at_g.view_as(g).to(g.dtype),
+        at_x.view_as(x).to(x.dtype),
+        (rstd * at_weight).sum((0, 2)) * num_pixels,
+    )

@@ -67,3 +67,21 @@ def test_images_are_normalised_apart(norm):
 
 def test_weights_are_named_as_those_of_torch(norm):
     assert norm.state_dict().keys() == nn.GroupNorm(3, 3).state_dict().keys()
+
+
+def test_there_is_no_third_derivative(norm):
+    x = images(2, 3, 4, 4, dtype=torch.float32)
+    (first,) = grad(norm(x).pow(3).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no third derivative"):
+        grad(first.pow(3).sum(), x, create_graph=True)
+
+
+def test_weights_may_be_frozen_and_autocast_changes_no_sum(norm):
+    norm.requires_grad_(False)
+    x = images(2, 3, 8, 8, dtype=torch.float32)
+    (first,) = grad(norm(x).pow(3).sum(), x, create_graph=True)
+    total = first.pow(3).sum()
+    (plain,) = grad(total, x, retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        (cast,) = grad(total, x)
+    assert torch.equal(cast, plain)

@@ -15,6 +15,8 @@ from benchmark import kernel_report, plugins, timing
 from benchmark.cli import main
 from benchmark.commands import time as time_command
 from benchmark.compute import Compute
+from benchmark.kernels._labelled import new_classifier
+from benchmark.kernels._setting import plain as plainly
 from benchmark.timing import Clock, Floor, Kernel, Rates, Timing, deviation, interleaved
 
 REPORTS = Path(__file__).parents[1] / "reports"
@@ -43,6 +45,14 @@ def rates(monkeypatch):
     )
     monkeypatch.setattr(time_command, "measure_rates", lambda clock: rates)
     monkeypatch.setattr(time_command, "choose_precision", lambda device, cache: "fp32")
+
+
+def test_twins_are_made_of_layers_of_the_framework():
+    network = new_classifier(
+        plainly(Compute(CPU, "fp32")), side=8, widths=(4, 4), num_outputs=3, precision="fp32"
+    )
+    modules = {type(layer).__module__.split(".")[0] for layer in network.backbone.children()}
+    assert modules == {"torch"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,8 @@ from benchmark import _fair_probe, _probes
 from benchmark._fair_probe import FairProbe
 from benchmark._probes import PaperProbe
 from benchmark.grid import cells
-from benchmark.memory import GIB
+from benchmark.memory import GIB, _LiveBytes
+from benchmark.methods._trajectory import FlatNetwork
 from benchmark.network_factory import NetworkFactory
 from benchmark.planning.devices import NamedDevice
 from benchmark.planning.networks import Networks
@@ -72,6 +73,26 @@ def _kind(training):
 def test_what_is_differentiated_twice_is_held_whole():
     work = Work(network=INSTANCE, training=BATCH, batch=BATCH, splits=False)
     assert networks(1).at_once(INSTANCE, work) == BATCH
+
+
+@pytest.mark.parametrize("norm", ["instance", "none"])
+def test_a_step_that_is_differentiated_again_holds_the_graphs_of_two_passes_at_most(norm):
+    architecture = Architecture.of("convnet", 5, {"widths": (16, 32), "norm": norm})
+    made = networks(None)
+    flat = FlatNetwork(made.of(architecture))
+    images = torch.rand(BATCH, 3, 16, 16)
+    held = []
+    for steps in (1, 3):
+        weights = flat.weights.requires_grad_()
+        live = _LiveBytes()
+        with live:
+            for _ in range(steps):
+                loss = flat(weights, images).square().mean()
+                (slope,) = torch.autograd.grad(loss, weights, create_graph=True)
+                weights = weights - 0.1 * slope
+        held.append(live.now)
+    saved = made.cost(architecture, BATCH, training=True).training_memory
+    assert 1.0 < (held[1] - held[0]) / 2 / saved <= 2.0
 
 
 def test_planning_chunks_changes_nothing():

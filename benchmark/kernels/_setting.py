@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from benchmark import rng
 from benchmark.compute import Compute
+from benchmark.models._instance_norm import InstanceNorm
 from benchmark.models.convnet import convnet
 from benchmark.network import Network
 from benchmark.network_factory import NetworkFactory
@@ -61,10 +62,14 @@ def network(compute: Compute, side: int, model: str, num_outputs: int, **setting
 
 
 def obvious(network: Network) -> Network:
-    """Make a ConvNet pool as the framework does, in place, and return it."""
+    """Make a ConvNet pool and normalise as the framework does, in place, and return it."""
     for name, layer in network.backbone.named_children():
         if type(layer).__module__ == convnet.__module__:
             network.backbone.register_module(name, nn.AvgPool2d(2))
+        elif isinstance(layer, InstanceNorm):
+            norm = nn.GroupNorm(layer.num_groups, layer.num_channels)
+            norm.load_state_dict(layer.state_dict())
+            network.backbone.register_module(name, norm.to(layer.weight.device))
     return network
 
 

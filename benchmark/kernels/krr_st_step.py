@@ -56,9 +56,8 @@ def krr_st_step(compute: Compute, *, small: bool = False) -> Kernel:
             "step, seven tenths of the plain step's arithmetic. Convolutions in bf16 and "
             "channels-last where that is faster; Cholesky in the place of LU (see `ridge-solve`). "
             "The twin is not far from its own floor (1.7 T operations in fp32) either, so that the "
-            "ratio is mostly one of rates: 7 on a processor whose bf16 is twice as fast as fp32 "
-            "(AMD EPYC), 11 on one with matrix units (Intel Xeon), where memory sets the pace. The "
-            "released code, at this shape on one thread of the former, took 26 s a step."
+            "ratio is that of the operations, 3.5, times that of the processor's rates in bf16 and "
+            "fp32; where bf16 has units of its own (AMX), memory sets the pace instead."
         ),
     )
 
