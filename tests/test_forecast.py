@@ -161,10 +161,13 @@ def test_class_matches_are_counted_as_by_hand(labelled_problem):
 
 
 def test_trajectories_are_counted_as_by_hand(labelled_problem):
-    """Five steps in segments of three: the first three once before, and all with their graphs."""
+    """Five steps in segments of three: the first three once before, and all with their graphs.
+
+    Of each step and of its gradient, that is; see `test_plan_memory`.
+    """
     forecast = SMALL["datm"].forecast(shapes_of(labelled_problem(N=6)))
     _, matched = forecast.work
-    assert (matched.training, matched.graphs) == (3 * 4 * (3 + 3 * 5), 3)
+    assert (matched.training, matched.graphs) == (3 * 4 * (3 + 3 * 5), 2 * 3)
     _, experts = forecast.once
     assert experts.training == 2 * 2 * 3 * 36  # two gradients a step of 36 images an epoch
     weights = 8 * 27 + 8 + 16 + 16 * 72 + 16 + 32 + 3 * 16 * 4 + 3
@@ -175,7 +178,7 @@ def test_trajectories_are_counted_as_by_hand(labelled_problem):
         )
         for length in (9, 1)
     )
-    assert (faster.work[1].training, faster.work[1].graphs) == (3 * 4 * 3 * 5, 5)
+    assert (faster.work[1].training, faster.work[1].graphs) == (3 * 4 * 3 * 5, 2 * 5)
     assert slower.work[1].training == 3 * 4 * (4 + 3 * 5)
 
 

@@ -139,7 +139,7 @@ def test_which_tables_a_full_grid_gives(full_grid):
         "cost": ["Cost"],
         "cross-architecture": [f"Cross-architecture, N = 100: {words}" for words in protocols],
         "downstream": [f"Downstream transfer, N = 100, convnet: {words}" for words in protocols],
-        "ladder": ["One step at a time, N = 100"],
+        "ladder": ["One step at a time, N = 100", "One step at a time, N = 25"],
         "losses": ["Losses of distillation"],
         "paired": [
             f"Paired differences{which}: {words}"
