@@ -19,6 +19,7 @@ from benchmark.figures._figure import Figure
 from benchmark.figures._style import COLUMN, looks
 from benchmark.figures._tiles import tiles
 from benchmark.figures._tradeoff import compared
+from benchmark.figures.distilled_images import distilled_images
 from benchmark.figures.image_bases import contrast
 from benchmark.methods.ours import Ours
 from benchmark.rows import write
@@ -165,6 +166,16 @@ def test_one_row_of_a_set_is_enough(new_row, store):
     row = new_row(label="random", distilled="a0", num_images=4, losses={})
     names = {figure.name for figure in pictures.figures([row], StoredSets(store))}
     assert names == {*TRADEOFFS, "distilled-images"}
+
+
+def test_real_images_are_not_shown(new_row, store):
+    real = new_row(
+        label="random", distilled="a0", num_images=4, losses={}, storage={"pixels": [48, 48]}
+    )
+    made = new_row(label="krr-st", distilled="a0", num_images=4, losses={})
+    (figure,) = distilled_images([real, made], StoredSets(store))
+    assert "krr-st" in figure.alt and "random" not in figure.alt
+    assert distilled_images([real], StoredSets(store)) == []
 
 
 def test_a_figure_without_its_sets_is_left_out_or_kept_from_the_run_itself(grid, drawn, tmp_path):

@@ -18,8 +18,15 @@ _EACH = 10  # images of each method: a row, in which one can still see what each
 
 
 def distilled_images(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
-    """Return one figure of the first seed at the main budget; none if no method stored images."""
-    shown = {label: seeds[0] for label, seeds in sets_of(rows).items() if seeds[0].num_images}
+    """Return one figure of the first seed at the main budget; none if no method made images.
+
+    Real images are left out: a report may be passed on where the data may not.
+    """
+    shown = {
+        label: seeds[0]
+        for label, seeds in sets_of(rows).items()
+        if seeds[0].num_images and not _are_real(seeds[0])
+    }
     if not shown:
         return []
     first = next(iter(shown.values()))
@@ -43,7 +50,7 @@ def distilled_images(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
             title=f"Distilled images, N = {first.N}",
             notes=(
                 f"Up to {_EACH} images of each method, evenly spread over its distilled set (seed "
-                f"{first.seed}), as a student sees them."
+                f"{first.seed}), as a student sees them. Real images are not shown."
             ),
             alt=(
                 f"Rows of small images, a row for each method: {listed(titles)}. "
@@ -53,3 +60,9 @@ def distilled_images(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
             sets=keys(shown.values()),
         )
     ]
+
+
+def _are_real(row: Row) -> bool:
+    """Say whether a set holds images as they were: those alone are stored as bytes."""
+    numbers, num_bytes = row.storage.get("pixels", (0, 4))
+    return numbers == num_bytes
