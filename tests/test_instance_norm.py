@@ -11,13 +11,10 @@ from benchmark.models._instance_norm import InstanceNorm
 
 @pytest.fixture
 def norm():
-    return drawn(InstanceNorm(3))
-
-
-def drawn(norm):
-    for parameter in norm.parameters():
+    made = InstanceNorm(3)
+    for parameter in made.parameters():
         nn.init.normal_(parameter)
-    return norm
+    return made
 
 
 def images(*shape, dtype=torch.float64):

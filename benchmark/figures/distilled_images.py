@@ -64,5 +64,7 @@ def distilled_images(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
 
 def _are_real(row: Row) -> bool:
     """Say whether a set holds images as they were: those alone are stored as bytes."""
-    numbers, num_bytes = row.storage.get("pixels", (0, 4))
+    if "pixels" not in row.storage:
+        return False
+    numbers, num_bytes = row.storage["pixels"]
     return numbers == num_bytes

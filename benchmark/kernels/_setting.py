@@ -67,9 +67,9 @@ def obvious(network: Network) -> Network:
         if type(layer).__module__ == convnet.__module__:
             network.backbone.register_module(name, nn.AvgPool2d(2))
         elif isinstance(layer, InstanceNorm):
-            norm = nn.GroupNorm(layer.num_groups, layer.num_channels)
+            norm = nn.GroupNorm(layer.num_groups, layer.num_channels, device=layer.weight.device)
             norm.load_state_dict(layer.state_dict())
-            network.backbone.register_module(name, norm.to(layer.weight.device))
+            network.backbone.register_module(name, norm)
     return network
 
 
