@@ -19,7 +19,7 @@ def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
 
     One report is about one context (data, teacher, recipe): that of the last row. In it, a label
     stands for one setting of its method, and so do students and probes: that of their last row
-    (settings that came to a method later are at their defaults in older rows). A seed counts once
+    (settings that came later are at their defaults in older rows). A seed counts once
     on each device: tables of accuracies take the last, those of cost them all.
     """
     context = rows[-1].context if rows else ""
@@ -30,9 +30,9 @@ def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     fitting = [
         row
         for row in here
-        if _same_method(row, methods[row.label])
-        and row.student_settings == students[row.student].student_settings
-        and row.probe_settings == probes[row.probe].probe_settings
+        if _agree(row, methods[row.label], "method", "settings")
+        and _agree(row, students[row.student], "student", "student_settings")
+        and _agree(row, probes[row.probe], "probe", "probe_settings")
     ]
     last = {(*identity(row), row.device): row for row in fitting}
     kept = [row for row in fitting if last[*identity(row), row.device] is row]
@@ -40,17 +40,17 @@ def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     return kept, [row for row in rows if id(row) not in chosen]
 
 
-def _same_method(row: Row, other: Row) -> bool:
-    """Whether two rows have one method with the same settings.
+def _agree(row: Row, other: Row, owner: str, settings: str) -> bool:
+    """Whether two rows have the same owner of settings, with the same ones; both are fields' names.
 
     A setting that only one of them has came later: in the other it is at its default.
     """
-    mine, others = row.settings, other.settings
-    changed = (*row.changes.get(row.method, ()), *other.changes.get(other.method, ()))
+    mine, others = getattr(row, settings), getattr(other, settings)
+    changed = {name for r in (row, other) for name in r.changes.get(getattr(r, owner), ())}
     return (
-        row.method == other.method
+        getattr(row, owner) == getattr(other, owner)
         and all(mine[name] == others[name] for name in mine.keys() & others.keys())
-        and not (mine.keys() ^ others.keys()) & set(changed)
+        and not (mine.keys() ^ others.keys()) & changed
     )
 
 

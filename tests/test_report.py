@@ -165,6 +165,14 @@ def test_older_rows_have_settings_that_came_later_at_their_defaults(new_row):
         )
 
 
+def test_older_rows_have_settings_of_probes_that_came_later_at_their_defaults(new_row):
+    older = new_row(N=100)
+    newer = {"N": 25, "probe_settings": {"steps": 5000, "came_later": 1}}
+    assert report.build([older, new_row(**newer)], title="", notes="").left_out == ""
+    changed = new_row(**newer, changes={"paper": {"came_later": 1}})
+    assert report.build([older, changed], title="", notes="").num_left_out == 1
+
+
 def test_a_seed_of_two_devices_counts_once_and_costs_twice(new_row):
     rows = [
         new_row(device="a CPU", value=40.0, distill_seconds=90.0),
