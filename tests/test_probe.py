@@ -90,12 +90,12 @@ def assert_same_classifier(weights, biases, expected, features):
     torch.testing.assert_close(logits, wanted, rtol=1e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("strength", [1.0, 1e-2, 1e-4])
+# with a strong penalty residuals stay large: rounding in float32 leaves about 1e-8 of the gradient
+@pytest.mark.parametrize(("strength", "tolerance"), [(1.0, 1e-7), (1e-2, 1e-8), (1e-4, 1e-6)])
 @pytest.mark.parametrize("p", [12, 300], ids=["fewer features than images", "more features"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_fair_is_scikit_learns_logistic_regression(p, strength, precision):
+def test_fair_is_scikit_learns_logistic_regression(p, strength, tolerance, precision):
     data = blobs(p=p, spread=3.0)
-    tolerance = 1e-8 / min(1, strength / 1e-2)
     kind = FairProbe(strengths=(strength,), tolerance=tolerance)
     classifiers = fit(kind, data, precision=precision)
     assert classifiers.converged
