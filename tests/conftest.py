@@ -17,6 +17,12 @@ from benchmark.rows import PROTOCOL, Row
 from benchmark.spec import Budget, ImageShape, Problem, TrainingSet
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Begin every test with the same random numbers, those of its layers' weights included."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def labelled_problem() -> Callable[..., Problem]:
     """Make a tiny problem of `k` classes, each a pattern of its own under noise."""

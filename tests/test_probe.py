@@ -39,7 +39,7 @@ def test_the_head_is_scored_as_it_is():
     head = nn.Linear(6, 3)
     found = HeadProbe().score(head, data)
     right = (data.features @ head.weight.T + head.bias).argmax(1) == data.labels
-    assert found.draws == (found.top1,) == (100 * right.double().mean().item(),)
+    assert found.draws == (found.top1,) == (pytest.approx(100 * right.double().mean().item()),)
     assert (found.probe, found.labels_per_class, found.strength) == ("head", None, None)
     broken = replace(data, features=data.features * torch.nan)
     with pytest.raises(NonFiniteError, match="features of test images"):
