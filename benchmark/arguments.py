@@ -118,15 +118,15 @@ def new_parser() -> Parser:
     _add_report(report)
     comparison = command("compare", "Show what changed between two runs, and whether it is noise.")
     comparison.add_argument(
-        "before", type=Path, metavar="A", help="rows, or a folder that has them"
+        "before", type=_path, metavar="A", help="rows, or a folder that has them"
     )
-    comparison.add_argument("after", type=Path, metavar="B", help="likewise")
+    comparison.add_argument("after", type=_path, metavar="B", help="likewise")
     listing = command("list", "List what can be named on the command line.")
     listing.add_argument("kind", type=_kind, metavar="KIND", help=", ".join(_KINDS))
     teacher = command("teacher", "Pretrain a suite's teacher and keep it in a file.")
     teacher.add_argument("--suite", default="quick", metavar="NAME", help="whose (default: quick)")
     teacher.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="safetensors file to write"
+        "--output", type=_path, required=True, metavar="FILE", help="safetensors file to write"
     )
     _add_teacher(teacher)
     _add_environment(teacher)
@@ -148,9 +148,9 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=_positive, metavar="J", help="cells at once on each, as `run`"
     )
     parser.add_argument(
-        "--against", type=Path, metavar="ROWS", help="rows, or a folder of them, to check it by"
+        "--against", type=_path, metavar="ROWS", help="rows, or a folder of them, to check it by"
     )
-    parser.add_argument("--report", type=Path, metavar="FILE", help="the same and more: Markdown")
+    parser.add_argument("--report", type=_path, metavar="FILE", help="the same and more: Markdown")
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -159,12 +159,12 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
         "--rows",
         metavar="FILE",
         nargs="+",
-        type=Path,
+        type=_path,
         help="rows to merge, or folders that hold them; later ones win, and none of these change",
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="where the report goes, and the rows of --rows, added to those that are there "
         "(default: REPORTS/<suite>, with --rows REPORTS/<suite>-merged, made anew)",
@@ -172,7 +172,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         nargs="+",
-        type=Path,
+        type=_path,
         default=[_STORE],
         metavar="DIR",
         help=f"distilled sets, which figures show; several are all looked into (default: {_STORE})",
@@ -183,9 +183,9 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 def _add_timing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", type=_names, metavar="A,B", help="kernels (default: all)")
     parser.add_argument("--small", action="store_true", help="tiny shapes: seconds, not minutes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="all that was measured")
+    parser.add_argument("--json", type=_path, metavar="FILE", help="all that was measured")
     parser.add_argument(
-        "--report", type=Path, metavar="FILE", help="the same for readers: Markdown"
+        "--report", type=_path, metavar="FILE", help="the same for readers: Markdown"
     )
     _add_store(parser, "the precision that was chosen")
     _add_device(parser)
@@ -237,7 +237,7 @@ def _add_environment(parser: argparse.ArgumentParser) -> None:
     place = parser.add_argument_group("where")
     place.add_argument(
         "--data-root",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="of local copies of datasets (default: STORE/data)",
     )
@@ -271,7 +271,7 @@ def _add_memory(parser: argparse._ActionsContainer) -> None:
 def _add_store(parser: argparse._ActionsContainer, holds: str) -> None:
     parser.add_argument(
         "--store",
-        type=Path,
+        type=_path,
         default=_STORE,
         metavar="DIR",
         help=f"{holds} (default: {_STORE})",
@@ -281,7 +281,7 @@ def _add_store(parser: argparse._ActionsContainer, holds: str) -> None:
 def _add_reports(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reports",
-        type=Path,
+        type=_path,
         default=Path("reports"),
         metavar="DIR",
         help="reports go to DIR/<suite>/ (default: reports)",
@@ -306,7 +306,7 @@ def _listed(text: str, value: Callable[[str], _T], expected: str) -> tuple[_T, .
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text}: expected {expected}") from None
     if len(set(values)) < len(values):
-        twice = next(part for part in parts if parts.count(part) > 1)
+        twice = next(value for value in values if values.count(value) > 1)
         raise argparse.ArgumentTypeError(f"{text}: {twice} is there twice")
     return values
 
@@ -357,6 +357,14 @@ def _formats(text: str) -> tuple[str, ...]:
         return part
 
     return _listed(text, value, "names, such as a,b")
+
+
+def _path(text: str) -> Path:
+    """Read a path, with ~ for the home folder, which no shell has read after an equals sign."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"{text}: there is no such user") from None
 
 
 def _positive(text: str) -> int:

@@ -37,9 +37,10 @@ def read(file: Path, *, device: torch.device | str = "cpu") -> tuple[dict[str, T
     """
     header = read_header(file)
     try:
-        return load_file(file, device=str(device)), header
+        tensors = load_file(file)
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{file}: not a whole safetensors file ({error})") from error
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, header
 
 
 def read_header(file: Path) -> Any:

@@ -1,10 +1,12 @@
 """What of a number's settings differs from the published defaults."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from benchmark.grid import TEACHER, TEACHER_MODEL, Cell, default_of, method_of, probe_of, recipe_of
+from benchmark.network_factory import model_defaults
 from benchmark.source import Source
 from benchmark.spec import Objective
 
@@ -24,12 +26,12 @@ def changes(
     found = {
         probe: _differences(asdict(probe_of(suite, probe)), probe),
         TEACHER: _differences(teacher.settings, teacher.kind),
-        TEACHER_MODEL: teacher.model_settings,
+        TEACHER_MODEL: _differences(teacher.model_settings, teacher.model),
     }
     if cell.variant.method != TEACHER:
         method = asdict(method_of(suite, cell.variant))
         found[cell.variant.method] = _differences(method, cell.variant.method)
-        found[cell.student] = source.student_settings(cell.student)
+        found[cell.student] = _differences(source.student_settings(cell.student), cell.student)
     if objective is not None:
         found[objective] = _differences(asdict(recipe_of(suite, objective)), objective)
     return {owner: fields for owner, fields in found.items() if fields}
@@ -37,10 +39,19 @@ def changes(
 
 def _differences(settings: Mapping[str, Any], owner: str) -> dict[str, Any]:
     """Return the settings that are not the defaults of their owner (all, if it is not known)."""
-    default = default_of(owner)
-    defaults = {} if default is None else asdict(default)
+    defaults = _defaults(owner)
     return {
         name: value
         for name, value in settings.items()
-        if name not in defaults or value != defaults[name]
+        if name not in defaults or _as_json(value) != _as_json(defaults[name])
     }
+
+
+def _defaults(owner: str) -> Mapping[str, Any]:
+    default = default_of(owner)
+    return model_defaults(owner) if default is None else asdict(default)
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value as it comes back from a file: tuples are lists."""
+    return json.loads(json.dumps(value))

@@ -25,7 +25,7 @@ from benchmark.run import run_cell
 from benchmark.source import Source
 from benchmark.spec import NonFiniteError, UsageError
 from benchmark.stage_keys import distilled_key
-from benchmark.stages import OverBudgetError, RefusedError
+from benchmark.stages import OverBudgetError, RefusedError, is_done
 
 _HALVINGS = 4  # of memory, before a cell that runs out of it is given up
 
@@ -54,20 +54,26 @@ def execute(
         cells: what to run.
         source: what they share.
         jobs: processes; each has an equal share of the processor's threads.
-        done: gets the rows of each cell when it is done, so that nothing is lost.
+        done: gets the rows of each cell that was not done before, so that nothing is lost.
     """
-    outcome, found = Outcome(), dict[Cell, list[Row]]()
-    with bar(total=len(cells), description="cells", leave=True) as progress:
-        for cell, result in _results(spread(cells, source), source, jobs):
-            if isinstance(result, RefusedError):
-                outcome.skipped[cell] = _one_line(result)
-            elif isinstance(result, Exception):
-                outcome.failed[cell] = _one_line(result)
-            else:
-                found[cell] = result
+    outcome = Outcome()
+    kept = [cell for cell in cells if is_done(cell, source)]
+    left = spread([cell for cell in cells if cell not in set(kept)], source)
+    found = dict(_results(kept, source, jobs=1))
+    with bar(total=len(cells), initial=len(kept), description="cells", leave=True) as progress:
+        for cell, result in _results(left, source, jobs):
+            found[cell] = result
+            if not isinstance(result, Exception):
                 done(result)
             progress.update()
-    outcome.rows = [row for cell in cells for row in found.get(cell, ())]
+    for cell in cells:
+        match found[cell]:
+            case RefusedError() as error:
+                outcome.skipped[cell] = _one_line(error)
+            case Exception() as error:
+                outcome.failed[cell] = _one_line(error)
+            case rows:
+                outcome.rows += rows
     return outcome
 
 

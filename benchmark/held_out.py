@@ -9,14 +9,22 @@ from torch import Tensor
 
 from benchmark import rng
 from benchmark.images import random_part
-from benchmark.spec import LabelledImages
+from benchmark.spec import LabelledImages, UsageError
 
 _DRAWS = 10  # sets of few labels that an accuracy is the mean over
-_RIDGES = np.logspace(-1, 4, 11)  # of which leave-one-out error chooses
+RIDGES = np.logspace(-1, 4, 11)  # of which leave-one-out error chooses
 
 
 def held_out_tenth(source: LabelledImages) -> Bool[Tensor, " n"]:
-    """Return which images are held out: always the same ones of the same dataset."""
+    """Return which images are held out: always the same ones of the same dataset.
+
+    Raises:
+        UsageError: there are so few that a tenth is none.
+    """
+    if len(source.labels) < 10:
+        raise UsageError(
+            f"{len(source.labels)} source images: expected 10 or more, as a tenth is held out"
+        )
     return random_part(source, 10, "teacher", "held out").to(source.images.device)
 
 
@@ -37,7 +45,7 @@ def held_out_accuracy(
     draws = [np.flatnonzero(~held)]
     if labels_per_class is not None:
         draws = [_few(y, held, labels_per_class, draw) for draw in range(_DRAWS)]
-    probes = [RidgeClassifierCV(_RIDGES).fit(x[draw], y[draw]) for draw in draws]
+    probes = [RidgeClassifierCV(RIDGES).fit(x[draw], y[draw]) for draw in draws]
     return round(100 * float(np.mean([probe.score(x[held], y[held]) for probe in probes])), 2)
 
 

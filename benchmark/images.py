@@ -87,7 +87,10 @@ def find_dataset(name: str) -> Dataset:
     Raises:
         UsageError: there is neither.
     """
-    folder = Path(name).expanduser()
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError:
+        raise UsageError(f"dataset {name}: there is no such user") from None
     is_path = "/" in name or os.sep in name
     if is_path and not folder.is_dir():
         raise UsageError(f"dataset {name}: expected a folder {{train,test}}/<class>/<image>")
@@ -146,8 +149,9 @@ def sizes_of(name: str) -> Sizes:
     if (info := dataset.info) is not None:
         train, test, classes = info.num_train, info.num_test, info.num_classes
     else:
-        found = [dataset.open(split, root=None, download=False) for split in _SPLITS]
-        train, test = (len(records.files) for records in found)
+        splits = _SPLITS[:1] if held_out else _SPLITS
+        found = [dataset.open(split, root=None, download=False) for split in splits]
+        train, test = len(found[0].files), len(found[-1].files)
         classes = len(found[0].classes)
     if k is not None:
         if not 2 <= k <= classes:

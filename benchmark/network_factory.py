@@ -14,7 +14,7 @@ from torch import nn
 from benchmark import plugins
 from benchmark.memory import Chunks
 from benchmark.network import Network, Precision
-from benchmark.settings import arguments
+from benchmark.settings import arguments, defaults
 from benchmark.spec import ImageShape, UsageError
 
 # What `timm.create_model` takes for itself: weights and where to get them, not the architecture.
@@ -102,6 +102,11 @@ def model_code(name: str) -> str | None:
     return plugins.code_of("models", name) if name in plugins.names("models") else None
 
 
+def model_defaults(model: str) -> dict[str, Any]:
+    """Return the settings of a model at their defaults; those of timm's are not known."""
+    return defaults(plugins.load("models", model)) if model in plugins.names("models") else {}
+
+
 def model_settings(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of a model as values; text is parsed.
 
@@ -127,7 +132,7 @@ def _from_timm(model: str, shape: ImageShape, settings: Mapping[str, Any]) -> nn
         backbone: nn.Module = timm.create_model(
             model, pretrained=False, num_classes=0, in_chans=shape.c, **values
         )
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever timm's code makes of settings that it does not check
         raise _refused(model, shape, error) from error
     return backbone
 
@@ -146,14 +151,14 @@ def _count_features(model: str, backbone: nn.Module, shape: ImageShape) -> int:
     try:
         features = backbone.eval()(torch.zeros(1, shape.c, shape.h, shape.w))
         (_, num_features) = features.shape
-    except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:
         raise _refused(model, shape, error) from error
     backbone.train()
     return int(num_features)
 
 
 def _refused(model: str, shape: ImageShape, error: Exception) -> UsageError:
-    reason = " ".join(str(error).split())
+    reason = " ".join(str(error).split()) or type(error).__name__
     return UsageError(f"timm's {model} on {shape.c}x{shape.h}x{shape.w} images: {reason}")
 
 

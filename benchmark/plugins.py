@@ -110,6 +110,7 @@ def unknown(noun: str, name: str, known: list[str]) -> UsageError:
     return UsageError(f"unknown {noun} {name!r}: {hint}known: {', '.join(known) or 'none'}")
 
 
+@cache
 def _own(kind: Kind) -> dict[str, str]:
     package = importlib.import_module(f"benchmark.{kind}")
     return {

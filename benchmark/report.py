@@ -187,10 +187,16 @@ def facts(rows: Sequence[Row]) -> dict[str, str]:
         "seeds": _every(row.seed for row in rows),
         "device": _every(row.device for row in rows),
         "precision": _every(row.precision for row in rows),
+        **_not_converged(rows),
         "protocol": _every(row.protocol for row in rows),
         "commit": _every(short_commit(row.provenance["commit"]) for row in rows),
         **{name: _every(row.provenance[name] for row in rows) for name in ("torch", "timm")},
     }
+
+
+def _not_converged(rows: Sequence[Row]) -> dict[str, str]:
+    count = sum(not row.converged for row in rows)
+    return {"not converged": f"the probe of {count} of {len(rows)} numbers"} if count else {}
 
 
 def _command(row: Row) -> str:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from math import isfinite
 from textwrap import shorten
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
@@ -34,8 +33,10 @@ def checked(content: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, A
     """
     if odd := hints.keys() ^ content.keys():
         raise ValueError(f"missing or unknown fields: {', '.join(sorted(odd))}")
-    for place, number in _not_finite("", content):
-        raise ValueError(f"{place} is {number}, expected a finite number")
+    for place, number in _unusable("", content):
+        raise ValueError(
+            f"{place} is {shorten(str(number), 60)}, expected a finite number of at most {_MOST:g}"
+        )
     for name, hint in hints.items():
         value, types = content[name], _types_of(hint)
         _expect(name, value, _is_one_of(types, value), " or ".join(_WORDS[each] for each in types))
@@ -46,16 +47,16 @@ def checked(content: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, A
     return {name: _as_floats(value, hints[name]) for name, value in content.items()}
 
 
-def _not_finite(place: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Yield the numbers within a value that are none, as JSON has no word for them, and where."""
-    if isinstance(value, float) and not isfinite(value):
+def _unusable(place: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Yield the numbers within a value that are none or beyond all use, and where."""
+    if isinstance(value, int | float) and not -_MOST <= value <= _MOST:
         yield place, value
     elif isinstance(value, dict):
         for name, part in value.items():
-            yield from _not_finite(f"{place}.{name}" if place else name, part)
+            yield from _unusable(f"{place}.{name}" if place else name, part)
     elif isinstance(value, list):
         for position, part in enumerate(value):
-            yield from _not_finite(f"{place}[{position}]", part)
+            yield from _unusable(f"{place}[{position}]", part)
 
 
 def _expect(name: str, value: Any, is_right: bool, words: str) -> None:

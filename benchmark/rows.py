@@ -1,7 +1,8 @@
 """Result rows: one number each, with all that it depends on and all that it cost, as JSON lines."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -99,22 +100,44 @@ class Row:
 
 def update(file: Path, new: Iterable[Row]) -> list[Row]:
     """Merge `new` rows into those of `file`, which other processes may be doing too; return all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f".{file.name}.lock")):
+    with _locked(file):
         merged = merge(read(file) if file.exists() else [], new)
         write(file, merged)
     return merged
 
 
+def append(file: Path, new: Iterable[Row]) -> None:
+    """Add rows at the end of `file` as `update` does, but without a look at those that are there.
+
+    Where some are of the same place (see `merge`), `read` takes the last.
+    """
+    with _locked(file):
+        old = file.read_bytes() if file.exists() else b""
+        old += b"" if old.endswith(b"\n") or not old else b"\n"
+        with atomic(file) as temporary:
+            temporary.write_bytes(old + _lines(new).encode())
+
+
 def write(file: Path, rows: Iterable[Row]) -> None:
     """Write rows to `file`, whole or not at all."""
-    text = "".join(json.dumps(asdict(row)) + "\n" for row in rows)
     with atomic(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(_lines(rows), encoding="utf-8")
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Let no other process write `file` during the block."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{file.name}.lock")):
+        yield
+
+
+def _lines(rows: Iterable[Row]) -> str:
+    return "".join(json.dumps(asdict(row)) + "\n" for row in rows)
 
 
 def read(file: Path) -> list[Row]:
-    """Return the rows of `file`.
+    """Return the rows of `file`, the last of each place (see `merge`).
 
     Raises:
         UsageError: a line is not a row, or of another protocol; the message names the line.
@@ -129,7 +152,7 @@ def read(file: Path) -> list[Row]:
             rows.append(_row(line))
         except ValueError as error:
             raise UsageError(f"{file}, line {number}: {error}") from error
-    return rows
+    return merge([], rows)
 
 
 def _row(line: str) -> Row:
@@ -159,7 +182,7 @@ FIELDS = sorted(_TYPES)  # a row of another shape is another row to the store
 def merge(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
     """Return old rows and, after them, new ones, which replace those of the same place and device.
 
-    The place is key and label; what another device took for it stays.
+    The place is key, label and dataset; what another device took for it stays.
     """
     merged = {_place(row): row for row in old}
     for row in new:
@@ -168,5 +191,5 @@ def merge(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
     return list(merged.values())
 
 
-def _place(row: Row) -> tuple[str, str, str]:
-    return row.key, row.label, row.device
+def _place(row: Row) -> tuple[str, ...]:
+    return row.key, row.label, row.downstream, row.device

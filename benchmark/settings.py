@@ -43,6 +43,12 @@ def arguments(owner: str, factory: Callable[..., Any], given: Mapping[str, Any])
     return _parsed(owner, fields, given)
 
 
+def defaults(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Return the settings of `factory`, see `arguments`, at their defaults."""
+    parameters = inspect.signature(factory).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
 def _parsed(owner: str, fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in fields:

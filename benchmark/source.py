@@ -170,17 +170,21 @@ class Source:
     @property
     def teacher_history(self) -> list[dict[str, float]]:
         """What pretraining the teacher logged; nothing if that was not here."""
-        file = self._teacher_file.with_name("history.json")
         points: list[dict[str, float]] = []
-        if file.exists():
+        if self.suite.teacher in plugins.names("teachers"):
+            file = self._teacher_file.with_name("history.json")
             (points,) = json.loads(file.read_text(), parse_int=float).values()
         return points
 
     @property
     def teacher_exists(self) -> bool:
-        """Whether the teacher's file is there, so that asking for it pretrains nothing."""
-        kind = self.suite.teacher
-        return kind not in plugins.names("teachers") or self._teacher_plan(kind)[1].exists()
+        """Whether the teacher's file is there, so that asking for it makes nothing."""
+        name = self.suite.teacher
+        if name in plugins.names("teachers"):
+            return self._teacher_plan(name)[1].exists()
+        if Path(name).suffix in solo_learn.SUFFIXES:
+            return self._imported_file(Path(name)).exists()
+        return True
 
     @cached_property
     def teacher_key(self) -> str:
@@ -244,17 +248,21 @@ class Source:
                     generator=rng.generator(TEACHER, kind, 0, device=device),
                     checkpoint=loop,
                 )
-                save_teacher(file, made)
                 with atomic(file.with_name("history.json")) as temporary:
                     temporary.write_text(json.dumps(loop.history))
+                save_teacher(file, made)
                 shutil.rmtree(checkpoints, ignore_errors=True)
         return file
 
-    def _imported_teacher(self, file: Path) -> Path:
-        """Return a checkpoint of solo-learn as a teacher's file, probed on the source."""
+    def _imported_file(self, file: Path) -> Path:
+        """Return where a checkpoint of solo-learn is kept as a teacher."""
         given = content_hash(file) if file.is_file() else ""
         key = key_of({"protocol": PROTOCOL, "checkpoint": given, **self._data_settings})
-        kept = self.store.folder("teachers", key) / "teacher.safetensors"
+        return self.store.folder("teachers", key) / "teacher.safetensors"
+
+    def _imported_teacher(self, file: Path) -> Path:
+        """Return a checkpoint of solo-learn as a teacher's file, probed on the source."""
+        kept = self._imported_file(file)
         with self.store.lock(kept.parent), self.compute.on_all_threads():
             if not kept.exists():
                 teacher = solo_learn.read_solo_learn(file, self.new_network, self.new_network.shape)

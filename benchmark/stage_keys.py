@@ -33,6 +33,12 @@ def distilled_settings(cell: Cell, source: Source) -> dict[str, Any]:
     }
 
 
+def by_products_key(cell: Cell, source: Source) -> str:
+    """Return the key of what methods keep for other cells of theirs, under keys of their own."""
+    code = method_code(cell, source)
+    return key_of({"protocol": PROTOCOL, **code, **source.compute.settings})
+
+
 def method_code(cell: Cell, source: Source) -> dict[str, str | None]:
     """Return hashes of the code of a cell's method, and of the model that it trains, if any."""
     inner_model = getattr(method_of(source.suite, cell.variant), "inner_model", None)

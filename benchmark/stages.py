@@ -34,8 +34,8 @@ from benchmark.rows import Row
 from benchmark.source import Source
 from benchmark.spec import FLOAT_BYTES, Method, Problem, UsageError
 from benchmark.stage_keys import (
+    by_products_key,
     distilled_settings,
-    method_code,
     row_settings,
     student_settings,
 )
@@ -83,10 +83,8 @@ def distill(cell: Cell, source: Source) -> Distilled:
     with source.store.lock(folder):
         if not file.exists():
             problem = source.problem(N=cell.N, labels=method.supervision == "labels")
-            by_products = {**method_code(cell, source), **source.compute.settings}
-            problem = replace(
-                problem, cache=source.store.folder("by-products", key_of(by_products))
-            )
+            by_products = source.store.folder("by-products", by_products_key(cell, source))
+            problem = replace(problem, cache=by_products)
             for view in getattr(method, "views", ("identity",)):
                 source.representations(view)  # the teacher's cost, not the method's
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
@@ -334,9 +332,9 @@ def _falls(history: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, li
     """Return the means of what each loop logged over its first and its last quarter."""
     falls = {}
     for points in history.values():
-        quarter = math.ceil(len(points) / 4)
-        for name in points[0].keys() - {"step"} if points else ():
-            values = [point[name] for point in points]
+        for name in {name for point in points for name in point} - {"step"}:
+            values = [point[name] for point in points if name in point]
+            quarter = math.ceil(len(values) / 4)
             falls[name] = [fmean(values[:quarter]), fmean(values[-quarter:])]
     return dict(sorted(falls.items()))
 

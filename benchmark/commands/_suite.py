@@ -97,6 +97,11 @@ def jobs_of(arguments: argparse.Namespace, device: torch.device) -> int:
     return min(2, _THREADS) if device.type == "cpu" else 1
 
 
+def jobs_at_once(arguments: argparse.Namespace, device: torch.device) -> int:
+    """Return how many cells go on as fast as one alone: those at once on a GPU share its rate."""
+    return jobs_of(arguments, device) if device.type == "cpu" else 1
+
+
 def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
     """Return the device that was asked for, and how networks of a suite run on it."""
     device = find_device(arguments.device)
@@ -122,7 +127,7 @@ def source_of(suite: Suite, arguments: argparse.Namespace) -> Source:
         store=Store(arguments.store),
         compute=compute_of(suite, arguments),
         data=DataOptions(
-            root=(arguments.data_root or arguments.store / "data").expanduser(),
+            root=arguments.data_root or arguments.store / "data",
             download=arguments.download,
             full_hash=arguments.full_hash,
         ),

@@ -5,7 +5,7 @@ import shlex
 import sys
 
 from benchmark.commands._rows import rows_at
-from benchmark.commands._suite import compute_of, grid_of, jobs_of
+from benchmark.commands._suite import compute_of, grid_of, jobs_at_once
 from benchmark.files import atomic
 from benchmark.grid import Suite
 from benchmark.memory import GIB
@@ -51,8 +51,7 @@ def _device(suite: Suite, arguments: argparse.Namespace) -> tuple[Device, int]:
     """Return the device that is meant, and how many cells share it: a processor's threads alone."""
     if arguments.device.partition(":")[0] in _HERE:
         compute = compute_of(suite, arguments)
-        jobs = jobs_of(arguments, compute.device) if compute.device.type == "cpu" else 1
-        return ThisDevice.of(suite, compute), jobs
+        return ThisDevice.of(suite, compute), jobs_at_once(arguments, compute.device)
     device = NamedDevice.of(arguments.device, suite, max_memory=arguments.max_memory)
     if arguments.jobs:
         raise UsageError(f"--jobs {arguments.jobs}: of this machine alone; --devices is of others")

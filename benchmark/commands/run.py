@@ -7,7 +7,7 @@ from functools import partial
 
 from benchmark import rows
 from benchmark.check import refusals
-from benchmark.commands._suite import grid_of, jobs_of, source_of
+from benchmark.commands._suite import grid_of, jobs_at_once, jobs_of, source_of
 from benchmark.commands.report import write_report
 from benchmark.execute import execute
 from benchmark.grid import Cell
@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
     refused = refusals(wanted, source)
     if arguments.dry_run:
         left = _print_plan(wanted, refused, source)
-        _print_cost(left, source, jobs=jobs_of(arguments, source.compute.device))
+        _print_cost(left, source, jobs=jobs_at_once(arguments, source.compute.device))
         return 0
     _print_reasons("skipped", refused)
     wanted = [cell for cell in wanted if cell not in refused]
@@ -48,7 +48,7 @@ def main(arguments: argparse.Namespace) -> int:
         wanted,
         source,
         jobs=jobs_of(arguments, source.compute.device),
-        done=partial(rows.update, file),
+        done=partial(rows.append, file),
     )
     _print_reasons("skipped", outcome.skipped)
     _print_reasons("failed", outcome.failed)

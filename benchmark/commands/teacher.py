@@ -11,11 +11,14 @@ from benchmark.check import check, teacher_owners
 from benchmark.commands._suite import expect_owners, source_of, suite_of
 from benchmark.figures._teacher_curve import teacher_curve
 from benchmark.files import atomic
+from benchmark.spec import UsageError
 from benchmark.teacher import save_teacher
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Write the teacher to a file of its own, its curve beside it, and print how good it is."""
+    if arguments.output.suffix != ".safetensors":
+        raise UsageError(f"--output {arguments.output}: expected the name of a .safetensors file")
     suite = suite_of(arguments)
     check(suite, [])
     expect_owners(arguments, teacher_owners(suite))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from benchmark.rows import Row
+from benchmark.spec import COMPONENTS, FLOAT_BYTES
 
 from ._grid import conditions, in_order
 from ._sets import by_set, images, mean, names, one_per_seed
@@ -10,8 +11,7 @@ from ._table import MISSING, Cell, Table
 
 __all__ = ["storage"]
 
-_FP32_BYTES = 4
-_COMPONENTS = ("pixels", "bases", "coefficients", "representations", "labels", "networks", "other")
+_COMPONENTS = (*COMPONENTS, "other")
 
 
 def storage(rows: Sequence[Row]) -> list[Table]:
@@ -59,7 +59,7 @@ def _totals(sets: _Sets, conditions: str) -> Table:
 
 
 def _fp32_bytes(row: Row) -> int | None:
-    return None if row.num_numbers is None else _FP32_BYTES * row.num_numbers
+    return None if row.num_numbers is None else FLOAT_BYTES * row.num_numbers
 
 
 def _parts(sets: _Sets, conditions: str) -> Table:

@@ -68,7 +68,7 @@ def fit(
     Logs the loss and, as `held_out`, what `probe` said last; the first is of the untrained network.
 
     Raises:
-        UsageError: a setting makes no sense.
+        UsageError: a batch is larger than all images.
     """
     per_epoch = _steps_per_epoch(recipe, num_images)
     optimizer = new_optimizer(recipe, module)
@@ -148,21 +148,31 @@ def pixels(images: Tensor, batch: Int64[Tensor, " b"]) -> Float[Tensor, "b c h w
     return images[batch.to(images.device)].float() / 255
 
 
-def _steps_per_epoch(recipe: Recipe, num_images: int) -> int:
-    if not 2 <= recipe.batch_size <= num_images:
-        raise UsageError(
-            f"teacher.batch_size={recipe.batch_size}: expected 2 to the {num_images} source images"
-        )
+def check(recipe: Recipe) -> None:
+    """Refuse what makes no sense on any images.
+
+    Raises:
+        UsageError: of the first that does not.
+    """
+    if recipe.batch_size < 2:
+        raise UsageError(f"batch_size={recipe.batch_size}: expected 2 or more")
     if not 0 <= recipe.warmup_epochs < recipe.epochs:
         raise UsageError(
-            f"teacher.warmup_epochs={recipe.warmup_epochs}: "
+            f"warmup_epochs={recipe.warmup_epochs}: "
             f"expected 0 or more, and fewer than epochs={recipe.epochs}"
         )
     if recipe.probe_every < 1:
-        raise UsageError(f"teacher.probe_every={recipe.probe_every}: expected at least 1 epoch")
+        raise UsageError(f"probe_every={recipe.probe_every}: expected at least 1 epoch")
     if not recipe.lr > 0 or not recipe.weight_decay >= 0:
         raise UsageError(
-            f"teacher.lr={recipe.lr}, weight_decay={recipe.weight_decay}: "
+            f"lr={recipe.lr}, weight_decay={recipe.weight_decay}: "
             f"expected a positive rate, and a decay of 0 or more"
+        )
+
+
+def _steps_per_epoch(recipe: Recipe, num_images: int) -> int:
+    if recipe.batch_size > num_images:
+        raise UsageError(
+            f"teacher.batch_size={recipe.batch_size}: expected 2 to the {num_images} source images"
         )
     return num_images // recipe.batch_size

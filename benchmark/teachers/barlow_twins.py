@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from benchmark.augment import RandomAugmentation
 from benchmark.network import Network
 from benchmark.pretrain_teacher import Pretrained, Storage
-from benchmark.spec import Loop, Supervision
+from benchmark.spec import Loop, Supervision, UsageError
 from benchmark.workload import Forecast, TeacherOutline
 
-from ._fit import Optimizer, fit, pixels
+from ._fit import Optimizer, check, fit, pixels
 from ._forecast import barlow_twins_forecast
 
 __all__ = ["BarlowTwins"]
@@ -73,6 +73,18 @@ class BarlowTwins:
     standardise: bool = False
     storage: Storage = "fp32"
     probe_every: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            UsageError: of the first setting that does not.
+        """
+        check(self)
+        for name in ("projector_hidden", "projector_output"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}={getattr(self, name)}: expected 1 or more")
+        self._augmentation(self.solarise)
 
     def forecast(self, outline: TeacherOutline) -> Forecast:
         """Count what `pretrain` will take."""

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from benchmark.augment import shift_and_flip
 from benchmark.network import Network
 from benchmark.pretrain_teacher import Pretrained, Storage
-from benchmark.spec import Loop, Supervision
+from benchmark.spec import Loop, Supervision, UsageError
 from benchmark.workload import Forecast, TeacherOutline
 
-from ._fit import Optimizer, fit, pixels
+from ._fit import Optimizer, check, fit, pixels
 from ._forecast import supervised_forecast
 
 __all__ = ["Supervised"]
@@ -51,6 +51,16 @@ class Supervised:
     standardise: bool = False
     storage: Storage = "fp32"
     probe_every: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            UsageError: of the first setting that does not.
+        """
+        check(self)
+        if self.max_shift < 0:
+            raise UsageError(f"max_shift={self.max_shift}: expected 0 pixels or more")
 
     def forecast(self, outline: TeacherOutline) -> Forecast:
         """Count what `pretrain` will take."""
