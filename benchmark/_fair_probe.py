@@ -10,9 +10,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from benchmark._logistic import Regression, Solution, one_hot, solve
-from benchmark._probes import Classifiers, in_own_span, random_ranks, require_positive
+from benchmark._probes import Classifiers, in_own_span, random_ranks
 from benchmark.memory import num_at_once
 from benchmark.network import Precision
+from benchmark.ranges import expect_counts, expect_positive
 from benchmark.spec import UsageError
 
 _CONSTANT = 1e-6  # a deviation below this part of the mean is rounding
@@ -42,7 +43,8 @@ class FairProbe:
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
-        require_positive(self, "strengths", "min_held_out", "tolerance", "max_steps")
+        expect_counts(self, "min_held_out", "max_steps")
+        expect_positive(self, "strengths", "tolerance")
 
     def fit(
         self,

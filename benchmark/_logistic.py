@@ -188,12 +188,12 @@ def _search(
     penalty = regression.penalty_gradient(direction)
     at_start, growth = _dot(weights, penalty), _dot(direction, penalty)
     length = torch.ones_like(slope_before)
-    for _ in range(_LINE_STEPS):
+    for tries_left in reversed(range(_LINE_STEPS)):
         ahead = torch.addcmul(logits, length, change)
         residuals = regression.residuals(ahead)
         slope = _dot(residuals, change) / change.shape[2] + at_start + length * growth
         too_far = slope > -_SLOPE * slope_before
-        if not too_far.any():
+        if not (tries_left and too_far.any()):
             break
         length = torch.where(too_far, length * slope_before / (slope_before - slope), length)
     return length * direction, ahead, residuals

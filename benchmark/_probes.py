@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmark._logistic import one_hot
 from benchmark.memory import num_at_once
 from benchmark.network import Precision
-from benchmark.spec import UsageError
+from benchmark.ranges import expect_counts, expect_momenta, expect_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,9 @@ class PaperProbe:
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
-        require_positive(self, "lr", "steps", "batch")
+        expect_counts(self, "steps", "batch")
+        expect_positive(self, "lr")
+        expect_momenta(self, "momentum")
 
     def fit(
         self,
@@ -202,11 +204,3 @@ def in_own_span(
     """Return coordinates of q < p images in an orthonormal basis of their span, and the basis."""
     basis, coordinates = torch.linalg.qr(x.mT)
     return coordinates.mT.contiguous(), basis
-
-
-def require_positive(probe: Probe, *fields: str) -> None:
-    """Raise a `UsageError` unless these fields are, or hold, numbers above zero."""
-    for field in fields:
-        value = getattr(probe, field)
-        if not min(value if isinstance(value, tuple) else (value,), default=0) > 0:
-            raise UsageError(f"{probe.name}.{field}={value}: expected numbers above zero")

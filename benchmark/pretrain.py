@@ -90,8 +90,8 @@ def pretrain(
     device = student.mean.device
     pairs = _Pairs(data, device)
     order = torch.zeros(len(pairs), dtype=torch.int64, device=device)
-    batches = math.ceil(len(pairs) / recipe.batch_size)
-    steps = length.num_steps(batches)
+    batches = order.tensor_split(math.ceil(len(pairs) / recipe.batch_size))  # views of it
+    steps = length.num_steps(len(batches))
     optimizer = torch.optim.SGD(
         student.parameters(),
         lr=recipe.lr,
@@ -102,13 +102,13 @@ def pretrain(
     student.train()
     state = {"student": student, "optimizer": optimizer, "order": order, "generator": generator}
     for step in checkpoint.steps("pretraining", steps, **state):
-        position = step % batches
+        position = step % len(batches)
         if position == 0:
             torch.randperm(len(order), generator=generator, out=order)
         if step == decay_step:
             optimizer.param_groups[0]["lr"] = recipe.lr / 10
             optimizer.state.clear()
-        images, targets = pairs[order.tensor_split(batches)[position]]
+        images, targets = pairs[batches[position]]
         normalised = student.normalise(images)
         if recipe.augment:
             normalised = draw(generator, num=len(images))(normalised)

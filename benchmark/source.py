@@ -314,6 +314,7 @@ class Source:
             source=without_held_out(self.suite.source),
             shape=source.train.shape,
             N=N or 0,
+            num_images=len(source.train.labels),
             class_sizes=sizes,
             new_network=self.new_network,
         )

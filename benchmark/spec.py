@@ -175,6 +175,7 @@ class Outline:
         source: name of the source dataset, as on the command line.
         shape: of one source image.
         N: the budget.
+        num_images: source images.
         class_sizes: source images of each class; None for a method that does not see labels.
         new_network: makes inner models.
     """
@@ -182,6 +183,7 @@ class Outline:
     source: str
     shape: ImageShape
     N: int
+    num_images: int
     class_sizes: tuple[int, ...] | None
     new_network: NewNetwork
 
@@ -245,6 +247,7 @@ class Problem:
             source=self.source,
             shape=self.shape,
             N=self.budget.N,
+            num_images=len(self.images),
             class_sizes=sizes,
             new_network=self.new_network,
         )
@@ -333,6 +336,9 @@ class Method(Protocol):
         supervision: whether it may see labels.
         limit: what of it the budget bounds: the numbers that it stores, or their bytes (as if all
             numbers were float32), or nothing, so that budgets play no part (controls).
+
+    A method that trains models of a plug-in may have `inner_model`, the model's name: then its sets
+    are made anew when that model's code changes.
 
     A method may also have `views`: names of the predefined views under which it wants the teacher's
     representations of the source. They are computed before its clock starts, as they are the

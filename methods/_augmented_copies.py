@@ -6,6 +6,7 @@ images.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -42,6 +43,11 @@ class AugmentedCopies:
         flipped = torch.rand(size, generator=generator) < 0.5
         self.offsets, self.flipped = offsets.to(problem.device), flipped.to(problem.device)
         self.representations: dict[str, Float[Tensor, "k n d"]] = {}
+
+    @cached_property
+    def _data(self) -> str:
+        """The images, and the teacher, known by what it says of them."""
+        return fingerprint(self.problem.images, self.problem.representations("identity"))
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -81,10 +87,6 @@ class AugmentedCopies:
         return torch.cat([self.problem.teacher(predefined.apply(view, x)) for x in batches])
 
     def _file(self, folder: Path, copy: int, view: str) -> Path:
-        """Return the place of what a teacher, known by what it says of plain images, says here."""
-        problem = self.problem
-        key = fingerprint(
-            *(problem.images, problem.representations("identity")),
-            *(self.offsets[copy], self.flipped[copy], view),
-        )
+        """Return the place of what the teacher says here."""
+        key = fingerprint(self._data, self.offsets[copy], self.flipped[copy], view)
         return folder / f"augmented-{key[:16]}.safetensors"

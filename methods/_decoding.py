@@ -64,4 +64,5 @@ class DecodedTargets:
             return self.distilled.targets(self.distilled.codes[view, image])
         plain = self.distilled.codes[0, image]
         shifts = torch.cat([torch.zeros_like(plain)[None], predict_shift(self.networks, plain)])
-        return self.distilled.targets(plain + shifts[view, torch.arange(len(view))])
+        row = torch.arange(len(view), device=view.device)
+        return self.distilled.targets(plain + shifts[view, row])

@@ -12,12 +12,12 @@ from torch.nn.functional import mse_loss
 
 from benchmark import views as predefined
 from benchmark.augment import shift_and_flip
-from benchmark.spec import Loop, Problem
+from benchmark.ranges import expect_counts, expect_momenta, expect_not_negative
+from benchmark.spec import Loop, Outline, Problem, UsageError
 
 from ._augmented_copies import AugmentedCopies
 from ._distilled import Distilled
 from ._pool import InnerModel, Pool
-from ._ranges import expect_counts, expect_momenta, expect_not_negative
 from ._ridge import ridge_predict
 
 _MAX_SHIFT = 4  # pixels, of real images that are augmented (released code)
@@ -71,6 +71,16 @@ class OuterLoop:
         expect_not_negative(self, "outer_steps", "outer_lr", "ridge")
         expect_not_negative(self, "inner_lr", "inner_weight_decay")
         expect_momenta(self, "inner_momentum")
+        if self.augmented_copies is not None and not self.augment_real:
+            raise UsageError(
+                f"augmented_copies={self.augmented_copies}: expected augment_real=true"
+            )
+
+    def check(self, outline: Outline) -> None:
+        """Refuse an inner model that cannot take the source's images."""
+        if self.outer_steps > 0:
+            stream = torch.Generator().manual_seed(0)
+            outline.new_network(self.inner_model, 1, stream, **self.inner_settings)
 
     @property
     def inner_settings(self) -> dict[str, tuple[int, ...]]:

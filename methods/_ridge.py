@@ -23,9 +23,11 @@ def ridge_predict(
     support points and passes no gradient. The dual form is used because there are fewer support
     points than features in every published setting; the matrix is symmetric positive definite, so
     it is solved by Cholesky, in the type of the features (never bf16: lambda would vanish beside
-    the trace).
+    the trace). Where it is not, as features are not finite or `ridge` is too small, the prediction
+    is NaN, which whoever looks at a loss finds out; the device is not waited for.
     """
     kernel = support @ support.T + 1
     regularised = kernel + torch.diag(ridge * kernel.detach().trace().expand(len(kernel)))
-    weights = torch.cholesky_solve(targets, torch.linalg.cholesky(regularised))
-    return (queries @ support.T + 1) @ weights
+    factor, failed = torch.linalg.cholesky_ex(regularised)
+    weights = torch.cholesky_solve(targets, factor)
+    return torch.where(failed == 0, (queries @ support.T + 1) @ weights, torch.nan)

@@ -14,6 +14,13 @@ def draw_images(problem: Problem, m: int, generator: torch.Generator) -> Int64[T
         UsageError: the source has fewer.
     """
     n = len(problem.images)
-    if m > n:
-        raise UsageError(f"{m} images wanted, but the source has only {n}: choose a smaller budget")
+    expect_enough(n, m)
     return torch.randperm(n, generator=generator, device=generator.device)[:m]
+
+
+def expect_enough(num_images: int, m: int) -> None:
+    """Raise a UsageError if `m` different images are more than there are."""
+    if m > num_images:
+        raise UsageError(
+            f"{m} images wanted, but the source has only {num_images}: choose a smaller budget"
+        )

@@ -42,6 +42,7 @@ Differences from the released code (NUS-HPC-AI-Lab/DATM):
 * A matching loss that is not finite stops the run; there, the step is skipped.
 * All randomness comes from named seeds. There, augmentations and networks are seeded by the clock.
 * Whitening is fitted and applied in double precision.
+* Experts and the unrolled steps run in the run's precision (there, in float32).
 * A last batch of inner steps that is short comes last (there, first; no published setting has one).
 """
 
@@ -57,6 +58,7 @@ import torch
 from torch import Tensor
 
 from benchmark.differentiable_augmentation import OPERATIONS, expect_operations
+from benchmark.ranges import expect_counts, expect_momenta, expect_not_negative, expect_positive
 from benchmark.spec import (
     ImageShape,
     Limit,
@@ -76,7 +78,6 @@ from ._datm_recipes import PUBLISHED, InitialImages, Recipe, expect_start_epochs
 from ._experts import Experts, ExpertTraining, Snapshots, Storage
 from ._labelled import images_per_class, new_inner_model
 from ._published import expect_recipe, resolve
-from ._ranges import expect_counts, expect_momenta, expect_not_negative, expect_positive
 from ._soft_start import draw_correct, draw_real, mean_logits
 from ._trajectory import FlatNetwork, SoftLabelLoss, SoftSet, match
 from ._zca import Zca, affordable, stored_whitening
@@ -161,7 +162,8 @@ class Datm:
     def check(self, outline: Outline) -> None:
         """Refuse what is not class-balanced, has no published recipe, or asks too much of it.
 
-        That includes inner models that keep running statistics, and experts too big for the disk.
+        That includes inner models that keep running statistics, and experts of more than
+        `max_expert_gib`; whether these fit on the disk is looked at where they are made.
         """
         recipe = self._resolve(outline)
         network = self._new_network(outline, recipe, torch.Generator().manual_seed(0))

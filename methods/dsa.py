@@ -50,6 +50,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.differentiable_augmentation import OPERATIONS, draw, expect_operations
 from benchmark.network import Network
+from benchmark.ranges import expect_counts, expect_momenta, expect_not_negative
 from benchmark.spec import (
     ImageShape,
     Limit,
@@ -64,7 +65,6 @@ from benchmark.workload import Forecast, Work
 from ._gradient_matching import class_gradient, distance
 from ._labelled import RealImages, hard_labelled, images_per_class, new_inner_model
 from ._published import expect_recipe, resolve
-from ._ranges import expect_counts, expect_momenta, expect_not_negative
 from ._supervised_forecast import class_match_work, classifier, trained
 
 __all__ = ["Dsa"]

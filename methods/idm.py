@@ -65,6 +65,7 @@ from torch.nn.functional import cross_entropy
 from benchmark import rng
 from benchmark.differentiable_augmentation import OPERATIONS, draw, expect_operations
 from benchmark.network import Network
+from benchmark.ranges import expect_counts, expect_momenta, expect_not_negative
 from benchmark.spec import (
     ImageShape,
     Limit,
@@ -81,7 +82,6 @@ from ._distribution_matching import expand, feature_distance, mean_features, shr
 from ._labelled import RealImages, hard_labelled, images_per_class, new_inner_model
 from ._network_queue import NetworkQueue, QueuedModel
 from ._published import expect_recipe, resolve
-from ._ranges import expect_counts, expect_momenta, expect_not_negative
 from ._supervised_forecast import classifier, feature_match_work, trained, weight_bytes
 from ._turns import Turns
 

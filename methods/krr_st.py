@@ -33,13 +33,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet
+from benchmark.spec import ImageShape, Limit, Loop, Outline, Problem, Supervision, TrainingSet
 from benchmark.workload import Forecast
 
 from ._distilled import Pairs, decode_pairs
 from ._outer_forecast import bilevel_work, held_bytes
 from ._outer_loop import Bilevel, OuterLoop
-from ._subset import draw_images
+from ._subset import draw_images, expect_enough
 
 __all__ = ["KrrSt"]
 
@@ -53,6 +53,11 @@ class KrrSt(OuterLoop):
 
     outer_steps: int = 160_000  # released train.py
     outer_lr: float = 1e-4  # README of the released code, CIFAR-100
+
+    def check(self, outline: Outline) -> None:
+        """Refuse a budget of more images than there are, too."""
+        super().check(outline)
+        expect_enough(outline.num_images, outline.N)
 
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop

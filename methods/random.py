@@ -7,11 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from benchmark.spec import ImageShape, Limit, Loop, Problem, Supervision, TrainingSet
+from benchmark.spec import ImageShape, Limit, Loop, Outline, Problem, Supervision, TrainingSet
 from benchmark.workload import Forecast
 
 from ._distilled import decode_pairs
-from ._subset import draw_images
+from ._subset import draw_images, expect_enough
 
 __all__ = ["Random"]
 
@@ -22,6 +22,10 @@ class Random:
 
     supervision: ClassVar[Supervision] = "none"
     limit: ClassVar[Limit] = "numbers"
+
+    def check(self, outline: Outline) -> None:
+        """Refuse a budget of more images than there are."""
+        expect_enough(outline.num_images, outline.N)
 
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop

@@ -25,8 +25,9 @@ class InstanceNorm(nn.GroupNorm):
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return each channel of each image at mean 0 and variance 1, scaled and shifted."""
-        if input.device.type != "cpu":  # whose kernel alone takes bf16 with weights of float32
-            input = input.to(self.weight.dtype)
+        if input.device.type != "cpu":
+            # the kernels of others want the weights' type, and before torch 2.14 this layout
+            input = input.to(self.weight.dtype).contiguous()
         normalised: Tensor = _Normalise.apply(input, self.weight, self.bias, self.eps)
         return normalised
 

@@ -379,10 +379,12 @@ def test_settings_are_part_of_a_key():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PaperProbe(steps=0), r"paper\.steps=0: expected"),
-        (lambda: PaperProbe(lr=float("nan")), r"paper\.lr=nan: expected"),
-        (lambda: FairProbe(strengths=()), r"fair\.strengths=\(\): expected"),
-        (lambda: FairProbe(strengths=(1.0, -1.0)), r"fair\.strengths=.*: expected"),
+        (lambda: PaperProbe(steps=0), "steps=0: expected 1 or more"),
+        (lambda: PaperProbe(lr=float("nan")), "lr=nan: expected a number above 0"),
+        (lambda: PaperProbe(momentum=2.0), "momentum=2.0: expected 0 to below 1"),
+        (lambda: FairProbe(strengths=(1.0, float("inf"))), "strengths=1.0,inf: expected"),
+        (lambda: FairProbe(strengths=()), r"strengths=\(\): expected a number above 0"),
+        (lambda: FairProbe(strengths=(1.0, -1.0)), "strengths=1.0,-1.0: expected a number above 0"),
         (lambda: score(blobs(), blobs(), [Spy()], [61]), "61: expected 1 to 60"),
         (lambda: score(blobs(), blobs(), [Spy()], [0]), "0: expected 1 to 60"),
         (lambda: score(blobs(), blobs(), [FairProbe()], [1]), "expected 2 or more"),

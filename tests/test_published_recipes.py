@@ -173,6 +173,7 @@ def outline(source, side=None, classes=None):
         source=source,
         shape=ImageShape(3, side or usual[0], side or usual[0]),
         N=0,
+        num_images=0,
         class_sizes=(1,) * (classes or usual[1]),
         new_network=NetworkFactory(shape=ImageShape(3, 32, 32), mean=(0.0,) * 3, std=(1.0,) * 3),
     )

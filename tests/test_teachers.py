@@ -1,7 +1,7 @@
 """How teachers are pretrained: the loss, the optimizer, the schedule, and exact resumption."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from benchmark import plugins
+from benchmark.augment import RandomAugmentation
 from benchmark.loop import CheckpointedLoop
 from benchmark.network import Network
 from benchmark.spec import UsageError
@@ -189,17 +190,39 @@ def test_the_head_is_no_part_of_barlow_twins(data):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("name", "changes", "message"),
     [
-        ({"batch_size": 97}, "teacher.batch_size=97: expected 2 to the 96 source images"),
-        ({"batch_size": 1}, "teacher.batch_size=1: expected 2 to the 96 source images"),
-        ({"warmup_epochs": 3}, "fewer than epochs=3"),
-        ({"probe_every": 0}, "probe_every=0: expected at least 1 epoch"),
-        ({"lr": 0.0}, "expected a positive rate"),
-        ({"weight_decay": -1.0}, "a decay of 0 or more"),
+        ("supervised", {"batch_size": 1}, "batch_size=1: expected 2 or more"),
+        ("supervised", {"epochs": 0}, "epochs=0: expected 1 or more"),
+        ("supervised", {"warmup_epochs": 3}, "warmup_epochs=3: expected fewer than epochs=3"),
+        ("supervised", {"probe_every": 0}, "probe_every=0: expected 1 or more"),
+        ("supervised", {"lr": 0.0}, "lr=0.0: expected a number above 0"),
+        ("supervised", {"weight_decay": -1.0}, "weight_decay=-1.0: expected 0 or more"),
+        ("supervised", {"max_shift": -1}, "max_shift=-1: expected 0 or more"),
+        ("barlow-twins", {"batch_size": 0}, "batch_size=0: expected 2 or more"),
+        ("barlow-twins", {"projector_hidden": -1}, "projector_hidden=-1: expected 1 or more"),
+        ("barlow-twins", {"projector_output": 0}, "projector_output=0: expected 1 or more"),
+        ("barlow-twins", {"crop_scale": (0.5, 0.1)}, "crop_scale=.*: expected two numbers"),
     ],
 )
-def test_impossible_settings_are_refused(data, changes, message):
-    kind = replace(TINY["supervised"], **changes)
+def test_impossible_settings_are_refused_at_once(name, changes, message):
     with pytest.raises(UsageError, match=message):
+        replace(TINY[name], **changes)
+
+
+def test_a_batch_of_more_than_all_images_is_refused(data):
+    kind = replace(TINY["supervised"], batch_size=97)
+    with pytest.raises(UsageError, match="teacher.batch_size=97: expected 2 to the 96 source"):
         pretrain(kind, new_network(), data, CheckpointedLoop(None, description="refused"))
+
+
+def test_every_setting_of_the_augmentations_reaches_them():
+    settings = {
+        "crop_scale": (0.3, 0.9),
+        **{name: 0.01 * i for i, name in enumerate(("brightness", "contrast", "saturation"), 1)},
+        **{name: 0.01 * i for i, name in enumerate(("hue", "gamma", "grey"), 4)},
+    }
+    shared = {f.name for f in fields(RandomAugmentation)} & {f.name for f in fields(BarlowTwins)}
+    assert settings.keys() == shared - {"solarise"}
+    wanted = RandomAugmentation(**settings, solarise=0.5)
+    assert BarlowTwins(**settings)._augmentation(0.5) == wanted

@@ -25,6 +25,7 @@ def new_classifier(
         source="random",
         shape=ImageShape(3, side, side),
         N=num_outputs,
+        num_images=num_outputs,
         class_sizes=(1,) * num_outputs,
         new_network=factory(compute, side),
     )

@@ -11,6 +11,7 @@ from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import Tensor, nn
 
 from benchmark.pretrain_teacher import Pretrained
+from benchmark.ranges import expect_counts, expect_not_negative, expect_positive
 from benchmark.spec import Loop, UsageError
 
 Optimizer = Literal["lars", "sgd", "adamw"]
@@ -154,19 +155,14 @@ def check(recipe: Recipe) -> None:
     Raises:
         UsageError: of the first that does not.
     """
+    expect_counts(recipe, "epochs", "probe_every")
+    expect_positive(recipe, "lr")
+    expect_not_negative(recipe, "weight_decay", "warmup_epochs")
     if recipe.batch_size < 2:
         raise UsageError(f"batch_size={recipe.batch_size}: expected 2 or more")
-    if not 0 <= recipe.warmup_epochs < recipe.epochs:
+    if recipe.warmup_epochs >= recipe.epochs:
         raise UsageError(
-            f"warmup_epochs={recipe.warmup_epochs}: "
-            f"expected 0 or more, and fewer than epochs={recipe.epochs}"
-        )
-    if recipe.probe_every < 1:
-        raise UsageError(f"probe_every={recipe.probe_every}: expected at least 1 epoch")
-    if not recipe.lr > 0 or not recipe.weight_decay >= 0:
-        raise UsageError(
-            f"lr={recipe.lr}, weight_decay={recipe.weight_decay}: "
-            f"expected a positive rate, and a decay of 0 or more"
+            f"warmup_epochs={recipe.warmup_epochs}: expected fewer than epochs={recipe.epochs}"
         )
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from benchmark.augment import RandomAugmentation
 from benchmark.network import Network
 from benchmark.pretrain_teacher import Pretrained, Storage
-from benchmark.spec import Loop, Supervision, UsageError
+from benchmark.ranges import expect_counts, expect_not_negative, expect_positive
+from benchmark.spec import Loop, Supervision
 from benchmark.workload import Forecast, TeacherOutline
 
 from ._fit import Optimizer, check, fit, pixels
@@ -30,7 +31,8 @@ class BarlowTwins:
     """Pretrains without labels.
 
     Differences from the published run: only the backbone may run in half precision (published: all
-    but the loss, fp16), and `benchmark.augment` says how the augmentations differ.
+    but the loss, fp16), its stem is padded by 1 as everywhere else (published: by 2), and
+    `benchmark.augment` says how the augmentations differ.
 
     Attributes:
         model: the backbone.
@@ -81,9 +83,9 @@ class BarlowTwins:
             UsageError: of the first setting that does not.
         """
         check(self)
-        for name in ("projector_hidden", "projector_output"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name}={getattr(self, name)}: expected 1 or more")
+        expect_counts(self, "projector_hidden", "projector_output")
+        expect_not_negative(self, "off_diagonal_weight")
+        expect_positive(self, "loss_scale")
         self._augmentation(self.solarise)
 
     def forecast(self, outline: TeacherOutline) -> Forecast:

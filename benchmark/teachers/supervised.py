@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from benchmark.augment import shift_and_flip
 from benchmark.network import Network
 from benchmark.pretrain_teacher import Pretrained, Storage
-from benchmark.spec import Loop, Supervision, UsageError
+from benchmark.ranges import expect_not_negative
+from benchmark.spec import Loop, Supervision
 from benchmark.workload import Forecast, TeacherOutline
 
 from ._fit import Optimizer, check, fit, pixels
@@ -59,8 +60,7 @@ class Supervised:
             UsageError: of the first setting that does not.
         """
         check(self)
-        if self.max_shift < 0:
-            raise UsageError(f"max_shift={self.max_shift}: expected 0 pixels or more")
+        expect_not_negative(self, "max_shift")
 
     def forecast(self, outline: TeacherOutline) -> Forecast:
         """Count what `pretrain` will take."""

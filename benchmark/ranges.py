@@ -1,6 +1,7 @@
 """Settings that make sense: whoever has one that does not is told in one line.
 
-A setting may be a number, several, or None, which is never refused. What is not finite always is.
+A setting may be a number, several (but not none at all), or None, which is never refused. What is
+not finite always is.
 """
 
 import math
@@ -36,6 +37,8 @@ def _expect(
     for name in names:
         value = getattr(settings, name)
         values = value if isinstance(value, tuple) else (value,)
-        if not all(one is None or (math.isfinite(one) and fits(one)) for one in values):
-            shown = ",".join(map(str, values))
+        right = (one is None or (math.isfinite(one) and fits(one)) for one in values)
+        right = (one is None or (math.isfinite(one) and fits(one)) for one in values)
+        if not values or not all(right):
+            shown = ",".join(map(str, values)) or "()"
             raise UsageError(f"{name}={shown}: expected {wanted}")
