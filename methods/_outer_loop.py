@@ -72,9 +72,7 @@ class OuterLoop:
         expect_not_negative(self, "inner_lr", "inner_weight_decay")
         expect_momenta(self, "inner_momentum")
         if self.augmented_copies is not None and not self.augment_real:
-            raise UsageError(
-                f"augmented_copies={self.augmented_copies}: expected augment_real=true"
-            )
+            raise UsageError(f"augmented_copies={self.augmented_copies}: expected augment_real too")
 
     def check(self, outline: Outline) -> None:
         """Refuse an inner model that cannot take the source's images."""

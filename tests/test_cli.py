@@ -447,6 +447,11 @@ def test_an_interrupt_is_one_line(run, monkeypatch):
         ("--set random.=1", "--set random.=1: expected OWNER.NAME=VALUE"),
         ("--seeds x", "argument --seeds: x: expected whole numbers from 0, such as 0,1,2"),
         ("--seeds 0,1,0", "argument --seeds: 0,1,0: 0 is there twice"),
+        ("--seeds 0,00", "argument --seeds: 0,00: 0 is there twice"),
+        ("--budgets 20,+20", r"argument --budgets: 20,\+20: 20 is there twice"),
+        ("--data-root ~nobody-here/x", "argument --data-root: ~nobody-here/x: there is no such us"),
+        ("--source ~nobody-here/x", "dataset ~nobody-here/x: there is no such user"),
+        ("--set teacher.batch_size=0", "supervised: batch_size=0: expected 2 or more"),
         ("--seeds ,", "argument --seeds: ,: expected whole numbers"),
         ("--seeds -1", "argument --seeds: .*expected"),
         ("--budgets -3", "argument --budgets: .*expected"),
@@ -495,12 +500,16 @@ def test_a_mistake_is_one_line_that_says_what_would_be_right(run, words, message
         ("report --rows none", "none/rows.jsonl: no such file; `run` makes it, or name others w"),
         ("report --rows none.jsonl --output x", "none.jsonl: no such file"),
         ("teacher", "the following arguments are required: --output"),
+        ("teacher --output t.csv", "--output t.csv: expected the name of a .safetensors file"),
         ("teacher --output t.safetensors --set random.x=1", "unknown setting of random 'x'"),
         (
-            "teacher --suite quick --output t --set teacher.epochs=2",
+            "teacher --suite quick --output t.safetensors --set teacher.epochs=2",
             "--set teacher.epochs=2: teacher takes no part here, but nothing does",
         ),
-        ("teacher --suite toy --output t --set mse.lr=1", "--set mse.lr=1: mse takes no part here"),
+        (
+            "teacher --suite toy --output t.safetensors --set mse.lr=1",
+            "--set mse.lr=1: mse takes no part here",
+        ),
     ],
 )
 def test_a_mistake_in_any_command_is_one_line(benchmark_, words, message):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmark.held_out import held_out_accuracy, held_out_tenth
-from benchmark.spec import LabelledImages
+from benchmark.spec import LabelledImages, UsageError
 
 
 def generator(seed=0):
@@ -48,3 +48,13 @@ def test_few_labels_use_no_other_labels():
     assert held_out_accuracy(features, labels, held_out, 2) == 100
     wrong = torch.where(held_out, (labels + 1) % 3, labels)
     assert held_out_accuracy(features, wrong, held_out, 2) == 0
+
+
+def test_a_tenth_of_nothing_is_refused():
+    few = LabelledImages(
+        images=torch.zeros(9, 1, 2, 2, dtype=torch.uint8),
+        labels=torch.zeros(9, dtype=torch.int64),
+        fingerprint="few",
+    )
+    with pytest.raises(UsageError, match="9 source images: expected 10 or more"):
+        held_out_tenth(few)

@@ -331,6 +331,7 @@ def test_settings_can_be_chosen_without_the_test_split(folder: Path) -> None:
         (folder / "train" / "a" / f"{number}.png").write_bytes(copied)
     whole = load_held_out(str(folder)).train
     (folder / "test").rename(folder.parent / "somewhere else")
+    assert images_module.sizes_of(f"{folder}:held-out") == (20, 4, 3)
     splits = load_held_out(f"{folder}:held-out")
     again = load_held_out(f"{folder}:held-out")
     assert splits.num_classes == 3 and (splits.mean, splits.std) == pixel_statistics(

@@ -22,8 +22,8 @@ from benchmark.timing import Clock, Floor, Kernel, Rates, Timing, deviation, int
 REPORTS = Path(__file__).parents[1] / "reports"
 NAMES = plugins.names("kernels")
 CPU = torch.device("cpu")
-COUNTED_AS_THEY_RUN = {"fair-probe", "student-evaluation"}
-SECOND_ORDER = {"gradient-matching"}  # autograd takes a product or two that nobody asked for
+ITERATIVE = {"fair-probe", "student-evaluation"}  # end within a tolerance, after steps as needed
+ROUNDING = 1e-4  # of float32 in small kernels; full-size ones add up more of it
 
 
 def kernel(name, precision="fp32", **options):
@@ -60,7 +60,7 @@ def test_fast_and_plain_agree_and_start_from_the_same_place_again(name):
     before = torch.get_rng_state()
     tiny = kernel(name, small=True)
     first, twin = tiny.fast(), tiny.plain()
-    assert deviation(first, twin) <= tiny.tolerance
+    assert deviation(first, twin) <= (tiny.tolerance if name in ITERATIVE else ROUNDING)
     assert any(x.abs().sum() > 0 for x in twin)
     assert deviation(tiny.fast(), first) == 0
     assert torch.equal(torch.get_rng_state(), before)
@@ -76,7 +76,7 @@ def test_bf16_agrees_within_its_tolerance(name):
     assert dict(tiny.operations) != dict(exact.operations)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in COUNTED_AS_THEY_RUN])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ITERATIVE])
 def test_operations_are_those_that_run(name, monkeypatch):
     # Pooling counts as bytes alone, also where a product does it.
     monkeypatch.setattr(torch.Tensor, "is_contiguous", lambda self: False)
@@ -157,6 +157,7 @@ def test_the_floor_is_the_longer_of_arithmetic_and_memory():
 
 def test_rates_are_of_this_world():
     rates = timing.measure_rates(Clock(device=CPU))
+    assert rates.operations.keys() == set(get_args(timing.Rate))
     assert all(1e8 < rate < 1e14 for rate in rates.operations.values())
     assert 1e8 < rates.copied < 1e13
 

@@ -65,6 +65,8 @@ def test_timm_models_see_as_many_channels_as_the_images_have():
         ("vit", {"depth": "many"}, "vit.depth=many: expected int"),
         ("test_resnet", {"depth": "3"}, "test_resnet on 3x32x32 images: .*'depth'"),
         ("test_vit", {"patch_size": "[]"}, "test_vit on 3x32x32 images"),
+        ("test_vit", {"patch_size": "0"}, "test_vit on 3x32x32 images: .*zero"),
+        ("test_resnet", {"output_stride": "(1,2"}, "test_resnet on 3x32x32 images: AssertionErr"),
         ("test_resnet", {"pretrained": "True"}, "test_resnet.pretrained: expected a setting of"),
         ("test_resnet", {"checkpoint_path": "weights.pt"}, "test_resnet.checkpoint_path"),
     ],

@@ -11,7 +11,7 @@ from benchmark.loop import CheckpointedLoop
 from benchmark.methods._distilled import Bases, Pairs
 from benchmark.methods._outer_loop import Bilevel, InnerModel, OuterLoop
 from benchmark.network import Network
-from benchmark.spec import ImageShape, UsageError
+from benchmark.spec import ImageShape, NonFiniteError, UsageError
 
 VIEWS = ("identity", "rot90", "rot180", "rot270")
 TINY = OuterLoop(
@@ -405,3 +405,25 @@ def test_shapes_of_any_size(toy_problem):
     bilevel(problem, distilled, outer_steps=2).run(quiet())
     assert not torch.equal(distilled.pixels, pairs(problem).pixels)
     assert not any(parameter.requires_grad for parameter in distilled.parameters())
+
+
+def test_a_loop_that_diverges_stops_with_the_name_of_what_is_no_number(toy_problem):
+    loop = bilevel(toy_problem(), pairs(toy_problem()), outer_lr=1e30, outer_steps=60)
+    with pytest.raises(NonFiniteError, match=r"outer_loss is (nan|inf) at step"):
+        loop.run(quiet())
+
+
+def test_copies_of_another_teacher_are_others(toy_problem, tmp_path):
+    plain = replace(toy_problem(), cache=tmp_path)
+    other = replace(plain, representations=lambda view: plain.representations(view) + 1)
+    settings = {"augment_real": True, "augmented_copies": 1, "outer_steps": 1}
+    for problem in (plain, other):
+        bilevel(problem, pairs(problem, views=("identity",)), views=("identity",), **settings).run(
+            quiet()
+        )
+    assert len(list(tmp_path.glob("augmented-*.safetensors"))) == 2
+
+
+def test_copies_without_augmentation_are_refused():
+    with pytest.raises(UsageError, match="augmented_copies=3: expected augment_real too"):
+        OuterLoop(outer_steps=1, outer_lr=1.0, augmented_copies=3)

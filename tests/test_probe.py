@@ -10,8 +10,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from benchmark import _logistic
 from benchmark._fair_probe import FairProbe, _in_tenths
-from benchmark._logistic import Regression, one_hot, solve
+from benchmark._logistic import Regression, Solution, one_hot, solve
 from benchmark._probes import Classifiers, PaperProbe, in_own_span
 from benchmark.network import Network
 from benchmark.probe import NUM_DRAWS, PROBES, HeadProbe, LabelledFeatures, extract, probe
@@ -434,3 +435,46 @@ def test_extraction_restores_modes_when_it_fails(network):
     with pytest.raises(RuntimeError):
         extract(network, torch.zeros(2, 3, 9, 9, dtype=torch.uint8))
     assert all(module.training for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "tried"),
+    [
+        ([0.5, 0.6, 0.7, 0.8], 4),  # ever better: all of them
+        ([0.6, 0.595, 0.59, 0.9], 3),  # below the best twice in a row
+        ([0.6, 0.595, 0.61, 0.6], 4),  # only once in a row
+        ([0.6, 0.5, 0.9, 0.9], 2),  # once, by more than its standard error
+    ],
+)
+def test_weaker_penalties_are_tried_as_long_as_they_may_help(monkeypatch, accuracies, tried):
+    strengths, seen = (1.0, 0.1, 0.01, 0.001), []
+
+    def attempt(self, data, strength, start, tenth):
+        seen.append(strength)
+        hits = torch.arange(1000) < 1000 * accuracies[len(seen) - 1]
+        return Solution(data.zeros, 0, True, lambda gradient: gradient), hits[None]
+
+    monkeypatch.setattr(FairProbe, "_attempt", attempt)
+    chosen = fit(FairProbe(strengths=strengths), blobs()).strength
+    assert len(seen) == tried
+    assert chosen == strengths[max(range(tried), key=accuracies.__getitem__)]
+
+
+def test_a_search_that_runs_out_of_tries_ends_where_its_logits_are(monkeypatch):
+    monkeypatch.setattr(_logistic, "_LINE_STEPS", 1)
+    data = blobs()
+    features = (data.features - data.features.mean(0))[None]
+    regression = Regression(
+        features=features,
+        targets=one_hot(data.labels[None], 4),
+        moment=features.mT @ features / features.shape[1],
+        strength=1e-3,
+    )
+    weights = torch.zeros(1, 4, features.shape[2] + 1)
+    logits = regression.logits(weights)
+    gradient = regression.gradient(regression.residuals(logits), weights)
+    step, ahead, residuals = _logistic._search(
+        regression, weights, gradient, -1e3 * gradient, logits
+    )
+    torch.testing.assert_close(ahead, regression.logits(weights + step))
+    torch.testing.assert_close(residuals, regression.residuals(ahead))

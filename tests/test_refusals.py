@@ -65,6 +65,8 @@ def toy(monkeypatch, toy_suite, tmp_path, capsys):
         ("datm", "60", "datm has no published recipe .*: set datm.recipe=cifar10-ipc10 to use it"),
         ("dsa", "2", "dsa at N=2: less than one image for each of 3 classes"),
         ("idm", "4", "idm at N=4: .* nearest budgets that give it are 3 and 6$"),
+        ("random", "61", "61 images wanted, but the source has only 60: choose a smaller budget"),
+        ("krr-st", "61", "61 images wanted, but the source has only 60: choose a smaller budget"),
         ("random-labels", "63", "random-labels at N=63: 21 images per class wanted, but class 0"),
     ],
 )
@@ -217,3 +219,11 @@ def test_the_comparison_survives_being_killed(labelled_problem, tmp_path, loop_n
     resumed = CheckpointedLoop(tmp_path, description="idm")
     distil(SMALL, problem, resumed)
     assert resumed.history["objective"] == whole.history["objective"]
+
+
+@pytest.mark.parametrize("method", ["krr-st", "ours"])
+def test_inner_models_that_cannot_take_the_images_make_no_teacher(toy, method):
+    widths = f"{method}.inner_widths=8,8,8,8,8,8"
+    code, _, errors = toy("--methods", method, "--budgets", "4", "--set", widths)
+    assert code == 2
+    assert "convnet" in errors[0] and "16x16" in errors[0]

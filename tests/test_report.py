@@ -73,6 +73,13 @@ def test_changed_settings_are_listed_by_their_owner(new_row, tmp_path):
     ) in text
 
 
+def test_probes_that_did_not_converge_are_counted(new_row, tmp_path):
+    found = [new_row(seed=seed) for seed in range(3)]
+    assert "converged" not in written(tmp_path, found)
+    found[0] = replace(found[0], converged=False)
+    assert "- not converged: the probe of 1 of 3 numbers\n" in written(tmp_path, found)
+
+
 def test_rows_of_two_machines_stand_side_by_side(new_row, tmp_path):
     rows = [
         new_row(seed=0, value=40.0),

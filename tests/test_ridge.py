@@ -72,3 +72,9 @@ def test_gradients_are_those_of_a_solve_with_a_constant_lambda():
             ahead[i], behind[i] = ahead[i] + step * shift, behind[i] - step * shift
             slope = (score(*ahead) - score(*behind)) / (2 * step)
             torch.testing.assert_close((argument.grad * shift).sum(), slope, rtol=1e-5, atol=1e-7)
+
+
+def test_a_system_that_cannot_be_solved_gives_no_numbers_and_no_error():
+    support = torch.full((3, 4), torch.inf, requires_grad=True)
+    predicted = ridge_predict(support, torch.ones(3, 2), torch.ones(5, 4))
+    assert predicted.shape == (5, 2) and predicted.isnan().all()

@@ -51,6 +51,15 @@ def broken(row, **changes):
         (lambda row: broken(row, value=True), "value is true, expected a number$"),
         (lambda row: broken(row, value=140), "value is 140, expected per cent from 0 to 100$"),
         (lambda row: broken(row, value=float("nan")), "value is nan, expected a finite number"),
+        (lambda row: broken(row, strength=10**400), "strength is .*, expected a finite number"),
+        (
+            lambda row: broken(row, labels_per_class=10**400),
+            "labels_per_class is .*, expected a fi",
+        ),
+        (
+            lambda row: broken(row, student_steps=10**400),
+            "student_steps is .*, expected a finite n",
+        ),
         (lambda row: broken(row).replace("50.0", "1e999"), "value is inf, expected a finite numb"),
         (
             lambda row: broken(row, losses={"loss": [1.0, -float("inf")]}),
@@ -155,3 +164,25 @@ def test_an_update_keeps_what_others_wrote_meanwhile(new_row, tmp_path):
         list(pool.map(lambda seed: rows.update(file, [new_row(seed=seed)]), range(2, 34)))
     assert rows.update(file, [two, one])[-2:] == [two, one]
     assert sorted(row.seed for row in rows.read(file)) == list(range(34))
+
+
+def test_what_is_appended_is_read_once_and_the_last_counts(new_row, tmp_path):
+    file = tmp_path / "new folder" / "rows.jsonl"
+    one, two = (new_row(seed=seed) for seed in range(2))
+    rows.append(file, [one, two])
+    again = replace(one, value=1.0)
+    rows.append(file, [again])
+    assert len(file.read_text().splitlines()) == 3
+    assert rows.read(file) == [two, again]
+    file.write_text(file.read_text().rstrip("\n"))  # as editors leave it
+    rows.append(file, [one])
+    assert rows.read(file) == [two, one]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: rows.append(file, [new_row(seed=seed)]), range(2, 34)))
+    assert sorted(row.seed for row in rows.read(file)) == list(range(34))
+
+
+def test_the_same_images_by_two_names_are_two_rows(new_row):
+    one, other = new_row(), new_row(downstream="a copy")
+    other = replace(other, key=one.key)
+    assert rows.merge([one], [other]) == [one, other]

@@ -111,6 +111,8 @@ def test_a_run_takes_it_by_its_file_says_what_it_is_and_reads_it_once(
         return Source(suite, store=Store(tmp_path), compute=compute, data=DataOptions())
 
     first = new_source()
+    assert not first.teacher_exists  # to find this out, nothing is made
+    assert not list((tmp_path / "teachers").rglob("*.safetensors"))
     assert first.representations("identity").shape == (60, 512)
     (said,) = caplog.messages
     assert f"{file}: solo-learn's resnet18, d = 512, 195000 steps, pretrained on cifar100; " in said
@@ -118,6 +120,7 @@ def test_a_run_takes_it_by_its_file_says_what_it_is_and_reads_it_once(
     assert first.teacher_name == "solo-learn of cifar100"
     monkeypatch.setattr(solo_learn, "read_solo_learn", None)
     second = new_source()
+    assert second.teacher_exists
     assert second.teacher_key == first.teacher_key
     assert second.teacher.header == first.teacher.header
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmark import artifacts, plugins, stages
+from benchmark import artifacts, plugins, stage_keys, stages
 from benchmark import execute as execute_module
 from benchmark import loop as loop_module
 from benchmark import source as source_module
@@ -200,7 +200,7 @@ def test_a_second_run_makes_nothing_and_reads_the_same_rows(toy_suite, whole, mo
     monkeypatch.setattr(source_module, "pretrain_teacher", forbidden)
     monkeypatch.setattr(source_module, "load_teacher", forbidden)
     before = {file: file.stat().st_mtime_ns for file in root.rglob("*") if file.is_file()}
-    again = run(new_source(toy_suite, root))
+    again = run(new_source(toy_suite, root), done=forbidden)
     assert again.rows == outcome.rows
     after = {file: file.stat().st_mtime_ns for file in root.rglob("*") if file.is_file()}
     assert {file for file in after if file.name != "lock"} == {
@@ -688,7 +688,9 @@ def test_the_code_of_inner_models_is_in_the_key(toy_suite, tmp_path, monkeypatch
     assert distilled_key(cell, source) != before
 
 
-def test_by_products_are_kept_apart_by_what_they_depend_on(toy_suite, tmp_path, methods):
+def test_by_products_are_kept_apart_by_what_they_depend_on(
+    toy_suite, tmp_path, methods, monkeypatch
+):
     seen = []
 
     @dataclass(frozen=True, kw_only=True)
@@ -703,6 +705,9 @@ def test_by_products_are_kept_apart_by_what_they_depend_on(toy_suite, tmp_path, 
         compute = Compute(torch.device("cpu"), "fp32", threads=threads)
         run(Source(suite, store=Store(tmp_path), compute=compute, data=DataOptions()))
     assert len(set(seen)) == 2
+    monkeypatch.setattr(stage_keys, "PROTOCOL", 2)
+    run(new_source(suite, tmp_path))
+    assert len(set(seen)) == 3
 
 
 def test_the_teacher_is_the_same_whatever_share_of_threads_a_cell_has(toy_suite, tmp_path):
@@ -841,3 +846,8 @@ def test_processes_share_a_store_and_give_the_same_rows(toy_suite, whole, tmp_pa
         row for row in outcome.rows if row.label == "random" and row.N == 4 and row.probe == "paper"
     ]
     assert numbers(rows) == numbers(expected)
+
+
+def test_losses_may_be_logged_at_some_steps_only():
+    points = [{"a": 4.0, "b": 1.0, "step": 0}, *({"a": 4.0 - i, "step": i} for i in range(1, 4))]
+    assert stages._falls({"outer steps": points}) == {"a": [4.0, 1.0], "b": [1.0, 1.0]}
