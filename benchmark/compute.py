@@ -26,7 +26,7 @@ class Compute:
 
     Attributes:
         device: where everything lives.
-        precision: of backbones.
+        precision: of backbones; fp32 on CUDA has convolutions in TF32, unless that is switched off.
         threads: of every process on a CPU: sums of another number of threads round otherwise.
         all_threads: of the teacher's stages, which nothing runs beside.
         max_memory: bytes that a stage may take; no part of any key, as it moves no number beyond
@@ -43,7 +43,9 @@ class Compute:
     @property
     def settings(self) -> dict[str, str | int | None]:
         """What the keys of all that is computed must cover."""
+        tf32 = {"tf32": torch.backends.cudnn.allow_tf32} if self.device.type == "cuda" else {}
         return {
+            **tf32,
             "device": self.device.type,
             "precision": self.precision,
             "threads": self.threads,

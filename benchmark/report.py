@@ -187,16 +187,32 @@ def facts(rows: Sequence[Row]) -> dict[str, str]:
         "seeds": _every(row.seed for row in rows),
         "device": _every(row.device for row in rows),
         "precision": _every(row.precision for row in rows),
-        **_not_converged(rows),
+        **_probing(rows),
         "protocol": _every(row.protocol for row in rows),
         "commit": _every(short_commit(row.provenance["commit"]) for row in rows),
         **{name: _every(row.provenance[name] for row in rows) for name in ("torch", "timm")},
     }
 
 
-def _not_converged(rows: Sequence[Row]) -> dict[str, str]:
-    count = sum(not row.converged for row in rows)
-    return {"not converged": f"the probe of {count} of {len(rows)} numbers"} if count else {}
+def _probing(rows: Sequence[Row]) -> dict[str, str]:
+    """Return what there is to say against the probes of some numbers."""
+    found = {}
+    if count := sum(not row.converged for row in rows):
+        found["not converged"] = f"the probe of {count} of {len(rows)} numbers"
+    chosen = [row for row in rows if row.strength is not None]
+    if count := sum(row.strength == _weakest(row) for row in chosen):
+        found["penalty"] = (
+            f"the weakest that was tried, for {count} of {len(chosen)} numbers whose probe chose"
+        )
+    return found
+
+
+def _weakest(row: Row) -> float | None:
+    """Return the least strength that a row's probe could choose; None if it could not."""
+    strengths = row.probe_settings.get("strengths")
+    if not isinstance(strengths, list) or len(strengths) < 2:
+        return None
+    return min((x for x in strengths if isinstance(x, int | float)), default=None)
 
 
 def _command(row: Row) -> str:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmark import plugins, views
 from benchmark.loop import CheckpointedLoop
-from benchmark.pretrain import RECIPES
+from benchmark.pretrain import RECIPES, Length, pretrain
 from benchmark.settings import replace
 from benchmark.spec import Method
 
@@ -66,6 +66,7 @@ CHEAP = {  # a method that is not here runs as it is published
 }
 DETERMINISTIC = {"full", "untrained"}
 NAMES = plugins.names("methods")
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def method_of(name):
@@ -192,13 +193,55 @@ def test_the_file_alone_gives_the_students_training_set(problem, whole, tmp_path
         assert (targets >= 0).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_unlabelled_problems_hide_labels(problem, name):
-    """Only methods that say so see labels; they say in one line that they need them."""
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if method_of(name).supervision == "labels"]
+)
+def test_who_needs_labels_says_so_in_one_line(problem, name):
     method = method_of(name)
-    if method.supervision == "none":
-        assert problem(method).labels is None
-        return
     blind = dataclasses.replace(problem(method), labels=None, num_classes=None)
     with pytest.raises(plugins.UsageError, match="labels"):
         distil(method, blind)
+
+
+def on(problem, device):
+    """Return a problem that lives on a device, its networks laid out as students are."""
+    moved = dataclasses.replace(problem, images=problem.images.to(device))
+    return dataclasses.replace(
+        moved,
+        representations=lambda view: problem.representations(view).to(device),
+        teacher=lambda images: problem.teacher(images.cpu()).to(device),
+        labels=None if problem.labels is None else problem.labels.to(device),
+        new_network=dataclasses.replace(
+            problem.new_network, device=torch.device(device), memory_format=torch.channels_last
+        ),
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("device", DEVICES)
+def test_students_learn_on_any_device_from_what_was_distilled_there(
+    name, device, toy_problem, labelled_problem
+):
+    method = method_of(name)
+    labelled = method.supervision == "labels"
+    problem = on(labelled_problem(N=6) if labelled else toy_problem(N=6), device)
+    generator = torch.Generator(device).manual_seed(0)
+    loop = CheckpointedLoop(None, description=name)
+    stored = method.distill(problem, generator=generator, checkpoint=loop)
+    assert all(tensor.device.type == device for tensor in stored.values())
+    data = method.decode(stored, problem.shape)
+    if data is None:
+        return
+    student = problem.new_network(
+        "convnet", data.targets.shape[2], torch.Generator(), widths=(8, 8)
+    )
+    pretrain(
+        student,
+        data,
+        Length(steps=30),
+        recipe=dataclasses.replace(RECIPES[data.objective], batch_size=16, lr=0.01),
+        generator=generator,
+        checkpoint=loop,
+    )
+    losses = [point["loss"] for point in loop.history["pretraining"]]
+    assert sum(losses[-5:]) < sum(losses[:5])

@@ -80,6 +80,15 @@ def test_probes_that_did_not_converge_are_counted(new_row, tmp_path):
     assert "- not converged: the probe of 1 of 3 numbers\n" in written(tmp_path, found)
 
 
+def test_penalties_at_the_end_of_what_was_tried_are_counted(new_row, tmp_path):
+    tried = {"probe_settings": {"strengths": [1.0, 0.1]}}
+    found = [new_row(seed=seed, strength=0.1 ** (seed > 0), **tried) for seed in range(3)]
+    found += [new_row(seed=3, strength=None, **tried)]
+    told = "- penalty: the weakest that was tried, for 2 of 3 numbers whose probe chose\n"
+    assert told in written(tmp_path, found)
+    assert "penalty" not in written(tmp_path, [replace(row, strength=1.0) for row in found])
+
+
 def test_rows_of_two_machines_stand_side_by_side(new_row, tmp_path):
     rows = [
         new_row(seed=0, value=40.0),
