@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmark import plugins
-from benchmark._fair_probe import FairProbe
 from benchmark.grid import (
     TEACHER,
     TEACHER_MODEL,
@@ -18,7 +17,8 @@ from benchmark.grid import (
 )
 from benchmark.network_factory import is_model, model_settings
 from benchmark.pretrain import RECIPES
-from benchmark.probe import HEAD, PROBES
+from benchmark.probes.fair import FairProbe
+from benchmark.probing import HEAD, PROBES
 from benchmark.settings import replace
 from benchmark.source import Source
 from benchmark.spec import UsageError

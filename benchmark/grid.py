@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from benchmark import plugins
-from benchmark._probes import Probe
 from benchmark.pretrain import RECIPES, Length, Recipe
-from benchmark.probe import HEAD, PROBES, HeadProbe
+from benchmark.probes.linear import Probe
+from benchmark.probing import HEAD, PROBES, HeadProbe
 from benchmark.settings import replace
 from benchmark.spec import Method, Objective, OwnEvaluation, TrainingSet, UsageError
 

@@ -27,7 +27,7 @@ from benchmark.images import final_probe
 from benchmark.loop import CheckpointedLoop, CheckpointError
 from benchmark.network import Network
 from benchmark.pretrain import pretrain
-from benchmark.probe import HeadProbe, LabelledFeatures, ProbeScore, extract, probe
+from benchmark.probing import HeadProbe, LabelledFeatures, ProbeScore, extract, probe
 from benchmark.progress import bar
 from benchmark.provenance import device_name, provenance
 from benchmark.rows import Row
@@ -237,12 +237,12 @@ def probe_student(
                 if isinstance(kind, HeadProbe):
                     score = kind.score(student.network.head, test)
                 else:
-                    (score,) = probe(
+                    score = probe(
                         train,
                         test=test,
                         num_classes=splits.num_classes,
-                        probes=[kind],
-                        labels_per_class=[protocol.labels_per_class],
+                        kind=kind,
+                        labels_per_class=protocol.labels_per_class,
                         seed=cell.seed,
                         precision=source.compute.precision,
                         max_memory=source.compute.max_memory,

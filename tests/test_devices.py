@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from benchmark import plugins
-from benchmark._fair_probe import FairProbe
-from benchmark._probes import PaperProbe
 from benchmark.compute import Compute
 from benchmark.network_factory import NetworkFactory
+from benchmark.probes.fair import FairProbe
+from benchmark.probes.paper import PaperProbe
 from benchmark.spec import ImageShape
 from benchmark.timing import deviation
 

@@ -15,8 +15,6 @@ from torch import nn
 
 from benchmark import cli, memory, stages
 from benchmark import execute as execute_module
-from benchmark._fair_probe import FairProbe, bytes_of_draw
-from benchmark._probes import PaperProbe
 from benchmark.commands import _suite
 from benchmark.compute import Compute
 from benchmark.cost import measure
@@ -34,7 +32,9 @@ from benchmark.methods.krr_st import KrrSt
 from benchmark.methods.ours import Ours
 from benchmark.network import Network
 from benchmark.network_factory import NetworkFactory
-from benchmark.probe import extract, probe
+from benchmark.probes.fair import FairProbe, bytes_of_draw
+from benchmark.probes.paper import PaperProbe
+from benchmark.probing import extract, probe
 from benchmark.source import DataOptions, Source
 from benchmark.spec import ImageShape
 from benchmark.store import Store

@@ -5,9 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmark import _fair_probe, _probes
-from benchmark._fair_probe import FairProbe
-from benchmark._probes import PaperProbe
 from benchmark.grid import cells
 from benchmark.memory import GIB, _LiveBytes
 from benchmark.methods._trajectory import FlatNetwork
@@ -16,7 +13,10 @@ from benchmark.planning.devices import NamedDevice
 from benchmark.planning.networks import Networks
 from benchmark.planning.planner import predict
 from benchmark.planning.probe_cost import Probed, probe_bytes
-from benchmark.probe import NUM_DRAWS
+from benchmark.probes import fair, paper
+from benchmark.probes.fair import FairProbe
+from benchmark.probes.paper import PaperProbe
+from benchmark.probing import NUM_DRAWS
 from benchmark.spec import ImageShape
 from benchmark.workload import Architecture, Work
 
@@ -112,7 +112,7 @@ def test_planning_chunks_changes_nothing():
 @pytest.mark.parametrize("p", [5, 40])  # fewer and more than the 30 images of a draw
 def test_draws_are_planned_as_they_are_solved(kind, p, max_memory, monkeypatch):
     asked = []
-    module = _fair_probe if isinstance(kind, FairProbe) else _probes
+    module = fair if isinstance(kind, FairProbe) else paper
 
     def spy(num, *, each, max_memory):
         found = num_at_once(num, each=each, max_memory=max_memory)

@@ -10,12 +10,13 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from benchmark import _logistic
-from benchmark._fair_probe import FairProbe, _in_tenths
-from benchmark._logistic import Regression, Solution, one_hot, solve
-from benchmark._probes import Classifiers, PaperProbe, in_own_span
 from benchmark.network import Network
-from benchmark.probe import NUM_DRAWS, PROBES, HeadProbe, LabelledFeatures, extract, probe
+from benchmark.probes import logistic
+from benchmark.probes.fair import FairProbe, _in_tenths
+from benchmark.probes.linear import Classifiers, in_own_span
+from benchmark.probes.logistic import Regression, Solution, one_hot, solve
+from benchmark.probes.paper import PaperProbe
+from benchmark.probing import NUM_DRAWS, PROBES, HeadProbe, LabelledFeatures, extract, probe
 from benchmark.spec import NonFiniteError, UsageError
 
 
@@ -63,14 +64,18 @@ def fit(kind, data, subsets=None, seed=0, precision="fp32"):
 
 
 def score(data, test, kinds, labels_per_class=(None,), seed=0):
-    return probe(
-        data,
-        test=test,
-        num_classes=int(data.labels.max()) + 1,
-        probes=kinds,
-        labels_per_class=labels_per_class,
-        seed=seed,
-    )
+    return [
+        probe(
+            data,
+            test=test,
+            num_classes=int(data.labels.max()) + 1,
+            kind=kind,
+            labels_per_class=amount,
+            seed=seed,
+        )
+        for amount in labels_per_class
+        for kind in kinds
+    ]
 
 
 def reference(features, labels, strength):
@@ -461,7 +466,7 @@ def test_weaker_penalties_are_tried_as_long_as_they_may_help(monkeypatch, accura
 
 
 def test_a_search_that_runs_out_of_tries_ends_where_its_logits_are(monkeypatch):
-    monkeypatch.setattr(_logistic, "_LINE_STEPS", 1)
+    monkeypatch.setattr(logistic, "_LINE_STEPS", 1)
     data = blobs()
     features = (data.features - data.features.mean(0))[None]
     regression = Regression(
@@ -473,7 +478,7 @@ def test_a_search_that_runs_out_of_tries_ends_where_its_logits_are(monkeypatch):
     weights = torch.zeros(1, 4, features.shape[2] + 1)
     logits = regression.logits(weights)
     gradient = regression.gradient(regression.residuals(logits), weights)
-    step, ahead, residuals = _logistic._search(
+    step, ahead, residuals = logistic._search(
         regression, weights, gradient, -1e3 * gradient, logits
     )
     torch.testing.assert_close(ahead, regression.logits(weights + step))

@@ -5,11 +5,11 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from benchmark import _fair_probe
-from benchmark._fair_probe import FairProbe
-from benchmark._probes import PaperProbe
 from benchmark.planning.network_cost import Pass, operators_of
 from benchmark.planning.probe_cost import Probed, assumed_steps, probe_work, solver_steps
+from benchmark.probes import fair
+from benchmark.probes.fair import FairProbe
+from benchmark.probes.paper import PaperProbe
 
 MANY = Probed(n=5_000, num_test=1_000, p=64, k=10, labels_per_class=None)
 FEW = Probed(n=5_000, num_test=1_000, p=640, k=10, labels_per_class=10)  # 100 images a draw
@@ -47,8 +47,8 @@ def test_a_step_in_bf16_is_two_products_with_the_features(monkeypatch):
             expected.append(4 * b * q * k * p * (solution.steps + 1))
         return solution
 
-    solve = _fair_probe.solve
-    monkeypatch.setattr(_fair_probe, "solve", spy)
+    solve = fair.solve
+    monkeypatch.setattr(fair, "solve", spy)
     stream = torch.Generator().manual_seed(0)
     labels = torch.arange(n) % k
     features = torch.randn(n, p, generator=stream)

@@ -22,7 +22,7 @@ from benchmark.methods.krr_st import KrrSt
 from benchmark.methods.ours import Ours
 from benchmark.network_factory import NetworkFactory
 from benchmark.pretrain import RECIPES, Length, pretrain
-from benchmark.probe import PROBES, LabelledFeatures, extract, probe
+from benchmark.probing import PROBES, LabelledFeatures, extract, probe
 from benchmark.provenance import provenance
 from benchmark.spec import Budget, ImageShape, Problem
 
@@ -126,8 +126,8 @@ def one_probe(name, labels, max_memory):
         train,
         test=test,
         num_classes=K,
-        probes=[PROBES[name](**few)],
-        labels_per_class=[labels],
+        kind=PROBES[name](**few),
+        labels_per_class=labels,
         seed=0,
         max_memory=max_memory,
     )

@@ -2,9 +2,9 @@
 
 import torch
 
-from benchmark._fair_probe import FairProbe
-from benchmark._probes import Classifiers
 from benchmark.compute import Compute
+from benchmark.probes.fair import FairProbe
+from benchmark.probes.linear import Classifiers
 from benchmark.timing import Kernel, Outcome
 
 from ._cost import operations_of

@@ -1,7 +1,7 @@
 """Frozen features of a downstream dataset's images."""
 
 from benchmark.compute import Compute
-from benchmark.probe import extract
+from benchmark.probing import extract
 from benchmark.spec import ImageShape
 from benchmark.timing import Kernel, Outcome
 

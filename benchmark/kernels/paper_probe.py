@@ -2,8 +2,8 @@
 
 import torch
 
-from benchmark._probes import PaperProbe
 from benchmark.compute import Compute
+from benchmark.probes.paper import PaperProbe
 from benchmark.timing import Kernel, Outcome
 
 from ._features import labelled_features

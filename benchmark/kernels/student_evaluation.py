@@ -8,12 +8,13 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate, linear
 
-from benchmark._fair_probe import FairProbe
-from benchmark._probes import Classifiers, PaperProbe
 from benchmark.compute import Compute
 from benchmark.network import Network, Precision
 from benchmark.pretrain import RECIPES, Length, pretrain
-from benchmark.probe import extract
+from benchmark.probes.fair import FairProbe
+from benchmark.probes.linear import Classifiers
+from benchmark.probes.paper import PaperProbe
+from benchmark.probing import extract
 from benchmark.spec import ImageShape, TrainingSet
 from benchmark.timing import Kernel, Operations, Outcome
 

@@ -27,7 +27,7 @@ from benchmark.planning.prediction import Prediction, Task
 from benchmark.planning.probe_cost import Probed, probe_bytes, probe_work
 from benchmark.planning.teacher import plan_teacher
 from benchmark.pretrain import Recipe
-from benchmark.probe import BATCH as FEATURES_BATCH
+from benchmark.probing import BATCH as FEATURES_BATCH
 from benchmark.spec import Budget, Method, Objective, Problem, UsageError
 from benchmark.teacher import BATCH as TEACHER_BATCH
 from benchmark.workload import DRAW, Architecture, Forecast, Work

@@ -3,11 +3,12 @@
 import math
 from dataclasses import dataclass
 
-from benchmark._fair_probe import FairProbe, bytes_of_draw
-from benchmark._probes import PaperProbe, Probe
 from benchmark.memory import num_at_once
 from benchmark.network import Precision
-from benchmark.probe import NUM_DRAWS, HeadProbe
+from benchmark.probes.fair import FairProbe, bytes_of_draw
+from benchmark.probes.linear import Probe
+from benchmark.probes.paper import PaperProbe
+from benchmark.probing import NUM_DRAWS, HeadProbe
 from benchmark.workload import Work
 
 # Solver steps of the fair probe depend on the data. Counted on untrained networks, with a tolerance

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from benchmark._logistic import Regression, Solution, one_hot, solve
-from benchmark._probes import Classifiers, in_own_span, random_ranks
 from benchmark.memory import num_at_once
 from benchmark.network import Precision
+from benchmark.probes.linear import Classifiers, in_own_span, random_ranks
+from benchmark.probes.logistic import Regression, Solution, one_hot, solve
 from benchmark.ranges import expect_counts, expect_positive
 from benchmark.spec import UsageError
 
@@ -264,7 +264,7 @@ class _Draws:
 
 
 def bytes_of_draw(q: int, p: int, k: int) -> int:
-    """Return about how much is held for a draw while it is solved (see `_logistic` for the names).
+    """Return about how much is held for a draw while it is solved (see `logistic` for the names).
 
     These are x (once more in bf16, at most), S and what its inverse is made from (5 p^2 in all),
     seven tensors of logits, and 26 of weights; where images are fewer than features, all of it in

@@ -13,7 +13,7 @@ follows from them.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,9 +23,10 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from benchmark import rng
-from benchmark._fair_probe import FairProbe
-from benchmark._probes import PaperProbe, Probe, random_ranks
 from benchmark.network import Network, Precision
+from benchmark.probes.fair import FairProbe
+from benchmark.probes.linear import Probe, random_ranks
+from benchmark.probes.paper import PaperProbe
 from benchmark.progress import bar
 from benchmark.spec import NonFiniteError, UsageError
 
@@ -124,13 +125,13 @@ def probe(
     *,
     test: LabelledFeatures,
     num_classes: int,
-    probes: Sequence[Probe],
-    labels_per_class: Sequence[int | None],
+    kind: Probe,
+    labels_per_class: int | None,
     seed: int,
     precision: Precision = "fp32",
     max_memory: int | None = None,
-) -> list[ProbeScore]:
-    """Score features by every probe with every number of labels.
+) -> ProbeScore:
+    """Score features by a probe that sees so many labels, or all of them.
 
     Which images a few-label draw holds depends on the training split alone, so it is the same for
     all methods, students and seeds; other randomness of a probe depends on the split and on `seed`.
@@ -142,34 +143,28 @@ def probe(
     """
     _expect_finite("training", train)
     _expect_finite("test", test)
-    scores = []
-    for amount in labels_per_class:
-        subsets = _subsets(train, amount, num_classes).to(train.labels.device)
-        for kind in probes:
-            started = time.perf_counter()
-            classifiers = kind.fit(
-                train.features,
-                train.labels,
-                subsets=subsets,
-                num_classes=num_classes,
-                generator=rng.generator("probe", kind.name, train.fingerprint, seed),
-                precision=precision,
-                max_memory=max_memory,
-            )
-            hits = (classifiers.predict(test.features) == test.labels).sum(1)
-            draws = tuple(100 * count / len(test.labels) for count in hits.tolist())
-            scores.append(
-                ProbeScore(
-                    probe=kind.name,
-                    labels_per_class=amount,
-                    top1=sum(draws) / len(draws),
-                    draws=draws,
-                    strength=classifiers.strength,
-                    converged=classifiers.converged,
-                    seconds=time.perf_counter() - started,
-                )
-            )
-    return scores
+    subsets = _subsets(train, labels_per_class, num_classes).to(train.labels.device)
+    started = time.perf_counter()
+    classifiers = kind.fit(
+        train.features,
+        train.labels,
+        subsets=subsets,
+        num_classes=num_classes,
+        generator=rng.generator("probe", kind.name, train.fingerprint, seed),
+        precision=precision,
+        max_memory=max_memory,
+    )
+    hits = (classifiers.predict(test.features) == test.labels).sum(1)
+    draws = tuple(100 * count / len(test.labels) for count in hits.tolist())
+    return ProbeScore(
+        probe=kind.name,
+        labels_per_class=labels_per_class,
+        top1=sum(draws) / len(draws),
+        draws=draws,
+        strength=classifiers.strength,
+        converged=classifiers.converged,
+        seconds=time.perf_counter() - started,
+    )
 
 
 def _expect_finite(name: str, split: LabelledFeatures) -> None:

@@ -1,0 +1,1 @@
+"""Linear probes: what can be fitted to frozen features."""
