@@ -1,13 +1,13 @@
 import random
 from dataclasses import replace
 
-from benchmark import arguments, plugins, report
+from benchmark import arguments, plugins, report, report_files
 from benchmark.tables._table import Table
 
 
 def written(tmp_path, rows):
     built = report.build(rows, title="Title", notes="Notes.")
-    (file,) = report.write(tmp_path / "new", built, ["markdown"])
+    (file,) = report_files.write(tmp_path / "new", built, ["markdown"])
     assert file == tmp_path / "new" / "report.md"
     return file.read_text()
 
@@ -165,7 +165,7 @@ def test_it_is_said_why_rows_are_left_out(new_row):
         "1 without a number"
     )
     assert built.num_left_out == 6
-    assert f"\n\n{built.left_out}.\n\n" in report.markdown(built)
+    assert f"\n\n{built.left_out}.\n\n" in report_files.markdown(built)
     assert report.build(rows[-2:], title="", notes="").left_out == ""
 
 
@@ -216,7 +216,7 @@ def test_the_order_of_rows_does_not_matter(new_row, tmp_path):
     shuffled = random.Random(0).sample(rows, len(rows))
     one, other = (report.build(each, title="", notes="") for each in (rows, shuffled))
     for form in ("markdown", "csv", "latex"):
-        assert report.FORMATS[form](one) == report.FORMATS[form](other)
+        assert report_files.FORMATS[form](one) == report_files.FORMATS[form](other)
 
 
 def test_tables_of_one_name_are_files_of_their_own(new_row):
@@ -260,9 +260,9 @@ def test_tables_of_other_packages_come_last(new_row, monkeypatch):
 
 
 def test_what_the_command_line_offers_is_what_a_report_can_be(new_row, tmp_path):
-    assert tuple(report.FORMATS) == arguments.FORMATS
+    assert tuple(report_files.FORMATS) == arguments.FORMATS
     built = report.build([new_row()], title="", notes="")
-    files = report.write(tmp_path, built, ["csv", "latex"])
+    files = report_files.write(tmp_path, built, ["csv", "latex"])
     assert {file.relative_to(tmp_path).as_posix() for file in files} == {
         f"tables/{table.name}.{ending}" for table in built.tables for ending in ("csv", "tex")
     }

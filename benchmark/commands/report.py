@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmark import plugins, report, rows
+from benchmark import plugins, report, report_files, rows
 from benchmark.commands._rows import rows_at
 from benchmark.grid import Suite
 from benchmark.rows import Row
@@ -82,12 +82,12 @@ def write_report(
     """
     title, notes = (suite.title, suite.notes) if suite else (found[-1].suite, "")
     built = report.build(found, title=title, notes=notes)
-    if report.ILLUSTRATED & set(formats):
+    if report_files.ILLUSTRATED & set(formats):
         built = report.illustrated(built, folder, sets, beside=beside)
     if built.left_out:
         sys.stderr.write(f"{built.left_out}\n")
     first = next(iter(built.tables), None)
-    files = report.write(folder, built, formats)
+    files = report_files.write(folder, built, formats)
     whole = [str(file) for file in files if file.parent == folder]  # each table has a file, too
     places = "\n".join(whole or [str(folder)])
     sys.stdout.write(f"{first.markdown() if first else 'no rows'}\n\n{places}\n")
