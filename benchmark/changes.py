@@ -5,24 +5,24 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from benchmark.experiment import Experiment
 from benchmark.grid import TEACHER, TEACHER_MODEL, Cell, default_of, method_of, probe_of, recipe_of
 from benchmark.network_factory import model_defaults
-from benchmark.source import Source
 from benchmark.spec import Objective
 
 
 def changes(
-    cell: Cell, source: Source, *, probe: str, objective: Objective | None
+    cell: Cell, experiment: Experiment, *, probe: str, objective: Objective | None
 ) -> dict[str, dict[str, Any]]:
     """Return by owner the changed settings of all that takes part in a number.
 
     Args:
         cell: what is measured.
-        source: what all cells share.
+        experiment: what all cells share.
         probe: name of the probe.
         objective: that the student was pretrained by; None: it was not.
     """
-    suite, teacher = source.suite, source.teacher.header
+    suite, teacher = experiment.suite, experiment.teacher.header
     found = {
         probe: _differences(asdict(probe_of(suite, probe)), probe),
         TEACHER: _differences(teacher.settings, teacher.kind),
@@ -31,7 +31,7 @@ def changes(
     if cell.variant.method != TEACHER:
         method = asdict(method_of(suite, cell.variant))
         found[cell.variant.method] = _differences(method, cell.variant.method)
-        found[cell.student] = _differences(source.student_settings(cell.student), cell.student)
+        found[cell.student] = _differences(experiment.student_settings(cell.student), cell.student)
     if objective is not None:
         found[objective] = _differences(asdict(recipe_of(suite, objective)), objective)
     return {owner: fields for owner, fields in found.items() if fields}

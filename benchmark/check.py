@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmark import plugins
+from benchmark.experiment import Experiment
 from benchmark.grid import (
     TEACHER,
     TEACHER_MODEL,
@@ -20,7 +21,6 @@ from benchmark.pretrain import RECIPES
 from benchmark.probes.fair import FairProbe
 from benchmark.probing import HEAD, PROBES
 from benchmark.settings import replace
-from benchmark.source import Source
 from benchmark.spec import UsageError
 
 
@@ -49,16 +49,16 @@ def check(suite: Suite, cells: Sequence[Cell]) -> None:
         model_settings(teacher_of(suite).model, suite.settings.get(TEACHER_MODEL, {}))
 
 
-def refusals(cells: Sequence[Cell], source: Source) -> dict[Cell, str]:
+def refusals(cells: Sequence[Cell], experiment: Experiment) -> dict[Cell, str]:
     """Return the cells that their methods refuse before there is a teacher, and why."""
     refused = {}
     for cell in cells:
         if cell.variant.method == TEACHER:
             continue
-        method = method_of(source.suite, cell.variant)
+        method = method_of(experiment.suite, cell.variant)
         if (ask := getattr(method, "check", None)) is None:
             continue
-        outline = source.outline(N=cell.N, labels=method.supervision == "labels")
+        outline = experiment.outline(N=cell.N, labels=method.supervision == "labels")
         try:
             ask(outline)
         except UsageError as error:

@@ -17,12 +17,12 @@ import torch
 from tqdm import tqdm
 
 from benchmark.allocation import keep_freed_memory
+from benchmark.experiment import Experiment
 from benchmark.grid import Cell
 from benchmark.memory import is_out_of_memory, make_room
 from benchmark.progress import bar, share_terminal
 from benchmark.rows import Row
 from benchmark.run import run_cell
-from benchmark.source import Source
 from benchmark.spec import NonFiniteError, UsageError
 from benchmark.stage_keys import distilled_key
 from benchmark.stages import OverBudgetError, RefusedError, is_done
@@ -46,22 +46,22 @@ class Outcome:
 
 
 def execute(
-    cells: Sequence[Cell], source: Source, *, jobs: int, done: Callable[[list[Row]], object]
+    cells: Sequence[Cell], experiment: Experiment, *, jobs: int, done: Callable[[list[Row]], object]
 ) -> Outcome:
     """Run every cell, `jobs` at a time; a cell that breaks does not stop the others.
 
     Args:
         cells: what to run.
-        source: what they share.
+        experiment: what they share.
         jobs: processes; each has an equal share of the processor's threads.
         done: gets the rows of each cell that was not done before, so that nothing is lost.
     """
     outcome = Outcome()
-    kept = [cell for cell in cells if is_done(cell, source)]
-    left = spread([cell for cell in cells if cell not in set(kept)], source)
-    found = dict(_results(kept, source, jobs=1))
+    kept = [cell for cell in cells if is_done(cell, experiment)]
+    left = spread([cell for cell in cells if cell not in set(kept)], experiment)
+    found = dict(_results(kept, experiment, jobs=1))
     with bar(total=len(cells), initial=len(kept), description="cells", leave=True) as progress:
-        for cell, result in _results(left, source, jobs):
+        for cell, result in _results(left, experiment, jobs):
             found[cell] = result
             if not isinstance(result, Exception):
                 done(result)
@@ -77,12 +77,12 @@ def execute(
     return outcome
 
 
-def spread(cells: Sequence[Cell], source: Source) -> list[Cell]:
+def spread(cells: Sequence[Cell], experiment: Experiment) -> list[Cell]:
     """Return the cells so that those that wait for the same distilled set are far apart."""
     position: dict[str, int] = {}
     rank = {}
     for cell in cells:
-        key = distilled_key(cell, source)
+        key = distilled_key(cell, experiment)
         rank[cell] = position[key] = position.get(key, -1) + 1
     return sorted(cells, key=lambda cell: rank[cell])
 
@@ -90,14 +90,16 @@ def spread(cells: Sequence[Cell], source: Source) -> list[Cell]:
 Result = list[Row] | Exception
 
 
-def _results(cells: Sequence[Cell], source: Source, jobs: int) -> Iterator[tuple[Cell, Result]]:
+def _results(
+    cells: Sequence[Cell], experiment: Experiment, jobs: int
+) -> Iterator[tuple[Cell, Result]]:
     if jobs == 1:
         for cell in cells:
-            yield cell, _run(cell, source)
+            yield cell, _run(cell, experiment)
         return
     left = list(cells)
     while left:
-        for cell, result in _in_processes(left.copy(), source, jobs):
+        for cell, result in _in_processes(left.copy(), experiment, jobs):
             left.remove(cell)
             yield cell, result
         if left and jobs > 1:
@@ -110,7 +112,7 @@ def _results(cells: Sequence[Cell], source: Source, jobs: int) -> Iterator[tuple
 
 
 def _in_processes(
-    cells: Sequence[Cell], source: Source, jobs: int
+    cells: Sequence[Cell], experiment: Experiment, jobs: int
 ) -> Iterator[tuple[Cell, Result]]:
     """Run cells in worker processes, in turn; where one of these dies, those left get no result."""
     context = get_context("spawn")
@@ -118,8 +120,8 @@ def _in_processes(
     lock = context.RLock()
     for line in range(1, jobs + 1):
         lines.put(line)
-    threads = source.compute.threads or max(1, torch.get_num_threads() // jobs)
-    start = partial(_start, source.recreate, threads, lines, lock)
+    threads = experiment.compute.threads or max(1, torch.get_num_threads() // jobs)
+    start = partial(_start, experiment.recreate, threads, lines, lock)
     with ProcessPoolExecutor(jobs, context, initializer=start) as pool:
         tqdm.set_lock(lock)
         try:
@@ -134,38 +136,38 @@ def _in_processes(
             raise
 
 
-def _run(cell: Cell, source: Source, *, halvings_left: int = _HALVINGS) -> Result:
+def _run(cell: Cell, experiment: Experiment, *, halvings_left: int = _HALVINGS) -> Result:
     """Run a cell; a stage that runs out of memory goes on from its checkpoint with half as much."""
     try:
-        return run_cell(cell, source)
+        return run_cell(cell, experiment)
     except (UsageError, OverBudgetError, NonFiniteError) as error:
         return error
     except Exception as error:  # a fault in code, whose place is worth knowing
-        if not (is_out_of_memory(error) and halvings_left and source.compute.max_memory):
+        if not (is_out_of_memory(error) and halvings_left and experiment.compute.max_memory):
             logging.getLogger(__name__).exception("%s", cell)
             return RuntimeError(f"{type(error).__name__}: {error}")
-    source.halve_memory()  # out here, what the failed stage made is free already
+    experiment.halve_memory()  # out here, what the failed stage made is free already
     make_room("stages go on with half as much")
-    return _run(cell, source, halvings_left=halvings_left - 1)
+    return _run(cell, experiment, halvings_left=halvings_left - 1)
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-_source: Source
+_experiment: Experiment
 
 
 def _start(
-    recreate: Callable[[], Source], threads: int, lines: "SimpleQueue[int]", lock: RLock
+    recreate: Callable[[], Experiment], threads: int, lines: "SimpleQueue[int]", lock: RLock
 ) -> None:
     """Prepare a worker process, which ends when its parent does, and not before."""
-    global _source
+    global _experiment
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     keep_freed_memory()
     share_terminal(lock, lines.get())
-    _source = recreate()
+    _experiment = recreate()
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
@@ -177,4 +179,4 @@ def _follow_parent() -> None:
 
 
 def _run_here(cell: Cell) -> Result:
-    return _run(cell, _source)
+    return _run(cell, _experiment)

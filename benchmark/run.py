@@ -1,8 +1,8 @@
 """The whole experiment of a cell, on one screen."""
 
+from benchmark.experiment import Experiment
 from benchmark.grid import TEACHER, Cell
 from benchmark.rows import Row
-from benchmark.source import Source
 from benchmark.stages import (
     distill,
     is_done,
@@ -13,14 +13,14 @@ from benchmark.stages import (
 )
 
 
-def run_cell(cell: Cell, source: Source) -> list[Row]:
+def run_cell(cell: Cell, experiment: Experiment) -> list[Row]:
     """Distil, pretrain, probe: one method, one budget, one student, one seed."""
-    if not is_done(cell, source):
+    if not is_done(cell, experiment):
         if cell.variant.method == TEACHER:
-            distilled, student = None, teacher_as_student(source)
+            distilled, student = None, teacher_as_student(experiment)
         else:
-            distilled = distill(cell, source)
-            student = pretrained_student(cell, distilled, source)
-        for downstream in source.suite.downstream:
-            probe_student(cell, distilled, student, downstream, source)
-    return stored_rows(cell, source)
+            distilled = distill(cell, experiment)
+            student = pretrained_student(cell, distilled, experiment)
+        for downstream in experiment.suite.downstream:
+            probe_student(cell, distilled, student, downstream, experiment)
+    return stored_rows(cell, experiment)

@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmark import artifacts, rng, rows
 from benchmark.changes import changes
 from benchmark.cost import Cost, measure
+from benchmark.experiment import Experiment
 from benchmark.grid import (
     TEACHER,
     Cell,
@@ -31,7 +32,6 @@ from benchmark.probing import HeadProbe, LabelledFeatures, ProbeScore, extract, 
 from benchmark.progress import bar
 from benchmark.provenance import device_name, provenance
 from benchmark.rows import Row
-from benchmark.source import Source
 from benchmark.spec import FLOAT_BYTES, Method, Problem, UsageError
 from benchmark.stage_keys import (
     by_products_key,
@@ -67,7 +67,7 @@ class Student:
     header: Mapping[str, Any]
 
 
-def distill(cell: Cell, source: Source) -> Distilled:
+def distill(cell: Cell, experiment: Experiment) -> Distilled:
     """Return the distilled set of a cell.
 
     Raises:
@@ -75,26 +75,26 @@ def distill(cell: Cell, source: Source) -> Distilled:
         OverBudgetError: it stored more than it may.
         NonFiniteError: its loss stopped being a number.
     """
-    method = method_of(source.suite, cell.variant)
-    settings = distilled_settings(cell, source)
+    method = method_of(experiment.suite, cell.variant)
+    settings = distilled_settings(cell, experiment)
     key = key_of(settings)
-    folder = source.store.folder("distilled", key)
+    folder = experiment.store.folder("distilled", key)
     file = folder / "distilled.safetensors"
-    with source.store.lock(folder):
+    with experiment.store.lock(folder):
         if not file.exists():
-            problem = source.problem(N=cell.N, labels=method.supervision == "labels")
-            by_products = source.store.folder("by-products", by_products_key(cell, source))
+            problem = experiment.problem(N=cell.N, labels=method.supervision == "labels")
+            by_products = experiment.store.folder("by-products", by_products_key(cell, experiment))
             problem = replace(problem, cache=by_products)
             for view in getattr(method, "views", ("identity",)):
-                source.representations(view)  # the teacher's cost, not the method's
+                experiment.representations(view)  # the teacher's cost, not the method's
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
-            if source.suite.recipe == "own":
+            if experiment.suite.recipe == "own":
                 _expect_own(method, problem, loop)
-            with measure(source.compute.device) as spent:
+            with measure(experiment.compute.device) as spent:
                 tensors = _distilled_tensors(method, problem, cell.seed, loop)
             header = {
                 **settings,
-                "shape": astuple(source.new_network.shape),
+                "shape": astuple(experiment.new_network.shape),
                 "storage": artifacts.count_by_component(tensors),
                 "num_numbers": artifacts.count_numbers(tensors),
                 "num_bytes": artifacts.count_bytes(tensors),
@@ -102,7 +102,7 @@ def distill(cell: Cell, source: Source) -> Distilled:
                 "seconds": loop.seconds,
                 "peak_memory_mib": spent.peak_memory_mib,
                 "history": loop.history,
-                "provenance": provenance(source.compute.device),
+                "provenance": provenance(experiment.compute.device),
             }
             artifacts.write(file, tensors, header)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -144,30 +144,30 @@ def _distilled_tensors(
     return tensors
 
 
-def pretrained_student(cell: Cell, distilled: Distilled, source: Source) -> Student:
+def pretrained_student(cell: Cell, distilled: Distilled, experiment: Experiment) -> Student:
     """Return the student of a cell, pretrained on what is decoded from the stored file alone.
 
     Raises:
         NonFiniteError: its loss stopped being a number.
     """
-    suite, device = source.suite, source.compute.device
-    settings = student_settings(cell, source)
+    suite, device = experiment.suite, experiment.compute.device
+    settings = student_settings(cell, experiment)
     key = key_of(settings)
-    folder = source.store.folder("students", key)
+    folder = experiment.store.folder("students", key)
     file = folder / "student.safetensors"
     tensors, _ = artifacts.read(distilled.file, device=device)
-    data = method_of(suite, cell.variant).decode(tensors, source.new_network.shape)
-    network = source.new_network(
+    data = method_of(suite, cell.variant).decode(tensors, experiment.new_network.shape)
+    network = experiment.new_network(
         cell.student,
         1 if data is None else data.targets.shape[2],
         rng.generator("student", cell.student, cell.seed),
-        **source.student_settings(cell.student),
+        **experiment.student_settings(cell.student),
     )
     if data is not None:
         own = evaluation_of(suite, data)
         network.whitening = own.whitening
         data = replace(data, images=data.images if own.images is None else own.images)
-    with source.store.lock(folder):
+    with experiment.store.lock(folder):
         if not file.exists():
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
             steps = 0
@@ -197,14 +197,20 @@ def pretrained_student(cell: Cell, distilled: Distilled, source: Source) -> Stud
     return Student(network=network.eval(), header=header)
 
 
-def teacher_as_student(source: Source) -> Student:
+def teacher_as_student(experiment: Experiment) -> Student:
     """Return the teacher in a student's place: what pretraining could reach at best."""
     nothing = dict.fromkeys(("objective", "num_images", "num_views", "peak_memory_mib"))
-    return Student(network=source.teacher.network, header={"steps": 0, "seconds": 0.0, **nothing})
+    return Student(
+        network=experiment.teacher.network, header={"steps": 0, "seconds": 0.0, **nothing}
+    )
 
 
 def probe_student(
-    cell: Cell, distilled: Distilled | None, student: Student, downstream: str, source: Source
+    cell: Cell,
+    distilled: Distilled | None,
+    student: Student,
+    downstream: str,
+    experiment: Experiment,
 ) -> None:
     """Store a row for each probe and number of labels: here the test split is opened, and last.
 
@@ -213,15 +219,15 @@ def probe_student(
         distilled: None if the teacher itself is probed.
         student: its frozen features are probed.
         downstream: name of a dataset.
-        source: what all cells share.
+        experiment: what all cells share.
     """
     missing = [
         protocol
-        for protocol in protocols(source.suite, cell.variant, downstream)
-        if not _has_row(cell, downstream, protocol, source)
+        for protocol in protocols(experiment.suite, cell.variant, downstream)
+        if not _has_row(cell, downstream, protocol, experiment)
     ]
     if missing:
-        splits, device = source.splits(downstream), source.compute.device
+        splits, device = experiment.splits(downstream), experiment.compute.device
         with measure(device) as spent, final_probe():
             train, test = (
                 LabelledFeatures(
@@ -233,7 +239,7 @@ def probe_student(
             )
         with bar(total=len(missing), description=f"{cell}: probes on {downstream}") as progress:
             for protocol in missing:
-                kind = probe_of(source.suite, protocol.probe)
+                kind = probe_of(experiment.suite, protocol.probe)
                 if isinstance(kind, HeadProbe):
                     score = kind.score(student.network.head, test)
                 else:
@@ -244,31 +250,31 @@ def probe_student(
                         kind=kind,
                         labels_per_class=protocol.labels_per_class,
                         seed=cell.seed,
-                        precision=source.compute.precision,
-                        max_memory=source.compute.max_memory,
+                        precision=experiment.compute.precision,
+                        max_memory=experiment.compute.max_memory,
                     )
                 objective = student.header["objective"]
                 facts = _costs(distilled, student, spent)
-                facts["changes"] = changes(cell, source, probe=score.probe, objective=objective)
-                row = _row(cell, downstream, score, facts, source)
-                rows.write(_row_file(cell, downstream, protocol, source), [row])
+                facts["changes"] = changes(cell, experiment, probe=score.probe, objective=objective)
+                row = _row(cell, downstream, score, facts, experiment)
+                rows.write(_row_file(cell, downstream, protocol, experiment), [row])
                 progress.update()
 
 
-def is_done(cell: Cell, source: Source) -> bool:
+def is_done(cell: Cell, experiment: Experiment) -> bool:
     """Say whether all rows of a cell are in the store."""
-    return source.teacher_exists and all(
-        _has_row(cell, downstream, protocol, source)
-        for downstream in source.suite.downstream
-        for protocol in protocols(source.suite, cell.variant, downstream)
+    return experiment.teacher_exists and all(
+        _has_row(cell, downstream, protocol, experiment)
+        for downstream in experiment.suite.downstream
+        for protocol in protocols(experiment.suite, cell.variant, downstream)
     )
 
 
-def stored_rows(cell: Cell, source: Source) -> list[Row]:
+def stored_rows(cell: Cell, experiment: Experiment) -> list[Row]:
     """Return the rows of a cell that is done, under the names that this suite gives things."""
-    suite = source.suite
+    suite = experiment.suite
     names: dict[str, Any] = {
-        "context": key_of(source.context),
+        "context": key_of(experiment.context),
         "suite": suite.name,
         "label": cell.variant.label,
         "source": suite.source,
@@ -283,25 +289,25 @@ def stored_rows(cell: Cell, source: Source) -> list[Row]:
         )
         for downstream in suite.downstream
         for protocol in protocols(suite, cell.variant, downstream)
-        for row in rows.read(_row_file(cell, downstream, protocol, source))
+        for row in rows.read(_row_file(cell, downstream, protocol, experiment))
     ]
 
 
-def _has_row(cell: Cell, downstream: str, protocol: Protocol, source: Source) -> bool:
+def _has_row(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> bool:
     """Say whether a row is in the store; a test split that no row was made with stays unread."""
-    folder = _row_folder(cell, downstream, protocol, source)
-    return folder.exists() and _row_file(cell, downstream, protocol, source).exists()
+    folder = _row_folder(cell, downstream, protocol, experiment)
+    return folder.exists() and _row_file(cell, downstream, protocol, experiment).exists()
 
 
-def _row_file(cell: Cell, downstream: str, protocol: Protocol, source: Source) -> Path:
-    folder = _row_folder(cell, downstream, protocol, source)
-    test = key_of({"test": source.splits(downstream).test_fingerprint()})
+def _row_file(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> Path:
+    folder = _row_folder(cell, downstream, protocol, experiment)
+    test = key_of({"test": experiment.splits(downstream).test_fingerprint()})
     return folder / f"{test}.jsonl"
 
 
-def _row_folder(cell: Cell, downstream: str, protocol: Protocol, source: Source) -> Path:
-    settings = row_settings(cell, downstream, protocol, source)
-    return source.store.folder("rows", key_of({**settings, "fields": rows.FIELDS}))
+def _row_folder(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> Path:
+    settings = row_settings(cell, downstream, protocol, experiment)
+    return experiment.store.folder("rows", key_of({**settings, "fields": rows.FIELDS}))
 
 
 def _costs(distilled: Distilled | None, student: Student, features: Cost) -> dict[str, Any]:
@@ -340,14 +346,14 @@ def _falls(history: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, li
 
 
 def _row(
-    cell: Cell, downstream: str, score: ProbeScore, facts: dict[str, Any], source: Source
+    cell: Cell, downstream: str, score: ProbeScore, facts: dict[str, Any], experiment: Experiment
 ) -> Row:
-    suite = source.suite
+    suite = experiment.suite
     is_teacher = cell.variant.method == TEACHER
     protocol = Protocol(score.probe, score.labels_per_class)
     return Row(
-        key=key_of(row_settings(cell, downstream, protocol, source)),
-        context=key_of(source.context),
+        key=key_of(row_settings(cell, downstream, protocol, experiment)),
+        context=key_of(experiment.context),
         suite=suite.name,
         label=cell.variant.label,
         method=cell.variant.method,
@@ -355,11 +361,11 @@ def _row(
         N=cell.N,
         source=suite.source,
         size=suite.size,
-        teacher=source.teacher_name,
-        teacher_held_out=source.teacher.header.held_out,
-        teacher_seconds=source.teacher.header.seconds,
+        teacher=experiment.teacher_name,
+        teacher_held_out=experiment.teacher.header.held_out,
+        teacher_seconds=experiment.teacher.header.seconds,
         student=cell.student,
-        student_settings={} if is_teacher else source.student_settings(cell.student),
+        student_settings={} if is_teacher else experiment.student_settings(cell.student),
         downstream=downstream,
         recipe=suite.recipe,
         probe=score.probe,
@@ -371,8 +377,8 @@ def _row(
         strength=score.strength,
         converged=score.converged,
         probe_seconds=score.seconds,
-        device=device_name(source.compute.device),
-        precision=source.compute.precision,
-        provenance=provenance(source.compute.device),
+        device=device_name(experiment.compute.device),
+        precision=experiment.compute.precision,
+        provenance=provenance(experiment.compute.device),
         **facts,
     )

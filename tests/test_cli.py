@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from benchmark import cli, plugins, rows
-from benchmark import source as source_module
+from benchmark import experiment as experiment_module
 from benchmark.commands import run as run_command
 from benchmark.methods.random import Random
 
@@ -149,7 +149,7 @@ def test_report_is_made_from_rows_alone(run, benchmark_, tmp_path, monkeypatch):
     file = tmp_path / "reports" / "toy" / "report.md"
     before = file.read_text()
     file.unlink()
-    monkeypatch.setattr(source_module, "load_splits", None)
+    monkeypatch.setattr(experiment_module, "load_splits", None)
     code, out, errors = benchmark_("report", "--suite", "toy")
     assert (code, errors) == (0, [])
     assert file.read_text() == before
@@ -286,7 +286,7 @@ def test_a_dry_run_prints_the_cells_and_makes_nothing(run, tmp_path, monkeypatch
         raise AssertionError("made something")
 
     for name in ("pretrain_teacher", "load_teacher"):
-        monkeypatch.setattr(source_module, name, forbidden)
+        monkeypatch.setattr(experiment_module, name, forbidden)
     monkeypatch.setattr(run_command, "execute", forbidden)
     code, out, errors = run("--dry-run", "--methods", "random,krr-st")
     assert (code, errors) == (0, [])
@@ -532,7 +532,7 @@ def test_rows_of_another_kind_are_told_before_anything_is_run(
     file = tmp_path / "reports" / "toy" / "rows.jsonl"
     file.parent.mkdir(parents=True)
     file.write_text(content)
-    monkeypatch.setattr(source_module, "load_splits", None)
+    monkeypatch.setattr(experiment_module, "load_splits", None)
     assert refused(run()).startswith(f"reports/toy/rows.jsonl, line 1: {message}")
     assert file.read_text() == content
 

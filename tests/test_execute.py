@@ -8,8 +8,8 @@ import torch
 
 from benchmark import execute
 from benchmark.compute import Compute
+from benchmark.experiment import Experiment
 from benchmark.grid import Cell, Variant
-from benchmark.source import Source
 from benchmark.spec import UsageError
 
 
@@ -32,12 +32,12 @@ class Deadly(Refused):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class NoSource(Source):
+class NoExperiment(Experiment):
     teacher_exists = False
 
     def __init__(self):
         self.compute = Compute(torch.device("cpu"), "fp32", threads=1)
-        self.recreate = NoSource
+        self.recreate = NoExperiment
 
 
 def cell(kind, label):
@@ -47,7 +47,7 @@ def cell(kind, label):
 def test_a_killed_process_costs_its_own_cell_alone(caplog):
     cells = [cell(Refused, "a"), cell(Deadly, "b"), cell(Refused, "c")]
     results = {
-        one.variant.label: str(error) for one, error in execute._results(cells, NoSource(), 2)
+        one.variant.label: str(error) for one, error in execute._results(cells, NoExperiment(), 2)
     }
     assert results.pop("b") == "its process was killed (too little memory?)"
     assert results == {label: f"{label} is refused" for label in "ac"}

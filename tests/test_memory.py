@@ -18,6 +18,7 @@ from benchmark import execute as execute_module
 from benchmark.commands import _suite
 from benchmark.compute import Compute
 from benchmark.cost import measure
+from benchmark.experiment import DataOptions, Experiment
 from benchmark.grid import cells
 from benchmark.loop import CheckpointedLoop
 from benchmark.memory import (
@@ -35,7 +36,6 @@ from benchmark.network_factory import NetworkFactory
 from benchmark.probes.fair import FairProbe, bytes_of_draw
 from benchmark.probes.paper import PaperProbe
 from benchmark.probing import extract, probe
-from benchmark.source import DataOptions, Source
 from benchmark.spec import ImageShape
 from benchmark.store import Store
 
@@ -239,7 +239,7 @@ def test_a_stage_that_runs_out_of_memory_goes_on_with_half_of_it(
 ):
     """Whatever ran out: the way back through a graph, the probes, a pass that cannot be split."""
     monkeypatch.setattr(memory, "_said", False)
-    source = Source(
+    experiment = Experiment(
         toy_suite,
         store=Store(tmp_path),
         compute=Compute(CPU, "fp32", max_memory=64),
@@ -247,10 +247,10 @@ def test_a_stage_that_runs_out_of_memory_goes_on_with_half_of_it(
     )
     tried = []
 
-    def run_cell(cell, source):
-        budget = source.compute.max_memory
+    def run_cell(cell, experiment):
+        budget = experiment.compute.max_memory
         tried.append(budget)
-        assert source.new_network.max_memory == budget
+        assert experiment.new_network.max_memory == budget
         if budget > enough:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return []
@@ -258,7 +258,7 @@ def test_a_stage_that_runs_out_of_memory_goes_on_with_half_of_it(
     monkeypatch.setattr(execute_module, "run_cell", run_cell)
     first = cells(toy_suite)[0]
     with caplog.at_level(logging.WARNING):
-        outcome = execute_module.execute([first], source, jobs=1, done=lambda rows: None)
+        outcome = execute_module.execute([first], experiment, jobs=1, done=lambda rows: None)
     assert tried == budgets
     assert (outcome.failed == {}) == (enough >= budgets[-1])
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
@@ -456,14 +456,14 @@ def test_the_budget_reaches_the_probes(toy_suite, tmp_path, monkeypatch):
     suite = replace(toy_suite, teacher="supervised", probes=("paper",), labels_per_class=(None,))
     rows = {}
     for budget in (None, GIB):
-        source = Source(
+        experiment = Experiment(
             suite,
             store=Store(tmp_path / str(budget)),
             compute=Compute(CPU, "fp32", max_memory=budget),
             data=DataOptions(root=None),
         )
         cell = next(cell for cell in cells(suite) if cell.variant.method == "krr-st")
-        (rows[budget],) = execute_module.run_cell(cell, source)
+        (rows[budget],) = execute_module.run_cell(cell, experiment)
     assert set(seen) == {None, GIB}
     assert (rows[None].key, rows[None].draws) == (rows[GIB].key, rows[GIB].draws)
 
@@ -486,18 +486,18 @@ def test_networks_get_the_budget_of_the_command_line(monkeypatch, tmp_path, word
     words = ("run", "--device", "cpu", "--precision", "fp32", "--store", str(tmp_path), *words)
     arguments = cli.new_parser().parse_args(words)
     threads = torch.get_num_threads()
-    source = _suite.source_of(_suite.suite_of(arguments), arguments)
+    experiment = _suite.source_of(_suite.suite_of(arguments), arguments)
     torch.set_num_threads(threads)
-    assert source.compute.max_memory == expected
-    assert not any("memory" in name for name in source.compute.settings)
+    assert experiment.compute.max_memory == expected
+    assert not any("memory" in name for name in experiment.compute.settings)
     monkeypatch.setattr(
-        type(source),
+        type(experiment),
         "splits",
         lambda self, name: SimpleNamespace(
             train=SimpleNamespace(shape=SHAPE), mean=(0.5,) * 3, std=(0.2,) * 3
         ),
     )
-    assert source.new_network.max_memory == expected
+    assert experiment.new_network.max_memory == expected
 
 
 def test_the_default_is_three_quarters_of_the_device_in_equal_parts(monkeypatch):

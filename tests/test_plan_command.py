@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from benchmark import cli, plugins
-from benchmark import source as source_module
+from benchmark import experiment as experiment_module
 from benchmark.planning.sheets import SHEETS
 
 
@@ -26,7 +26,7 @@ def plan(monkeypatch, toy_suite, tmp_path, capsys):
     foreign = {"suites": {"toy": Entry()}}
     monkeypatch.setattr(plugins, "_foreign", lambda kind: foreign.get(kind, {}))
     for name in ("pretrain_teacher", "load_teacher", "load_splits"):
-        monkeypatch.setattr(source_module, name, forbidden)
+        monkeypatch.setattr(experiment_module, name, forbidden)
     monkeypatch.chdir(tmp_path)
 
     def call(*words):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmark import cli, plugins
-from benchmark import source as source_module
+from benchmark import experiment as experiment_module
 from benchmark.loop import CheckpointedLoop
 from benchmark.methods.datm import Datm
 from benchmark.methods.dsa import Dsa
@@ -44,7 +44,7 @@ def toy(monkeypatch, toy_suite, tmp_path, capsys):
 
     foreign = {"suites": {"toy": Entry()}}
     monkeypatch.setattr(plugins, "_foreign", lambda kind: foreign.get(kind, {}))
-    monkeypatch.setattr(source_module, "pretrain_teacher", forbidden)
+    monkeypatch.setattr(experiment_module, "pretrain_teacher", forbidden)
     monkeypatch.chdir(tmp_path)
 
     def call(*words):

@@ -11,10 +11,10 @@ from torchvision.models import resnet18, resnet50
 
 from benchmark import solo_learn
 from benchmark.compute import Compute
+from benchmark.experiment import DataOptions, Experiment
 from benchmark.network_factory import NetworkFactory
 from benchmark.pretrain_teacher import probe_teacher
 from benchmark.solo_learn import read_solo_learn
-from benchmark.source import DataOptions, Source
 from benchmark.spec import ImageShape, LabelledImages, UsageError
 from benchmark.store import Store
 from benchmark.teacher import load_teacher, save_teacher
@@ -106,11 +106,11 @@ def test_a_run_takes_it_by_its_file_says_what_it_is_and_reads_it_once(
     file = saved(tmp_path, layout(backbone()))
     suite = replace(toy_suite, teacher=str(file), size=32)
 
-    def new_source():
+    def new_experiment():
         compute = Compute(device=torch.device("cpu"), precision="fp32")
-        return Source(suite, store=Store(tmp_path), compute=compute, data=DataOptions())
+        return Experiment(suite, store=Store(tmp_path), compute=compute, data=DataOptions())
 
-    first = new_source()
+    first = new_experiment()
     assert not first.teacher_exists  # to find this out, nothing is made
     assert not list((tmp_path / "teachers").rglob("*.safetensors"))
     assert first.representations("identity").shape == (60, 512)
@@ -119,7 +119,7 @@ def test_a_run_takes_it_by_its_file_says_what_it_is_and_reads_it_once(
     assert "held out: {'all_labels': " in said
     assert first.teacher_name == "solo-learn of cifar100"
     monkeypatch.setattr(solo_learn, "read_solo_learn", None)
-    second = new_source()
+    second = new_experiment()
     assert second.teacher_exists
     assert second.teacher_key == first.teacher_key
     assert second.teacher.header == first.teacher.header

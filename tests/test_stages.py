@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 
 from benchmark import artifacts, plugins, stage_keys, stages
 from benchmark import execute as execute_module
+from benchmark import experiment as experiment_module
 from benchmark import loop as loop_module
-from benchmark import source as source_module
 from benchmark.compute import Compute
 from benchmark.execute import execute
+from benchmark.experiment import DataOptions, Experiment
 from benchmark.grid import Variant, cells
 from benchmark.images import Splits, final_probe
 from benchmark.loop import CheckpointedLoop
@@ -27,7 +28,6 @@ from benchmark.methods.random import Random
 from benchmark.methods.random_bytes import RandomBytes
 from benchmark.methods.random_labels import RandomLabels
 from benchmark.pretrain import Length
-from benchmark.source import DataOptions, Source
 from benchmark.spec import OwnEvaluation, Problem, UsageError
 from benchmark.stage_keys import distilled_key
 from benchmark.store import Store
@@ -37,13 +37,13 @@ CPU = Compute(torch.device("cpu"), "fp32")
 PAIR = 3 * 16 * 16 + 8  # numbers in one image and one representation
 
 
-def new_source(suite, root):
-    return Source(suite, store=Store(root), compute=CPU, data=DataOptions())
+def new_experiment(suite, root):
+    return Experiment(suite, store=Store(root), compute=CPU, data=DataOptions())
 
 
-def run(source, *, done=lambda rows: None):
-    source.prepare()
-    return execute(cells(source.suite), source, jobs=1, done=done)
+def run(experiment, *, done=lambda rows: None):
+    experiment.prepare()
+    return execute(cells(experiment.suite), experiment, jobs=1, done=done)
 
 
 def small(suite, **changes):
@@ -74,7 +74,7 @@ def whole(toy_suite, tmp_path_factory):
     """Run the whole toy suite once."""
     root = tmp_path_factory.mktemp("whole")
     progress = []
-    outcome = run(new_source(toy_suite, root), done=lambda rows: progress.append(len(rows)))
+    outcome = run(new_experiment(toy_suite, root), done=lambda rows: progress.append(len(rows)))
     return root, outcome, progress
 
 
@@ -197,10 +197,10 @@ def test_a_second_run_makes_nothing_and_reads_the_same_rows(toy_suite, whole, mo
 
     for name in ("distill", "pretrained_student", "pretrain", "extract", "probe"):
         monkeypatch.setattr(stages, name, forbidden)
-    monkeypatch.setattr(source_module, "pretrain_teacher", forbidden)
-    monkeypatch.setattr(source_module, "load_teacher", forbidden)
+    monkeypatch.setattr(experiment_module, "pretrain_teacher", forbidden)
+    monkeypatch.setattr(experiment_module, "load_teacher", forbidden)
     before = {file: file.stat().st_mtime_ns for file in root.rglob("*") if file.is_file()}
-    again = run(new_source(toy_suite, root), done=forbidden)
+    again = run(new_experiment(toy_suite, root), done=forbidden)
     assert again.rows == outcome.rows
     after = {file: file.stat().st_mtime_ns for file in root.rglob("*") if file.is_file()}
     assert {file for file in after if file.name != "lock"} == {
@@ -215,7 +215,7 @@ def test_a_second_run_makes_nothing_and_reads_the_same_rows(toy_suite, whole, mo
 
 def test_a_seed_decides_every_bit_and_another_gives_other_numbers(toy_suite, tmp_path):
     suite = small(toy_suite, seeds=(0, 1))
-    one, two = (run(new_source(suite, tmp_path / name)).rows for name in ("one", "two"))
+    one, two = (run(new_experiment(suite, tmp_path / name)).rows for name in ("one", "two"))
     assert numbers(one) == numbers(two)
     assert [row.key for row in one] == [row.key for row in two]
     seeds = [[row.draws for row in one if row.seed == seed] for seed in (0, 1)]
@@ -250,7 +250,7 @@ def mortal(monkeypatch):
 def test_interrupted_again_and_again_a_run_gives_the_same_rows(toy_suite, tmp_path, mortal):
     suite = small(toy_suite, methods=("ours",))
     taken, death = mortal
-    expected = run(new_source(suite, tmp_path / "whole")).rows
+    expected = run(new_experiment(suite, tmp_path / "whole")).rows
     all_steps = list(taken)
     taken.clear()
     deaths = [
@@ -264,9 +264,9 @@ def test_interrupted_again_and_again_a_run_gives_the_same_rows(toy_suite, tmp_pa
     for last in deaths:
         death[:] = [last]
         with pytest.raises(KeyboardInterrupt):
-            run(new_source(suite, tmp_path / "killed"))
+            run(new_experiment(suite, tmp_path / "killed"))
     death.clear()
-    resumed = run(new_source(suite, tmp_path / "killed")).rows
+    resumed = run(new_experiment(suite, tmp_path / "killed")).rows
     assert numbers(resumed) == numbers(expected)
     assert [row.key for row in resumed] == [row.key for row in expected]
     assert taken == all_steps  # no step was taken twice
@@ -279,7 +279,7 @@ from benchmark import loop
 from benchmark.compute import Compute
 from benchmark.execute import execute
 from benchmark.grid import cells
-from benchmark.source import DataOptions, Source
+from benchmark.experiment import DataOptions, Experiment
 from benchmark.store import Store
 
 suite, root, compute = pickle.load(sys.stdin.buffer)
@@ -293,16 +293,16 @@ def save_and_die(self, name, step, state):
 
 loop.CheckpointedLoop._save = save_and_die
 loop.CheckpointedLoop.__init__.__kwdefaults__["save_every_seconds"] = 0.0
-source = Source(suite, store=Store(root), compute=compute, data=DataOptions())
-source.prepare()
-execute(cells(suite), source, jobs=1, done=lambda rows: None)
+experiment = Experiment(suite, store=Store(root), compute=compute, data=DataOptions())
+experiment.prepare()
+execute(cells(suite), experiment, jobs=1, done=lambda rows: None)
 """
 
 
 def test_a_process_that_is_killed_loses_nothing_that_was_saved(toy_suite, tmp_path, mortal):
     suite = small(toy_suite)
     taken, _ = mortal
-    expected = run(new_source(suite, tmp_path / "whole")).rows
+    expected = run(new_experiment(suite, tmp_path / "whole")).rows
     killed = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         input=pickle.dumps((suite, tmp_path / "killed", CPU)),
@@ -312,19 +312,19 @@ def test_a_process_that_is_killed_loses_nothing_that_was_saved(toy_suite, tmp_pa
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert killed.stdout == killed.stderr == b""  # no bars where there is no terminal
     taken.clear()
-    assert numbers(run(new_source(suite, tmp_path / "killed")).rows) == numbers(expected)
+    assert numbers(run(new_experiment(suite, tmp_path / "killed")).rows) == numbers(expected)
     cell = "krr-st, N = 4, convnet, seed 0"
     assert taken == [(cell, "outer steps", 2), *((cell, "pretraining", step) for step in range(4))]
 
 
 def test_a_stage_that_was_cut_short_in_its_last_moment_is_cleaned_up(toy_suite, tmp_path):
     suite = small(toy_suite, methods=("random",))
-    expected = run(new_source(suite, tmp_path)).rows
+    expected = run(new_experiment(suite, tmp_path)).rows
     (file,) = tmp_path.glob("distilled/*/distilled.safetensors")
     (file.parent / "checkpoints").mkdir()
     (file.parent / ".0123.distilled.safetensors").write_bytes(b"half a file")
     shutil.rmtree(tmp_path / "rows")
-    assert numbers(run(new_source(suite, tmp_path)).rows) == numbers(expected)
+    assert numbers(run(new_experiment(suite, tmp_path)).rows) == numbers(expected)
     assert not (file.parent / "checkpoints").exists()
 
 
@@ -341,20 +341,20 @@ def test_the_test_split_is_opened_after_everything_else(toy_suite, tmp_path, mon
 
         return noted
 
-    load = source_module.load_splits
+    load = experiment_module.load_splits
 
     def load_splits(name, **settings):
         splits = load(name, **settings)
         return replace(splits, _load_test=note("test", splits._load_test))
 
-    monkeypatch.setattr(source_module, "load_splits", load_splits)
-    teacher = source_module.pretrain_teacher
-    monkeypatch.setattr(source_module, "pretrain_teacher", note("teacher", teacher))
+    monkeypatch.setattr(experiment_module, "load_splits", load_splits)
+    teacher = experiment_module.pretrain_teacher
+    monkeypatch.setattr(experiment_module, "pretrain_teacher", note("teacher", teacher))
     monkeypatch.setattr(Random, "distill", note("distil", Random.distill))
     monkeypatch.setattr(stages, "pretrain", note("pretrain", stages.pretrain))
     monkeypatch.setattr(stages, "probe", note("probe", stages.probe))
     suite = small(toy_suite, methods=("random",))
-    run(new_source(suite, tmp_path))
+    run(new_experiment(suite, tmp_path))
     opened = events.index("test")
     assert events[:opened] == ["teacher", "distil", "pretrain"]
     assert [event for event in events[opened:] if event != "test"] == ["probe", "probe"]
@@ -370,7 +370,7 @@ class Peeking(Random):
     def peek(self, when):
         if when == self.when:
             cache = Path(self.folder) / "cache"
-            source_module.load_splits(self.folder, size=8, root=None, cache=cache).open_test()
+            experiment_module.load_splits(self.folder, size=8, root=None, cache=cache).open_test()
 
     def distill(self, problem, *, generator, checkpoint):
         self.peek("distil")
@@ -390,7 +390,7 @@ def test_a_test_split_is_refused_before_the_final_probe(
     methods["peeking"] = Peeking
     suite = small(toy_suite, methods=("peeking",))
     suite = with_settings(suite, "peeking", folder=str(folder), when=when)
-    outcome = run(new_source(suite, tmp_path))
+    outcome = run(new_experiment(suite, tmp_path))
     (reason,) = outcome.failed.values()
     assert reason == "ShutSplitError: the test split is for the final probe alone"
     assert not outcome.rows
@@ -416,8 +416,8 @@ def reachable(value, seen=None):
 
 @pytest.mark.parametrize("labels", [False, True])
 def test_a_method_sees_its_problem_and_nothing_else(toy_suite, tmp_path, labels):
-    source = new_source(small(toy_suite), tmp_path)
-    problem = source.problem(N=4, labels=labels)
+    experiment = new_experiment(small(toy_suite), tmp_path)
+    problem = experiment.problem(N=4, labels=labels)
     assert {field.name for field in fields(Problem)} == {
         *("source", "images", "representations", "teacher", "labels", "num_classes"),
         *("mean", "std", "budget", "new_network", "precision", "cache"),
@@ -425,7 +425,7 @@ def test_a_method_sees_its_problem_and_nothing_else(toy_suite, tmp_path, labels)
     assert (problem.labels is not None) == (problem.num_classes is not None) == labels
     assert problem.images.shape == (60, 3, 16, 16)
     assert problem.num_floats == 4 * PAIR
-    assert not [x for x in reachable(problem) if isinstance(x, (Source, Splits, Store))]
+    assert not [x for x in reachable(problem) if isinstance(x, (Experiment, Splits, Store))]
     assert problem.representations("rot90").shape == (60, 8)
 
 
@@ -452,7 +452,7 @@ class Wide(Random):
 
 def test_a_number_has_four_bytes_at_most(toy_suite, tmp_path, methods):
     methods["wide"] = Wide
-    outcome = run(new_source(small(toy_suite, methods=("wide",)), tmp_path))
+    outcome = run(new_experiment(small(toy_suite, methods=("wide",)), tmp_path))
     assert [*outcome.failed.values()] == ["stores images as torch.float64: a number has 4 bytes"]
 
 
@@ -488,7 +488,7 @@ class Labelled(Random):
 def test_a_cell_that_breaks_is_named_and_the_others_go_on(toy_suite, tmp_path, methods, caplog):
     methods |= {"greedy": Greedy, "diverging": Diverging, "faulty": Faulty, "labelled": Labelled}
     suite = small(toy_suite, methods=("greedy", "diverging", "faulty", "labelled", "random"))
-    outcome = run(new_source(suite, tmp_path))
+    outcome = run(new_experiment(suite, tmp_path))
     assert {str(cell): reason for cell, reason in outcome.failed.items()} == {
         "greedy, N = 4, convnet, seed 0": "stores 3105 numbers, but 3104 are allowed",
         "diverging, N = 4, convnet, seed 0": (
@@ -506,7 +506,7 @@ def test_a_cell_that_breaks_is_named_and_the_others_go_on(toy_suite, tmp_path, m
 def test_a_budget_that_a_method_cannot_do_with_skips_its_cell(toy_suite, tmp_path):
     suite = small(toy_suite, methods=("random", "krr-st"), budgets=(4, 100))
     suite = replace(suite, settings={**suite.settings, "krr-st": {"outer_steps": 0}})
-    outcome = run(new_source(suite, tmp_path))
+    outcome = run(new_experiment(suite, tmp_path))
     assert outcome.failed == {}
     assert {str(cell) for cell in outcome.skipped} == {
         "random, N = 100, convnet, seed 0",
@@ -532,7 +532,7 @@ class TooMany(RandomBytes):
 def test_bytes_are_a_budget_too(toy_suite, tmp_path, methods):
     methods["too-many"] = TooMany
     suite = small(toy_suite, methods=("random-bytes", "too-many"), labels_per_class=(None,))
-    outcome = run(new_source(suite, tmp_path))
+    outcome = run(new_experiment(suite, tmp_path))
     (row,) = outcome.rows
     assert (row.label, row.N) == ("random-bytes", 4)
     assert row.num_images == 4 * 4 * PAIR // (3 * 16 * 16 + 2 * 8)
@@ -562,16 +562,17 @@ def test_an_own_recipe_is_what_the_method_says_and_kept_apart(toy_suite, tmp_pat
     lengths = {**toy_suite.lengths, "own": toy_suite.lengths["paper"]}
     suite = small(toy_suite, methods=("particular",), budgets=(6,), lengths=lengths)
     paper, own = (
-        run(new_source(replace(suite, recipe=recipe), tmp_path)).rows for recipe in ("paper", "own")
+        run(new_experiment(replace(suite, recipe=recipe), tmp_path)).rows
+        for recipe in ("paper", "own")
     )
     assert {(row.recipe, row.student_steps) for row in (*paper, *own)} == {("paper", 3), ("own", 9)}
     assert not {row.key for row in paper} & {row.key for row in own}
     (cell,) = cells(suite)
     for recipe in ("paper", "own"):
-        source = new_source(replace(suite, recipe=recipe), tmp_path)
-        distilled = stages.distill(cell, source)
-        network = stages.pretrained_student(cell, distilled, source).network
-        images = source.splits(suite.source).train.images[:2] / 255
+        experiment = new_experiment(replace(suite, recipe=recipe), tmp_path)
+        distilled = stages.distill(cell, experiment)
+        network = stages.pretrained_student(cell, distilled, experiment).network
+        images = experiment.splits(suite.source).train.images[:2] / 255
         seen = (images - network.mean) / network.std if recipe == "paper" else 2 * (images - 0.5)
         torch.testing.assert_close(network.normalise(images), seen)
         torch.testing.assert_close(network.features(images), network.features_of_normalised(seen))
@@ -588,10 +589,10 @@ def test_own_images_are_what_the_student_sees(toy_suite, tmp_path, methods, monk
         return pretrain(student, data, *arguments, **settings)
 
     monkeypatch.setattr(stages, "pretrain", spy)
-    source = new_source(suite, tmp_path)
-    run(source)
+    experiment = new_experiment(suite, tmp_path)
+    run(experiment)
     (cell,) = cells(suite)
-    stored, _ = artifacts.read(stages.distill(cell, source).file)
+    stored, _ = artifacts.read(stages.distill(cell, experiment).file)
     assert torch.equal(seen[0], 255 - stored["images"].flatten(0, 1))
 
 
@@ -605,17 +606,17 @@ def test_a_student_of_labels_is_scored_by_its_own_classifier_on_the_source(toy_s
         downstream=downstream,
         budgets=(6,),
     )
-    source = new_source(suite, tmp_path)
-    rows = run(source).rows
+    experiment = new_experiment(suite, tmp_path)
+    rows = run(experiment).rows
     assert [(row.label, row.downstream, row.probe) for row in rows] == [
         ("random-labels", suite.source, "head"),
         *(("random-labels", name, "paper") for name in downstream),
         *(("random", name, "paper") for name in downstream),
     ]
     (cell,) = (cell for cell in cells(suite) if cell.variant.method == "random-labels")
-    student = stages.pretrained_student(cell, stages.distill(cell, source), source)
+    student = stages.pretrained_student(cell, stages.distill(cell, experiment), experiment)
     with final_probe():
-        test = source.splits(suite.source).open_test()
+        test = experiment.splits(suite.source).open_test()
     right = student.network(test.images / 255).argmax(1) == test.labels
     assert rows[0].value == pytest.approx(100 * right.double().mean().item())
 
@@ -631,11 +632,11 @@ def test_a_damaged_checkpoint_is_no_refusal(toy_suite, tmp_path, mortal):
     _, death = mortal
     death[:] = [("krr-st, N = 4, convnet, seed 0", "outer steps", 2)]
     with pytest.raises(KeyboardInterrupt):
-        run(new_source(suite, tmp_path))
+        run(new_experiment(suite, tmp_path))
     death.clear()
     (file,) = tmp_path.glob("distilled/*/checkpoints/outer-steps.pt")
     file.write_bytes(b"damaged")
-    outcome = run(new_source(suite, tmp_path))
+    outcome = run(new_experiment(suite, tmp_path))
     assert outcome.skipped == {}
     (reason,) = outcome.failed.values()
     assert reason.startswith(f"{file}: not a checkpoint of this loop")
@@ -644,7 +645,7 @@ def test_a_damaged_checkpoint_is_no_refusal(toy_suite, tmp_path, mortal):
 def test_more_labels_than_there_are_is_told_before_anything_is_made(toy_suite, tmp_path):
     suite = small(toy_suite, labels_per_class=(20, 21))
     with pytest.raises(UsageError, match=r"^21 labels a class: the smallest .* has 20 training"):
-        new_source(suite, tmp_path).prepare()
+        new_experiment(suite, tmp_path).prepare()
     assert not (tmp_path / "teachers").exists()
 
 
@@ -653,13 +654,13 @@ def test_more_labels_than_there_are_is_told_before_anything_is_made(toy_suite, t
 
 def done(suite, root, N=4, label="random"):
     """Say which cells are found in a store; a teacher that has to be made makes all of them new."""
-    source = new_source(suite, root)
+    experiment = new_experiment(suite, root)
     (cell,) = [
         cell
         for cell in cells(suite)
         if (cell.variant.label, cell.N, cell.student) == (label, N, "convnet")
     ]
-    return stages.is_done(cell, source)
+    return stages.is_done(cell, experiment)
 
 
 def test_another_code_of_a_method_is_another_key(toy_suite, whole, monkeypatch):
@@ -676,16 +677,16 @@ def test_another_code_of_a_method_is_another_key(toy_suite, whole, monkeypatch):
 
 
 def test_the_code_of_inner_models_is_in_the_key(toy_suite, tmp_path, monkeypatch):
-    source = new_source(small(toy_suite, students=("resnet-small",)), tmp_path)
-    (cell,) = cells(source.suite)
-    before = distilled_key(cell, source)
+    experiment = new_experiment(small(toy_suite, students=("resnet-small",)), tmp_path)
+    (cell,) = cells(experiment.suite)
+    before = distilled_key(cell, experiment)
     code_of = plugins.code_of
     monkeypatch.setattr(
         plugins,
         "code_of",
         lambda kind, name: "new" if name == "convnet" else code_of(kind, name),
     )
-    assert distilled_key(cell, source) != before
+    assert distilled_key(cell, experiment) != before
 
 
 def test_by_products_are_kept_apart_by_what_they_depend_on(
@@ -703,16 +704,16 @@ def test_by_products_are_kept_apart_by_what_they_depend_on(
     suite = small(toy_suite, methods=("keeping",))
     for threads in (1, 2):
         compute = Compute(torch.device("cpu"), "fp32", threads=threads)
-        run(Source(suite, store=Store(tmp_path), compute=compute, data=DataOptions()))
+        run(Experiment(suite, store=Store(tmp_path), compute=compute, data=DataOptions()))
     assert len(set(seen)) == 2
     monkeypatch.setattr(stage_keys, "PROTOCOL", 2)
-    run(new_source(suite, tmp_path))
+    run(new_experiment(suite, tmp_path))
     assert len(set(seen)) == 3
 
 
 def test_the_teacher_is_the_same_whatever_share_of_threads_a_cell_has(toy_suite, tmp_path):
     alone, shared = (
-        Source(
+        Experiment(
             toy_suite,
             store=Store(tmp_path),
             compute=Compute(torch.device("cpu"), "fp32", threads=threads, all_threads=2),
@@ -769,8 +770,8 @@ def test_any_other_change_of_a_suite_is_another_key(toy_suite, whole, change):
 def test_precision_is_part_of_the_key(toy_suite, whole):
     root, _, _ = whole
     compute = Compute(torch.device("cpu"), "bf16")
-    source = Source(toy_suite, store=Store(root), compute=compute, data=DataOptions())
-    assert not any(stages.is_done(cell, source) for cell in cells(toy_suite))
+    experiment = Experiment(toy_suite, store=Store(root), compute=compute, data=DataOptions())
+    assert not any(stages.is_done(cell, experiment) for cell in cells(toy_suite))
 
 
 @pytest.mark.parametrize(
@@ -819,16 +820,16 @@ def test_stored_rows_go_by_the_names_of_the_suite_that_asks(toy_suite, whole, mo
         ablation=(),
     )
     renamed = replace(renamed, lengths={"paper": Length(steps=4)}, recipe="paper")
-    source = new_source(renamed, root)
+    experiment = new_experiment(renamed, root)
     (cell,) = cells(renamed)
-    rows = stages.stored_rows(cell, source)
+    rows = stages.stored_rows(cell, experiment)
     before = [row for row in outcome.rows if row.label == "teacher" and row.probe == "paper"]
     assert {(row.suite, row.recipe) for row in rows} == {("other", "paper")}
     assert {row.context for row in rows}.isdisjoint(row.context for row in before)
     assert [row.value for row in rows] == [row.value for row in before]
     named = Variant(label="mine", method="random")
     (cell,) = [cell for cell in cells(toy_suite) if str(cell) == "random, N = 4, convnet, seed 0"]
-    rows = stages.stored_rows(replace(cell, variant=named), new_source(toy_suite, root))
+    rows = stages.stored_rows(replace(cell, variant=named), new_experiment(toy_suite, root))
     assert {row.label for row in rows} == {"mine"}
 
 
@@ -839,9 +840,9 @@ def test_processes_share_a_store_and_give_the_same_rows(toy_suite, whole, tmp_pa
     _, outcome, _ = whole
     suite = small(toy_suite, methods=("random",), students=("convnet", "resnet-small"))
     monkeypatch.setattr(execute_module.torch, "get_num_threads", lambda: 2)
-    source = new_source(suite, tmp_path)
-    source.prepare()
-    rows = execute(cells(suite), source, jobs=2, done=lambda rows: None).rows
+    experiment = new_experiment(suite, tmp_path)
+    experiment.prepare()
+    rows = execute(cells(suite), experiment, jobs=2, done=lambda rows: None).rows
     expected = [
         row for row in outcome.rows if row.label == "random" and row.N == 4 and row.probe == "paper"
     ]

@@ -11,10 +11,10 @@ import torch
 from benchmark import plugins
 from benchmark.check import check, owners
 from benchmark.compute import Compute, choose_precision, find_device
+from benchmark.experiment import DataOptions, Experiment
 from benchmark.grid import Cell, Suite, cells, with_settings
 from benchmark.memory import default_memory
 from benchmark.pretrain import Length
-from benchmark.source import DataOptions, Source
 from benchmark.spec import UsageError
 from benchmark.store import Store
 
@@ -120,9 +120,9 @@ def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
     )
 
 
-def source_of(suite: Suite, arguments: argparse.Namespace) -> Source:
-    """Return the source of a suite, on the device that was asked for."""
-    return Source(
+def experiment_of(suite: Suite, arguments: argparse.Namespace) -> Experiment:
+    """Return the experiment of a suite, on the device that was asked for."""
+    return Experiment(
         suite,
         store=Store(arguments.store),
         compute=compute_of(suite, arguments),

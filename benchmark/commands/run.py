@@ -7,16 +7,16 @@ from functools import partial
 
 from benchmark import rows
 from benchmark.check import refusals
-from benchmark.commands._suite import grid_of, jobs_at_once, jobs_of, source_of
+from benchmark.commands._suite import experiment_of, grid_of, jobs_at_once, jobs_of
 from benchmark.commands.report import write_report
 from benchmark.execute import execute
+from benchmark.experiment import Experiment
 from benchmark.grid import Cell
 from benchmark.planning import report
 from benchmark.planning.devices import ThisDevice
 from benchmark.planning.planner import predict
 from benchmark.planning.report import Plan
 from benchmark.planning.stored import stored_tasks
-from benchmark.source import Source
 from benchmark.spec import UsageError
 from benchmark.stages import is_done
 from benchmark.stored_sets import StoredSets
@@ -31,23 +31,23 @@ def main(arguments: argparse.Namespace) -> int:
     file = folder / "rows.jsonl"
     if file.exists():
         rows.read(file)  # what is no row of this version is said before anything is run
-    source = source_of(suite, arguments)
-    refused = refusals(wanted, source)
+    experiment = experiment_of(suite, arguments)
+    refused = refusals(wanted, experiment)
     if arguments.dry_run:
-        left = _print_plan(wanted, refused, source)
-        _print_cost(left, source, jobs=jobs_at_once(arguments, source.compute.device))
+        left = _print_plan(wanted, refused, experiment)
+        _print_cost(left, experiment, jobs=jobs_at_once(arguments, experiment.compute.device))
         return 0
     _print_reasons("skipped", refused)
     wanted = [cell for cell in wanted if cell not in refused]
     if not wanted:
         raise UsageError(_NOTHING)
-    source.prepare()
-    if num_done := sum(is_done(cell, source) for cell in wanted):
+    experiment.prepare()
+    if num_done := sum(is_done(cell, experiment) for cell in wanted):
         sys.stderr.write(f"{num_done} of {len(wanted)} cells are done already\n")
     outcome = execute(
         wanted,
-        source,
-        jobs=jobs_of(arguments, source.compute.device),
+        experiment,
+        jobs=jobs_of(arguments, experiment.compute.device),
         done=partial(rows.append, file),
     )
     _print_reasons("skipped", outcome.skipped)
@@ -59,13 +59,15 @@ def main(arguments: argparse.Namespace) -> int:
     return 1 if outcome.failed else 0
 
 
-def _print_plan(wanted: Sequence[Cell], refused: Mapping[Cell, str], source: Source) -> list[Cell]:
+def _print_plan(
+    wanted: Sequence[Cell], refused: Mapping[Cell, str], experiment: Experiment
+) -> list[Cell]:
     """Print what there is to do; return it."""
     left = []
     for cell in wanted:
         if cell in refused:
             sys.stdout.write(f"refused: {cell}: {refused[cell]}\n")
-        elif is_done(cell, source):
+        elif is_done(cell, experiment):
             sys.stdout.write(f"done   {cell}\n")
         else:
             sys.stdout.write(f"to do  {cell}\n")
@@ -73,12 +75,12 @@ def _print_plan(wanted: Sequence[Cell], refused: Mapping[Cell, str], source: Sou
     return left
 
 
-def _print_cost(left: Sequence[Cell], source: Source, *, jobs: int) -> None:
+def _print_cost(left: Sequence[Cell], experiment: Experiment, *, jobs: int) -> None:
     """Print what cells take that are not done, but for stages that are in the store."""
     if not left:
         return
-    device = ThisDevice.of(source.suite, source.compute)
-    prediction = predict(source.suite, left, device).without(stored_tasks(left, source))
+    device = ThisDevice.of(experiment.suite, experiment.compute)
+    prediction = predict(experiment.suite, left, device).without(stored_tasks(left, experiment))
     plan = Plan(command="", title="", prediction=prediction, device=device, jobs=jobs)
     sys.stdout.write(f"\n{report.text(plan)}")
 

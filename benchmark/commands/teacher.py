@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.check import check, teacher_owners
-from benchmark.commands._suite import expect_owners, source_of, suite_of
+from benchmark.commands._suite import expect_owners, experiment_of, suite_of
 from benchmark.figures._teacher_curve import teacher_curve
 from benchmark.files import atomic
 from benchmark.spec import UsageError
@@ -22,11 +22,11 @@ def main(arguments: argparse.Namespace) -> int:
     suite = suite_of(arguments)
     check(suite, [])
     expect_owners(arguments, teacher_owners(suite))
-    source = source_of(suite, arguments)
-    save_teacher(arguments.output, source.teacher)
-    if source.teacher_history:
-        _write_curve(arguments.output, source.teacher_history)
-    header = source.teacher.header
+    experiment = experiment_of(suite, arguments)
+    save_teacher(arguments.output, experiment.teacher)
+    if experiment.teacher_history:
+        _write_curve(arguments.output, experiment.teacher_history)
+    header = experiment.teacher.header
     sys.stdout.write(f"{arguments.output}: {header.kind}, {header.model}, d = {header.d}\n")
     sys.stdout.write(f"held-out accuracy: {header.held_out}\n")
     return 0

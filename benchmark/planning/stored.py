@@ -2,26 +2,26 @@
 
 from collections.abc import Hashable, Iterable
 
+from benchmark.experiment import Experiment
 from benchmark.grid import TEACHER, Cell
-from benchmark.source import Source
 from benchmark.stage_keys import distilled_key, student_settings
 from benchmark.store import key_of
 from benchmark.views import VIEWS
 
 
-def stored_tasks(cells: Iterable[Cell], source: Source) -> Iterable[tuple[Hashable, ...]]:
+def stored_tasks(cells: Iterable[Cell], experiment: Experiment) -> Iterable[tuple[Hashable, ...]]:
     """Yield the keys of tasks whose outcome is in the store; nothing is made to find out."""
-    if not source.teacher_exists:
+    if not experiment.teacher_exists:
         return
     yield ("teacher",)
-    yield from (("representations", view) for view in VIEWS if source.has_representations(view))
+    yield from (("representations", view) for view in VIEWS if experiment.has_representations(view))
     for cell in cells:
         if cell.variant.method == TEACHER:
             continue
         place = cell.variant.label, cell.N, cell.seed
-        distilled = source.store.folder("distilled", distilled_key(cell, source))
+        distilled = experiment.store.folder("distilled", distilled_key(cell, experiment))
         if (distilled / "distilled.safetensors").exists():
             yield "distillation", *place
-        student = source.store.folder("students", key_of(student_settings(cell, source)))
+        student = experiment.store.folder("students", key_of(student_settings(cell, experiment)))
         if (student / "student.safetensors").exists():
             yield "pretraining", *place, cell.student

@@ -47,11 +47,11 @@ class DataOptions:
     full_hash: bool = False
 
 
-class Source:
-    """A suite's source dataset and teacher on one device, each made when first asked for."""
+class Experiment:
+    """A suite on one device: its datasets and its teacher, each made when first asked for."""
 
     def __init__(self, suite: Suite, *, store: Store, compute: Compute, data: DataOptions) -> None:
-        self.recreate = partial(Source, suite, store=store, compute=compute, data=data)
+        self.recreate = partial(Experiment, suite, store=store, compute=compute, data=data)
         self.suite = suite
         self.store = store
         self.compute = compute
@@ -324,7 +324,7 @@ class Source:
         source = self.splits(self.suite.source)
 
         def representations(view: str) -> Float[Tensor, "n d"]:
-            return self.representations(view)  # a bound method would hand over this source
+            return self.representations(view)  # a bound method would hand over this experiment
 
         return Problem(
             source=without_held_out(self.suite.source),
