@@ -159,6 +159,12 @@ def method_of(suite: Suite, variant: Variant) -> Method:
     return replace(variant.method, method, changes)  # type: ignore[no-any-return]
 
 
+def views_of(method: Method) -> tuple[str, ...]:
+    """Return the views under which a method wants the teacher's representations."""
+    views: tuple[str, ...] = getattr(method, "views", ("identity",))
+    return views
+
+
 def teacher_of(suite: Suite) -> Any:
     """Return the suite's kind of teacher: published defaults, then the suite's settings of it.
 

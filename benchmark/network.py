@@ -1,6 +1,7 @@
 """A backbone with its normalisation and its head: what every method and student trains."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -79,3 +80,15 @@ class Network(nn.Module):
         """Return the head's output for images in [0, 1]."""
         outputs: Tensor = self.head(self.features(images))
         return outputs
+
+
+@contextmanager
+def in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
+    """Train or evaluate for the block; every part of `network` is in its own mode afterwards."""
+    modes = {module: module.training for module in network.modules()}
+    network.train(training)
+    try:
+        yield
+    finally:
+        for module, before in modes.items():
+            module.training = before

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from benchmark.held_out import held_out_accuracy, held_out_tenth
-from benchmark.network import Network
+from benchmark.network import Network, in_mode
 from benchmark.provenance import provenance
 from benchmark.spec import LabelledImages, Loop, NewNetwork, Supervision
 from benchmark.teacher import Teacher, TeacherHeader, represent_all
@@ -152,10 +152,8 @@ def _held_out_accuracies(
 
 def _features(network: Network, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n p"]:
     """Return the backbone's features of all images, and leave it in the mode that it was in."""
-    training = network.training
-    features = represent_all(network.eval().features, images)
-    network.train(training)
-    return features
+    with in_mode(network, training=False):
+        return represent_all(network.features, images)
 
 
 @torch.no_grad()

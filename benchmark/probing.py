@@ -13,8 +13,7 @@ follows from them.
 """
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,7 +22,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from benchmark import rng
-from benchmark.network import Network, Precision
+from benchmark.network import Network, Precision, in_mode
 from benchmark.probes.fair import FairProbe
 from benchmark.probes.linear import Probe, random_ranks
 from benchmark.probes.paper import PaperProbe
@@ -113,7 +112,7 @@ def extract(
     device = network.mean.device
     features = torch.empty(len(images), network.num_features, device=device)
     progress = bar(total=len(images), description="extract features")
-    with progress, _evaluating(network), torch.inference_mode():
+    with progress, in_mode(network, training=False), torch.inference_mode():
         for batch, out in zip(images.split(batch_size), features.split(batch_size), strict=True):
             out.copy_(network.features(batch.to(device, non_blocking=True) / 255))
             progress.update(len(batch))
@@ -194,15 +193,3 @@ def _subsets(
         stream = rng.generator("labels", train.fingerprint, labels_per_class, draw)
         draws.append((random_ranks(labels, stream) < labels_per_class).nonzero()[:, 0])
     return torch.stack(draws)
-
-
-@contextmanager
-def _evaluating(network: Network) -> Iterator[None]:
-    """Put a network into evaluation mode, and every part of it back into its own afterwards."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

@@ -23,6 +23,7 @@ from benchmark.grid import (
     own_recipe,
     probe_of,
     protocols,
+    views_of,
 )
 from benchmark.images import final_probe
 from benchmark.loop import CheckpointedLoop, CheckpointError
@@ -85,7 +86,7 @@ def distill(cell: Cell, experiment: Experiment) -> Distilled:
             problem = experiment.problem(N=cell.N, labels=method.supervision == "labels")
             by_products = experiment.store.folder("by-products", by_products_key(cell, experiment))
             problem = replace(problem, cache=by_products)
-            for view in getattr(method, "views", ("identity",)):
+            for view in views_of(method):
                 experiment.representations(view)  # the teacher's cost, not the method's
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
             if experiment.suite.recipe == "own":

@@ -486,7 +486,7 @@ def test_networks_get_the_budget_of_the_command_line(monkeypatch, tmp_path, word
     words = ("run", "--device", "cpu", "--precision", "fp32", "--store", str(tmp_path), *words)
     arguments = cli.new_parser().parse_args(words)
     threads = torch.get_num_threads()
-    experiment = _suite.source_of(_suite.suite_of(arguments), arguments)
+    experiment = _suite.experiment_of(_suite.suite_of(arguments), arguments)
     torch.set_num_threads(threads)
     assert experiment.compute.max_memory == expected
     assert not any("memory" in name for name in experiment.compute.settings)

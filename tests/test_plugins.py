@@ -48,9 +48,11 @@ def test_shared_code_and_other_files_are_out_of_reach(name):
 
 @pytest.fixture(autouse=True)
 def _installed_anew():
-    plugins._foreign.cache_clear()
+    for known in (plugins._own, plugins._foreign):
+        known.cache_clear()
     yield
-    plugins._foreign.cache_clear()
+    for known in (plugins._own, plugins._foreign):
+        known.cache_clear()
 
 
 @pytest.fixture
@@ -60,6 +62,7 @@ def new_file(tmp_path, monkeypatch):
 
     def add(name, text):
         (tmp_path / f"{name}.py").write_text(text)
+        plugins._own.cache_clear()
         monkeypatch.delitem(sys.modules, f"benchmark.methods.{name}", raising=False)
 
     return add

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark.network import Network
+from benchmark.network import Network, in_mode
 from benchmark.planning.network_cost import Pass, operators_of
 from benchmark.spec import ImageShape
 from benchmark.timing import Operations, Rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkCost:
+class ImageCost:
     """What one image costs.
 
     Attributes:
@@ -52,7 +52,7 @@ class NetworkCost:
         return {rate: backbone, "matrix product fp32": head}
 
 
-def cost_of(network: Network, shape: ImageShape) -> NetworkCost:
+def cost_of(network: Network, shape: ImageShape) -> ImageCost:
     """Count the operations and bytes of one image."""
     operations: list[int] = []
     numbers: list[int] = []
@@ -66,15 +66,11 @@ def cost_of(network: Network, shape: ImageShape) -> NetworkCost:
 
     leaves = [layer for layer in network.backbone.modules() if not list(layer.children())]
     hooks = [layer.register_forward_hook(count) for layer in leaves]
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    with torch.no_grad():
+    with in_mode(network, training=False), torch.no_grad():
         network.features(torch.zeros(1, shape.c, shape.h, shape.w, device=network.mean.device))
-    for module, training in modes.items():
-        module.training = training
     for hook in hooks:
         hook.remove()
-    return NetworkCost(
+    return ImageCost(
         forward=sum(operations),
         first=operations[0],
         head=2 * network.head.weight.numel(),

@@ -18,7 +18,7 @@ from benchmark.probing import extract
 from benchmark.spec import ImageShape, TrainingSet
 from benchmark.timing import Kernel, Operations, Outcome
 
-from ._cost import NetworkCost, cost_of, operations_of, total
+from ._cost import ImageCost, cost_of, operations_of, total
 from ._plain_probing import extract_plainly, fair_plainly, paper_plainly
 from ._plain_training import Pairs, train_plainly
 from ._setting import BareLoop, moved, network, normal, stream
@@ -139,7 +139,7 @@ class _Evaluation:
             precision=self.precision,
         )
 
-    def operations(self, cost: NetworkCost, p: int) -> Operations:
+    def operations(self, cost: ImageCost, p: int) -> Operations:
         """Count all but the fair probe, p being the number of features."""
         products = 4 * self.paper.steps * min(self.paper.batch, len(self.labels)) * self.k * p
         return total(

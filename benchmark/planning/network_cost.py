@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from benchmark.network import Network
+from benchmark.network import Network, in_mode
 from benchmark.spec import ImageShape
 from benchmark.timing import Operations, Rate
 
@@ -130,14 +130,12 @@ def operators_of(run: Callable[[], object]) -> tuple[Operator, ...]:
 
 
 def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -> Pass:
-    modes = {module: module.training for module in network.modules()}
     chunks, network.chunks = network.chunks, None  # whole passes are counted
-    network.train(training)
     named = dict(network.named_parameters())
     weights = sum(weight.numel() * weight.itemsize for weight in named.values())
     tensors = {name: tensor.detach() for name, tensor in (*named.items(), *network.named_buffers())}
     counter, saved = _Counter(), dict[int, int]()
-    with FakeTensorMode() as fake:
+    with in_mode(network, training=training), FakeTensorMode() as fake:
         state: dict[str, Tensor] = {
             name: fake.from_tensor(tensor) for name, tensor in tensors.items()
         }
@@ -149,8 +147,6 @@ def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -
             if optimizer is not None:
                 outputs.square().mean().backward()
                 optimizer.step()
-    for module, mode in modes.items():
-        module.training = mode
     network.chunks = chunks
     return Pass(operators=tuple(counter.operators), saved=sum(saved.values()), weights=weights)
 

@@ -19,6 +19,7 @@ from benchmark.grid import (
     probe_of,
     protocols,
     recipe_of,
+    views_of,
 )
 from benchmark.images import sizes_of, without_held_out
 from benchmark.network_factory import model_settings
@@ -114,7 +115,7 @@ class _Planner:
             )
         variants = {cell.variant for cell in cells if cell.variant.method != TEACHER}
         methods = [method_of(self.suite, variant) for variant in variants]
-        views = [view for method in methods for view in getattr(method, "views", ("identity",))]
+        views = [view for method in methods for view in views_of(method)]
         work = self._represented(n)
         for view in dict.fromkeys(("identity", *sorted(views))):
             yield Task(
