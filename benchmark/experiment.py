@@ -21,7 +21,7 @@ from benchmark.network_factory import NetworkFactory, model_code, model_settings
 from benchmark.pretrain import RECIPES
 from benchmark.pretrain_teacher import TeacherPlan, pretrain_teacher, probe_teacher
 from benchmark.rows import PROTOCOL
-from benchmark.spec import Budget, LabelledImages, Outline, Problem, UsageError
+from benchmark.spec import Budget, LabelledImages, NonFiniteError, Outline, Problem, UsageError
 from benchmark.store import Store, key_of
 from benchmark.teacher import (
     Teacher,
@@ -267,7 +267,10 @@ class Experiment:
             if not kept.exists():
                 teacher = solo_learn.read_solo_learn(file, self.new_network, self.new_network.shape)
                 train = self.splits(self.suite.source).train
-                probed = probe_teacher(teacher, replace(train, images=self.images))
+                try:
+                    probed = probe_teacher(teacher, replace(train, images=self.images))
+                except NonFiniteError as error:
+                    raise UsageError(f"{file}: {error}") from error
                 save_teacher(kept, probed)
                 header = probed.header
                 logging.getLogger(__name__).warning(

@@ -46,6 +46,7 @@ class Suite:
         ablation: variants beside `krr-st` and `ours`.
         students: names of models, the first one is also the student of budgets and ablation.
         downstream: datasets that students are probed on.
+        where_present: those of them that are left out where they are not found.
         budgets: N, the main one first.
         seeds: of whole experiments: distillation, student and probe alike.
         recipe: how long students are pretrained, of those in `lengths`; `own` also lets a method
@@ -77,6 +78,7 @@ class Suite:
     labels_per_class: tuple[int | None, ...] = (None, 10)
     settings: Mapping[str, Settings] = field(default_factory=dict)
     precision: Literal["fp32", "bf16"] | None = None
+    where_present: tuple[str, ...] = ()
     flags: str = ""
 
 

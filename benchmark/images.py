@@ -100,6 +100,17 @@ def find_dataset(name: str) -> Dataset:
     return dataset
 
 
+def is_present(name: str, *, root: Path | None, download: bool = False) -> bool:
+    """Say whether a dataset is found, see `load_splits`; no image is read."""
+    dataset = find_dataset(_Name.parse(name).dataset)
+    try:
+        for split in _SPLITS:
+            dataset.open(split, root=root, download=download)
+    except UsageError:
+        return False
+    return True
+
+
 class _Name(NamedTuple):
     """What a name such as ``cifar100:10:held-out`` means.
 

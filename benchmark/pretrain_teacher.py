@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmark.held_out import held_out_accuracy, held_out_tenth
 from benchmark.network import Network, in_mode
 from benchmark.provenance import provenance
-from benchmark.spec import LabelledImages, Loop, NewNetwork, Supervision
+from benchmark.spec import LabelledImages, Loop, NewNetwork, NonFiniteError, Supervision
 from benchmark.teacher import Teacher, TeacherHeader, represent_all
 
 Storage = Literal["fp32", "fp16"]
@@ -133,8 +133,14 @@ def pretrain_teacher(
 
 
 def probe_teacher(teacher: Teacher, source: LabelledImages) -> Teacher:
-    """Return the same teacher, its header with accuracies on a held-out tenth of `source`."""
+    """Return the same teacher, its header with accuracies on a held-out tenth of `source`.
+
+    Raises:
+        NonFiniteError: it represents some image by what is no number.
+    """
     features = represent_all(teacher.network.features, source.images)
+    if not features.isfinite().all():
+        raise NonFiniteError("the teacher's representations of source images are not finite")
     accuracies = _held_out_accuracies(features, source, held_out_tenth(source))
     header = replace(teacher.header, held_out=accuracies)
     return Teacher(teacher.network, header, teacher.statistics)

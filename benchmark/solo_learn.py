@@ -52,7 +52,7 @@ def read_solo_learn(file: Path, new_network: NewNetwork, shape: ImageShape) -> T
     source, mean, std = _PIXELS[_num_classes(file, state)]
     header = TeacherHeader(
         kind="solo-learn",
-        settings={"standardise": False, "storage": "fp32", "epochs": _count(checkpoint, "epoch")},
+        settings={"standardise": False, "storage": "fp32", "epochs": _epochs(checkpoint)},
         seed=0,
         model=MODEL,
         model_settings=SETTINGS,
@@ -131,6 +131,11 @@ def _num_classes(file: Path, state: Mapping[str, Tensor]) -> int:
             f"{' or '.join(map(str, _PIXELS))}, as pixel statistics are known for CIFAR alone"
         )
     return classes
+
+
+def _epochs(checkpoint: Mapping[str, Any]) -> int:
+    """Return how many epochs there were: Lightning keeps the number of the last, from 0."""
+    return _count(checkpoint, "epoch") + 1 if "epoch" in checkpoint else 0
 
 
 def _count(checkpoint: Mapping[str, Any], name: str) -> int:

@@ -305,6 +305,18 @@ def test_a_dry_run_prints_the_cells_and_makes_nothing(run, tmp_path, monkeypatch
     assert [folder.name for folder in (tmp_path / "new").iterdir()] == ["images"]
 
 
+def test_datasets_that_may_be_missing_are_left_out_unless_asked_for(run, plug, toy_suite, caplog):
+    more = (*toy_suite.downstream, "cub2011")
+    plug["suites"]["toy"] = Entry(
+        replace(toy_suite, downstream=more, where_present=("cub2011", "tiny-imagenet"))
+    )
+    code, out, _ = run("--dry-run")
+    assert (code, out.splitlines()[0].split()[-4:]) == (0, ["4,", "convnet,", "seed", "0"])
+    (said,) = caplog.messages
+    assert said.startswith("cub2011: not found below ") and "left out" in said
+    assert refused(run("--downstream", "cub2011")).startswith("cub2011: ")
+
+
 def test_a_teacher_is_kept_in_a_file_and_used_from_there(run, benchmark_, tmp_path, store):
     code, out, errors = benchmark_(
         *("teacher", "--suite", "toy", "--store", store, "--output", "new/t.safetensors")

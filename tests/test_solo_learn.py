@@ -43,13 +43,21 @@ def layout(network, *, num_classes=100, prefix="backbone."):
     parts = nn.ModuleDict(
         {
             "classifier": nn.Linear(512, num_classes),
-            "projector": nn.Sequential(nn.Linear(512, 8), nn.BatchNorm1d(8), nn.ReLU()),
+            "projector": nn.Sequential(
+                *(nn.Linear(512, 8), nn.BatchNorm1d(8), nn.ReLU()),
+                *(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8)),
+            ),
         }
     )
     state = {prefix + name: value for name, value in network.state_dict().items()}
-    optimizer = torch.optim.SGD(parts.parameters(), lr=0.3, momentum=0.9)
+    groups = {"backbone": network, **parts}
+    optimizer = torch.optim.SGD(
+        [{"name": name, "params": list(part.parameters())} for name, part in groups.items()],
+        lr=0.3,
+        momentum=0.9,
+    )
     optimizer.zero_grad()
-    parts["classifier"](torch.ones(2, 512)).sum().backward()
+    parts["classifier"](parts["projector"][0].weight).sum().backward()
     optimizer.step()
     return {
         "epoch": 999,
@@ -59,6 +67,8 @@ def layout(network, *, num_classes=100, prefix="backbone."):
         "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 1000}}}},
         "callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_score": None}},
         "optimizer_states": [optimizer.state_dict()],
+        "hyper_parameters": {"method": "barlow_twins", "optimizer": {"name": "lars", "lr": 0.3}},
+        "hparams_name": "cfg",
         "lr_schedulers": [{"last_epoch": 1000, "_last_lr": [0.0], "base_lrs": [0.3]}],
     }
 
@@ -173,3 +183,19 @@ def test_images_of_another_size_are_refused(tmp_path):
             NetworkFactory(shape=ImageShape(3, 64, 64), mean=(0.5,) * 3, std=(0.25,) * 3),
             ImageShape(3, 64, 64),
         )
+
+
+def test_weights_whose_features_overflow_are_refused_in_one_line(toy_suite, tmp_path):
+    content = layout(backbone())
+    content["state_dict"]["backbone.bn1.weight"].fill_(1e38)
+    file = saved(tmp_path, content)
+    suite = replace(toy_suite, teacher=str(file), size=32)
+    compute = Compute(device=torch.device("cpu"), precision="fp32")
+    experiment = Experiment(suite, store=Store(tmp_path), compute=compute, data=DataOptions())
+    with pytest.raises(UsageError, match=r"ckpt: the teacher's representations .* not finite"):
+        experiment.representations("identity")
+
+
+def test_the_number_of_the_last_epoch_is_one_less_than_there_were(tmp_path):
+    teacher = read_solo_learn(saved(tmp_path, layout(backbone())), new_network, SHAPE)
+    assert teacher.header.settings["epochs"] == 1000

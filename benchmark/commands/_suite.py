@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import logging
 import shlex
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +14,7 @@ from benchmark.check import check, owners
 from benchmark.compute import Compute, choose_precision, find_device
 from benchmark.experiment import DataOptions, Experiment
 from benchmark.grid import Cell, Suite, cells, with_settings
+from benchmark.images import is_present
 from benchmark.memory import default_memory
 from benchmark.pretrain import Length
 from benchmark.spec import UsageError
@@ -42,6 +44,8 @@ def suite_of(arguments: argparse.Namespace) -> Suite:
         changes["lengths"] = {**suite.lengths, "equal-steps": Length(steps=steps)}
     if getattr(arguments, "no_ablation", False):
         changes["ablation"] = ()
+    if "downstream" in changes:  # asked for by name
+        changes["where_present"] = ()
     settings = with_settings(suite, arguments.set)
     return dataclasses.replace(suite, **changes, settings=settings, flags=_flags(arguments))
 
@@ -122,13 +126,29 @@ def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
 
 def experiment_of(suite: Suite, arguments: argparse.Namespace) -> Experiment:
     """Return the experiment of a suite, on the device that was asked for."""
+    data = DataOptions(
+        root=arguments.data_root or arguments.store / "data",
+        download=arguments.download,
+        full_hash=arguments.full_hash,
+    )
     return Experiment(
-        suite,
+        _with_what_is_there(suite, data),
         store=Store(arguments.store),
         compute=compute_of(suite, arguments),
-        data=DataOptions(
-            root=arguments.data_root or arguments.store / "data",
-            download=arguments.download,
-            full_hash=arguments.full_hash,
-        ),
+        data=data,
     )
+
+
+def _with_what_is_there(suite: Suite, data: DataOptions) -> Suite:
+    """Leave out datasets that may be missing and are."""
+    missing = {
+        name
+        for name in set(suite.where_present).intersection(suite.downstream)
+        if not is_present(name, root=data.root, download=data.download)
+    }
+    for name in sorted(missing):
+        logging.getLogger(__name__).warning(
+            f"{name}: not found below {data.root}: left out, as no --downstream asks for it"
+        )
+    left = tuple(name for name in suite.downstream if name not in missing)
+    return dataclasses.replace(suite, downstream=left)

@@ -23,6 +23,7 @@ supervised methods need one image per class, N = 100, or a multiple of it.
     ablation=(NONE, BASES, VIEWS),
     students=("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit"),
     downstream=("cifar100", "cifar10", "cub2011", "stanford-dogs"),
+    where_present=("cub2011",),  # to be fetched by hand
     budgets=(100, 25, 50, 1000, 5000),
     seeds=(0, 1, 2),
     recipe="paper",
