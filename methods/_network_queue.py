@@ -10,17 +10,16 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.network import Network
 
+from ._trained import Trained
 
-class QueuedModel:
-    """A classifier, its optimizer, and a meter of how often it was right while it trained."""
+
+class QueuedModel(Trained):
+    """A classifier, and a meter of how often it was right while it trained."""
 
     def __init__(
         self, network: Network, *, lr: float, momentum: float, weight_decay: float
     ) -> None:
-        self.network = network.eval()
-        self.optimizer = torch.optim.SGD(
-            network.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay
-        )
+        super().__init__(network, lr=lr, momentum=momentum, weight_decay=weight_decay)
         self._correct = torch.zeros((), dtype=torch.int64, device=network.head.weight.device)
         self._seen = 0
 
@@ -36,28 +35,17 @@ class QueuedModel:
 
     def train(self, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, " b"]) -> None:
         """Take one step on a labelled batch and count what was right before it."""
-        self.network.train()
-        logits = self.network(images)
-        self.optimizer.zero_grad(set_to_none=True)
-        cross_entropy(logits, labels).backward()
-        self.optimizer.step()
-        self.network.eval()
-        self._correct += (logits.detach().argmax(1) == labels).sum()
+        logits = self.descend(images, lambda logits: cross_entropy(logits, labels))
+        self._correct += (logits.argmax(1) == labels).sum()
         self._seen += len(labels)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a checkpoint must hold."""
-        return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "correct": self._correct,
-            "seen": self._seen,
-        }
+        return {**super().state_dict(), "correct": self._correct, "seen": self._seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become the model that `state` was taken from."""
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        super().load_state_dict(state)
         self._correct.copy_(state["correct"])
         self._seen = state["seen"]
 

@@ -3,47 +3,36 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from benchmark.network import Network
 
+from ._trained import Trained
 
-class InnerModel:
-    """A network, its optimizer and its age in inner steps, which live and die together."""
+
+class InnerModel(Trained):
+    """A network that regresses, with its age in inner steps."""
 
     def __init__(
         self, network: Network, *, lr: float, momentum: float, weight_decay: float
     ) -> None:
-        self.network = network.eval()
-        self.optimizer = torch.optim.SGD(
-            network.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay
-        )
+        super().__init__(network, lr=lr, momentum=momentum, weight_decay=weight_decay)
         self.age = 0
 
     def step(self, images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b d"]) -> None:
         """Take one inner step of regression (mean squared error) and grow older."""
-        self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        mse_loss(self.network(images), targets).backward()
-        self.optimizer.step()
-        self.network.eval()
+        self.descend(images, lambda outputs: mse_loss(outputs, targets))
         self.age += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a checkpoint must hold."""
-        return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "age": self.age,
-        }
+        return {**super().state_dict(), "age": self.age}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become the model that `state` was taken from."""
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        super().load_state_dict(state)
         self.age = state["age"]
 
 

@@ -56,8 +56,8 @@ reproduction of the published numbers.
         "pca": _STORAGE,
         # smaller batches than published: equally many steps on fewer images
         "mse": {"batch_size": 64},
-        # Cut for time, seconds instead of minutes: the weakest is chosen nearly always, and ViT reads
-        # two points more with 1e-5 (`reports/cifar100-small/analysis.md`).
+        # Cut for time, seconds instead of minutes: the weakest is chosen nearly always, and ViT
+        # reads two points more with 1e-5 (`reports/cifar100-small/analysis.md`).
         "fair": {"strengths": (1e-1, 1e-2, 1e-3), "tolerance": 1e-3},
         "paper": {"steps": 1000, "batch": 256},
         # How the shipped teacher was made. Weaker augmentations than published, and AdamW: far

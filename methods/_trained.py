@@ -1,0 +1,45 @@
+"""A network with its optimizer: what the models of a pool and of a queue share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from benchmark.network import Network
+
+
+class Trained:
+    """A network, in evaluation mode but for its steps, and its SGD: they live and die together."""
+
+    def __init__(
+        self, network: Network, *, lr: float, momentum: float, weight_decay: float
+    ) -> None:
+        self.network = network.eval()
+        self.optimizer = torch.optim.SGD(
+            network.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay
+        )
+
+    def descend(
+        self,
+        images: Float[Tensor, "b c h w"],
+        loss: Callable[[Float[Tensor, "b k"]], Float[Tensor, ""]],
+    ) -> Float[Tensor, "b k"]:
+        """Take one step down the loss of the outputs; return these, as they were before it."""
+        self.network.train()
+        outputs: Tensor = self.network(images)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss(outputs).backward()
+        self.optimizer.step()
+        self.network.eval()
+        return outputs.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a checkpoint must hold."""
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the model that `state` was taken from."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
