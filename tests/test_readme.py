@@ -31,7 +31,7 @@ def test_its_method_is_one(toy_problem):
 
 
 def test_its_commands_are_understood():
-    blocks = re.findall(r"```\n(.*?)```", README, re.S)
+    blocks = re.findall(r"^```(?:python)?\n(.*?)^```$", README, re.S | re.M)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     commands = [line.partition("python -m benchmark ")[2] for line in lines]
     commands = [line.partition("  #")[0] for line in commands if line]
