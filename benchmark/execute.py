@@ -58,8 +58,8 @@ def execute(
     """
     outcome = Outcome()
     kept = [cell for cell in cells if is_done(cell, experiment)]
-    left = spread([cell for cell in cells if cell not in set(kept)], experiment)
     found = dict(_results(kept, experiment, jobs=1))
+    left = spread([cell for cell in cells if cell not in found], experiment)
     with bar(total=len(cells), initial=len(kept), description="cells", leave=True) as progress:
         for cell, result in _results(left, experiment, jobs):
             found[cell] = result
