@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -58,6 +59,8 @@ def execute(
     """
     outcome = Outcome()
     kept = [cell for cell in cells if is_done(cell, experiment)]
+    if kept:
+        sys.stderr.write(f"{len(kept)} of {len(cells)} cells are done already\n")
     found = dict(_results(kept, experiment, jobs=1))
     left = spread([cell for cell in cells if cell not in found], experiment)
     with bar(total=len(cells), initial=len(kept), description="cells", leave=True) as progress:

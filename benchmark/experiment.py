@@ -183,7 +183,7 @@ class Experiment:
         if name in plugins.names("teachers"):
             return self._teacher_plan(name)[1].exists()
         if Path(name).suffix in solo_learn.SUFFIXES:
-            return self._imported_file(Path(name)).exists()
+            return self._imported_file.exists()
         return True
 
     @cached_property
@@ -200,7 +200,7 @@ class Experiment:
         if Path(name).suffix == ".safetensors":
             return Path(name)
         if Path(name).suffix in solo_learn.SUFFIXES:
-            return self._imported_teacher(Path(name))
+            return self._imported_teacher()
         shipped = shipped_teachers()
         if name in shipped:
             return shipped[name]
@@ -254,15 +254,17 @@ class Experiment:
                 shutil.rmtree(checkpoints, ignore_errors=True)
         return file
 
-    def _imported_file(self, file: Path) -> Path:
-        """Return where a checkpoint of solo-learn is kept as a teacher."""
+    @cached_property
+    def _imported_file(self) -> Path:
+        """Where a checkpoint of solo-learn is kept as a teacher, by its content, read once."""
+        file = Path(self.suite.teacher)
         given = content_hash(file) if file.is_file() else ""
         key = key_of({"protocol": PROTOCOL, "checkpoint": given, **self._data_settings})
         return self.store.folder("teachers", key) / "teacher.safetensors"
 
-    def _imported_teacher(self, file: Path) -> Path:
+    def _imported_teacher(self) -> Path:
         """Return a checkpoint of solo-learn as a teacher's file, probed on the source."""
-        kept = self._imported_file(file)
+        file, kept = Path(self.suite.teacher), self._imported_file
         with self.store.lock(kept.parent), self.compute.on_all_threads():
             if not kept.exists():
                 teacher = solo_learn.read_solo_learn(file, self.new_network, self.new_network.shape)

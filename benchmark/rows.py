@@ -113,7 +113,8 @@ def append(file: Path, new: Iterable[Row]) -> None:
     """
     with _locked(file):
         old = file.read_bytes() if file.exists() else b""
-        old += b"" if old.endswith(b"\n") or not old else b"\n"
+        if old and not old.endswith(b"\n"):
+            old += b"\n"
         with atomic(file) as temporary:
             temporary.write_bytes(old + _lines(new).encode())
 

@@ -38,9 +38,7 @@ def arguments(owner: str, factory: Callable[..., Any], given: Mapping[str, Any])
         UsageError: as `replace`.
     """
     types = typing.get_type_hints(factory)
-    parameters = inspect.signature(factory).parameters.values()
-    fields = {p.name: types[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
-    return _parsed(owner, fields, given)
+    return _parsed(owner, {name: types[name] for name in defaults(factory)}, given)
 
 
 def defaults(factory: Callable[..., Any]) -> dict[str, Any]:

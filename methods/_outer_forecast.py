@@ -1,8 +1,5 @@
 """What the outer loop of `_outer_loop` takes, counted."""
 
-import torch
-
-from benchmark.network import Network
 from benchmark.spec import Problem
 from benchmark.workload import TO_IMAGES, Architecture, Work
 
@@ -33,7 +30,7 @@ def bilevel_work(
     d = problem.representations("identity").shape[1]
     shown = _shown(settings, views)
     inner, s = _pairs(settings, views, m), _pairs(settings, shown, m)
-    b, p = shown * settings.real_batch, _new_model(settings, problem).num_features
+    b, p = shown * settings.real_batch, settings.sample_model(problem.new_network).num_features
     ridge = 6 * s * s * p + 4 * b * s * p + 6 * b * s * d + 6 * s * s * d + s**3
     inner_steps = steps
     if settings.staggered:
@@ -68,7 +65,7 @@ def held_bytes(settings: OuterLoop, problem: Problem, *, views: int, m: int) -> 
     """
     if settings.outer_steps == 0:
         return 0
-    model = _new_model(settings, problem)
+    model = settings.sample_model(problem.new_network)
     shown = _shown(settings, views)
     s, b, p = _pairs(settings, shown, m), shown * settings.real_batch, model.num_features
     pool = 3 * settings.pool_size * weight_bytes(model)
@@ -83,8 +80,3 @@ def _shown(settings: OuterLoop, views: int) -> int:
 def _pairs(settings: OuterLoop, views: int, m: int) -> int:
     """Return how many (image, view) pairs `Bilevel.distilled_batch` gives."""
     return views * min(m, max(1, settings.distilled_batch // views))
-
-
-def _new_model(settings: OuterLoop, problem: Problem) -> Network:
-    stream = torch.Generator().manual_seed(0)
-    return problem.new_network(settings.inner_model, 1, stream, **settings.inner_settings)

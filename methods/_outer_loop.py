@@ -12,8 +12,9 @@ from torch.nn.functional import mse_loss
 
 from benchmark import views as predefined
 from benchmark.augment import shift_and_flip
+from benchmark.network import Network
 from benchmark.ranges import expect_counts, expect_momenta, expect_not_negative
-from benchmark.spec import Loop, Outline, Problem, UsageError
+from benchmark.spec import Loop, NewNetwork, Outline, Problem, UsageError
 
 from ._augmented_copies import AugmentedCopies
 from ._distilled import Distilled
@@ -77,8 +78,12 @@ class OuterLoop:
     def check(self, outline: Outline) -> None:
         """Refuse an inner model that cannot take the source's images."""
         if self.outer_steps > 0:
-            stream = torch.Generator().manual_seed(0)
-            outline.new_network(self.inner_model, 1, stream, **self.inner_settings)
+            self.sample_model(outline.new_network)
+
+    def sample_model(self, new_network: NewNetwork) -> Network:
+        """Return an inner model to be looked at, not trained: its head has one output."""
+        stream = torch.Generator().manual_seed(0)
+        return new_network(self.inner_model, 1, stream, **self.inner_settings)
 
     @property
     def inner_settings(self) -> dict[str, tuple[int, ...]]:

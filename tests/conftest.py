@@ -23,6 +23,13 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def device(request: pytest.FixtureRequest) -> str:
+    """Run a test on every device that there is here."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
 def labelled_problem() -> Callable[..., Problem]:
     """Make a tiny problem of `k` classes, each a pattern of its own under noise."""

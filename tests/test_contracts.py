@@ -66,7 +66,6 @@ CHEAP = {  # a method that is not here runs as it is published
 }
 DETERMINISTIC = {"full", "untrained"}
 NAMES = plugins.names("methods")
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def method_of(name):
@@ -218,7 +217,6 @@ def on(problem, device):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("device", DEVICES)
 def test_students_learn_on_any_device_from_what_was_distilled_there(
     name, device, toy_problem, labelled_problem
 ):

@@ -14,7 +14,7 @@ from benchmark.probes.paper import PaperProbe
 from benchmark.spec import ImageShape
 from benchmark.timing import deviation
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+ACCELERATORS = ["cuda"] if torch.cuda.is_available() else []
 SHAPE = ImageShape(3, 32, 32)
 ROUNDING = {"fp32": 5e-3, "bf16": 0.2}  # convolutions of a GPU are in TF32
 
@@ -25,11 +25,6 @@ def generator(device="cpu", seed=0):
 
 def close(found, expected, tolerance):
     return deviation((found.detach().cpu(),), (expected.detach().cpu(),)) <= tolerance
-
-
-@pytest.fixture(params=DEVICES)
-def device(request):
-    return request.param
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -61,7 +56,7 @@ def test_models_see_and_learn_alike(model, settings, precision, device):
 
 @pytest.mark.parametrize(
     ("device", "name", "precision"),  # of the CPU: test_kernels.py
-    list(product(DEVICES[1:], plugins.names("kernels"), ["fp32", "bf16"])),
+    list(product(ACCELERATORS, plugins.names("kernels"), ["fp32", "bf16"])),
 )
 def test_kernels_agree_with_their_twins(device, name, precision):
     compute = Compute(torch.device(device), precision)

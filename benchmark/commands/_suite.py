@@ -126,29 +126,34 @@ def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
 
 def experiment_of(suite: Suite, arguments: argparse.Namespace) -> Experiment:
     """Return the experiment of a suite, on the device that was asked for."""
-    data = DataOptions(
-        root=arguments.data_root or arguments.store / "data",
-        download=arguments.download,
-        full_hash=arguments.full_hash,
-    )
     return Experiment(
-        _with_what_is_there(suite, data),
+        suite,
         store=Store(arguments.store),
         compute=compute_of(suite, arguments),
-        data=data,
+        data=_data_of(arguments),
     )
 
 
-def _with_what_is_there(suite: Suite, data: DataOptions) -> Suite:
-    """Leave out datasets that may be missing and are."""
-    missing = {
+def without_missing(suite: Suite, arguments: argparse.Namespace) -> Suite:
+    """Return a suite without the downstream datasets that may be missing and are; say so."""
+    data = _data_of(arguments)
+    missing = [
         name
-        for name in set(suite.where_present).intersection(suite.downstream)
-        if not is_present(name, root=data.root, download=data.download)
-    }
-    for name in sorted(missing):
+        for name in suite.downstream
+        if name in suite.where_present
+        and not is_present(name, root=data.root, download=data.download)
+    ]
+    for name in missing:
         logging.getLogger(__name__).warning(
             f"{name}: not found below {data.root}: left out, as no --downstream asks for it"
         )
     left = tuple(name for name in suite.downstream if name not in missing)
     return dataclasses.replace(suite, downstream=left)
+
+
+def _data_of(arguments: argparse.Namespace) -> DataOptions:
+    return DataOptions(
+        root=arguments.data_root or arguments.store / "data",
+        download=arguments.download,
+        full_hash=arguments.full_hash,
+    )

@@ -7,7 +7,13 @@ from functools import partial
 
 from benchmark import rows
 from benchmark.check import refusals
-from benchmark.commands._suite import experiment_of, grid_of, jobs_at_once, jobs_of
+from benchmark.commands._suite import (
+    experiment_of,
+    grid_of,
+    jobs_at_once,
+    jobs_of,
+    without_missing,
+)
 from benchmark.commands.report import write_report
 from benchmark.execute import execute
 from benchmark.experiment import Experiment
@@ -31,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
     file = folder / "rows.jsonl"
     if file.exists():
         rows.read(file)  # what is no row of this version is said before anything is run
-    experiment = experiment_of(suite, arguments)
+    experiment = experiment_of(without_missing(suite, arguments), arguments)
     refused = refusals(wanted, experiment)
     if arguments.dry_run:
         left = _print_plan(wanted, refused, experiment)
@@ -42,8 +48,6 @@ def main(arguments: argparse.Namespace) -> int:
     if not wanted:
         raise UsageError(_NOTHING)
     experiment.prepare()
-    if num_done := sum(is_done(cell, experiment) for cell in wanted):
-        sys.stderr.write(f"{num_done} of {len(wanted)} cells are done already\n")
     outcome = execute(
         wanted,
         experiment,
