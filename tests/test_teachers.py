@@ -1,7 +1,9 @@
 """How teachers are pretrained: the loss, the optimizer, the schedule, and exact resumption."""
 
 import math
+import shutil
 from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -180,6 +182,29 @@ def test_pretraining_lowers_its_loss_and_logs_what_the_probe_says(name, data):
     losses = [entry["loss"] for entry in history]
     assert sum(losses[-6:]) < 0.7 * sum(losses[:6])
     assert [entry["held_out"] for entry in history] == [step // 3 for step in range(60)]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+@pytest.mark.parametrize("name", TINY)
+def test_compiled_is_the_same_to_rounding(name, data):
+    plain, compiled = (
+        replace(TINY[name], optimizer="sgd", lr=0.01, compile=compile) for compile in (False, True)
+    )
+    networks = new_network(), new_network()
+    for kind, network in zip((plain, compiled), networks, strict=True):
+        pretrain(kind, network, data, CheckpointedLoop(None, description=name))
+    for ours, theirs in zip(*(network.parameters() for network in networks), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_without_a_compiler_one_line_says_so(data, monkeypatch):
+    def backend(graph, inputs):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    kind = replace(TINY["supervised"], compile=True)
+    with pytest.raises(UsageError, match=r"compile=true: .*no compiler; expected false here"):
+        pretrain(kind, new_network(), data, CheckpointedLoop(None, description="none"))
 
 
 def test_the_head_is_no_part_of_barlow_twins(data):

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from timm.optim.lars import Lars
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import Tensor, nn
+from torch._dynamo.exc import BackendCompilerFailed
 
 from benchmark.pretrain_teacher import Pretrained
 from benchmark.ranges import expect_counts, expect_not_negative, expect_positive
@@ -116,9 +117,9 @@ def new_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
     }
     others = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW([weights, others], lr=recipe.lr)
+        return torch.optim.AdamW([weights, others], lr=recipe.lr, fused=True)
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD([weights, others], lr=recipe.lr, momentum=_MOMENTUM)
+        return torch.optim.SGD([weights, others], lr=recipe.lr, momentum=_MOMENTUM, fused=True)
     lars: torch.optim.Optimizer = Lars(
         [weights | {"always_adapt": True}, others],
         lr=recipe.lr,
@@ -142,6 +143,25 @@ def new_schedule(
         warmup_lr_init=_FIRST_LR,
         t_in_epochs=False,
     )
+
+
+def compiled(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return `module`, which torch.compile compiles at the first call.
+
+    Raises:
+        UsageError: at that call, if it cannot.
+    """
+    fast = torch.compile(module)
+
+    def call(x: Tensor) -> Tensor:
+        try:
+            outputs: Tensor = fast(x)
+        except BackendCompilerFailed as error:
+            reason = str(error.inner_exception).splitlines()[0]
+            raise UsageError(f"teacher.compile=true: {reason}; expected false here") from error
+        return outputs
+
+    return call
 
 
 def pixels(images: Tensor, batch: Int64[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
