@@ -97,6 +97,7 @@ def pretrain(
         lr=recipe.lr,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
+        fused=True,
     )
     decay_step = None if recipe.decay_at is None else math.ceil(recipe.decay_at * steps)
     student.train()

@@ -70,7 +70,8 @@ def fit_shifts(
         "approximation_weight_2": codes.new_zeros(a, hidden, q),
         "approximation_bias_2": shifts.mean(1),
     }
-    optimizer = torch.optim.Adam([weight.requires_grad_() for weight in weights.values()], lr=lr)
+    parameters = [weight.requires_grad_() for weight in weights.values()]
+    optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1e-3, total_iters=max(1, steps))
     state = {**weights, "optimizer": optimizer, "schedule": schedule, "generator": generator}
     for step in checkpoint.steps("approximation networks", steps, **state):

@@ -18,7 +18,7 @@ class Trained:
     ) -> None:
         self.network = network.eval()
         self.optimizer = torch.optim.SGD(
-            network.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay
+            network.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True
         )
 
     def descend(

@@ -256,7 +256,7 @@ class Dsa:
     ) -> None:
         """Train an inner model on the distilled set, every image under its own augmentation."""
         network.train()
-        optimizer = torch.optim.SGD(network.parameters(), lr=self.inner_lr)
+        optimizer = torch.optim.SGD(network.parameters(), lr=self.inner_lr, fused=True)
         k, ipc = images.shape[:2]
         labels = torch.arange(k, device=images.device).repeat_interleave(ipc)
         for _ in range(epochs):

@@ -154,7 +154,7 @@ def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -
 def _warm_optimizer(weights: Sequence[Tensor]) -> torch.optim.Optimizer:
     """Return an optimizer of all weights in one call, which has its momenta already."""
     optimizer = torch.optim.SGD(
-        weights, lr=0.1, momentum=_MOMENTUM, weight_decay=_DECAY, foreach=True
+        weights, lr=0.1, momentum=_MOMENTUM, weight_decay=_DECAY, fused=True
     )
     for weight in weights:
         weight.grad = torch.zeros_like(weight)
