@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -179,12 +180,8 @@ class Experiment:
     @property
     def teacher_exists(self) -> bool:
         """Whether the teacher's file is there, so that asking for it makes nothing."""
-        name = self.suite.teacher
-        if name in plugins.names("teachers"):
-            return self._teacher_plan(name)[1].exists()
-        if Path(name).suffix in solo_learn.SUFFIXES:
-            return self._imported_file.exists()
-        return True
+        file, make = self._teacher_origin
+        return make is None or file.exists()
 
     @cached_property
     def teacher_key(self) -> str:
@@ -194,92 +191,90 @@ class Experiment:
 
     @cached_property
     def _teacher_file(self) -> Path:
-        name = self.suite.teacher
+        file, make = self._teacher_origin
+        if make is not None:
+            with self.store.lock(file.parent), self.compute.on_all_threads():
+                if not file.exists():
+                    make(file)
+        return file
+
+    @cached_property
+    def _teacher_origin(self) -> tuple[Path, Callable[[Path], None] | None]:
+        """Where the teacher's file is, and what makes it where it may be missing."""
+        name, shipped = self.suite.teacher, shipped_teachers()
         if name in plugins.names("teachers"):
-            return self._pretrained_teacher(name)
-        if Path(name).suffix == ".safetensors":
-            return Path(name)
+            plan = self._teacher_plan(name)
+            return self._kept_teacher(self._identity_of(plan)), partial(self._pretrain, plan)
         if Path(name).suffix in solo_learn.SUFFIXES:
-            return self._imported_teacher()
-        shipped = shipped_teachers()
+            checkpoint = Path(name)
+            content = content_hash(checkpoint) if checkpoint.is_file() else ""
+            return self._kept_teacher({"checkpoint": content}), partial(self._convert, checkpoint)
+        if Path(name).suffix == ".safetensors":
+            return Path(name), None
         if name in shipped:
-            return shipped[name]
+            return shipped[name], None
         known = [*plugins.names("teachers"), *shipped, "FILE.safetensors", "FILE.ckpt"]
         raise plugins.unknown("teacher", name, known)
 
-    def _teacher_plan(self, kind: str) -> tuple[TeacherPlan, Path]:
-        """Return how the teacher of a kind is pretrained, and where its file is kept."""
+    def _kept_teacher(self, identity: Mapping[str, Any]) -> Path:
+        """Return where the store keeps the teacher that depends on the data and on `identity`."""
+        key = key_of({"protocol": PROTOCOL, **identity, **self._data_settings})
+        return self.store.folder("teachers", key) / "teacher.safetensors"
+
+    def _teacher_plan(self, kind: str) -> TeacherPlan:
         recipe, given = teacher_of(self.suite), self.suite.settings.get(TEACHER_MODEL, {})
-        plan = TeacherPlan(
+        return TeacherPlan(
             source=self.suite.source,
             kind=kind,
             recipe=recipe,
             model_settings=model_settings(recipe.model, given),
         )
-        key = key_of(
-            {
-                "protocol": PROTOCOL,
-                "kind": kind,
-                "code": plugins.code_of("teachers", kind),
-                "model_code": model_code(recipe.model),
-                "recipe": asdict(recipe),
-                "model_settings": plan.model_settings,
-                **self._data_settings,
-                **self.compute.teacher_settings,
-            }
+
+    def _identity_of(self, plan: TeacherPlan) -> dict[str, Any]:
+        return {
+            "kind": plan.kind,
+            "code": plugins.code_of("teachers", plan.kind),
+            "model_code": model_code(plan.recipe.model),
+            "recipe": asdict(plan.recipe),
+            "model_settings": plan.model_settings,
+            **self.compute.teacher_settings,
+        }
+
+    def _pretrain(self, plan: TeacherPlan, file: Path) -> None:
+        """Pretrain a teacher on the source, and keep what it logged beside it."""
+        train, device = self.splits(self.suite.source).train, self.compute.device
+        checkpoints = file.parent / "checkpoints"
+        loop = CheckpointedLoop(checkpoints, description=f"{plan.kind} teacher")
+        made = pretrain_teacher(
+            plan,
+            LabelledImages(
+                images=self.images,
+                labels=train.labels.to(device),
+                fingerprint=train.fingerprint,
+            ),
+            self.new_network,
+            generator=rng.generator(TEACHER, plan.kind, 0, device=device),
+            checkpoint=loop,
         )
-        return plan, self.store.folder("teachers", key) / "teacher.safetensors"
+        with atomic(file.with_name("history.json")) as temporary:
+            temporary.write_text(json.dumps(loop.history))
+        save_teacher(file, made)
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
-    def _pretrained_teacher(self, kind: str) -> Path:
-        plan, file = self._teacher_plan(kind)
-        with self.store.lock(file.parent), self.compute.on_all_threads():
-            if not file.exists():
-                train, device = self.splits(self.suite.source).train, self.compute.device
-                checkpoints = file.parent / "checkpoints"
-                loop = CheckpointedLoop(checkpoints, description=f"{kind} teacher")
-                made = pretrain_teacher(
-                    plan,
-                    LabelledImages(
-                        images=self.images,
-                        labels=train.labels.to(device),
-                        fingerprint=train.fingerprint,
-                    ),
-                    self.new_network,
-                    generator=rng.generator(TEACHER, kind, 0, device=device),
-                    checkpoint=loop,
-                )
-                with atomic(file.with_name("history.json")) as temporary:
-                    temporary.write_text(json.dumps(loop.history))
-                save_teacher(file, made)
-                shutil.rmtree(checkpoints, ignore_errors=True)
-        return file
-
-    @cached_property
-    def _imported_file(self) -> Path:
-        """Where a checkpoint of solo-learn is kept as a teacher, by its content, read once."""
-        file = Path(self.suite.teacher)
-        given = content_hash(file) if file.is_file() else ""
-        key = key_of({"protocol": PROTOCOL, "checkpoint": given, **self._data_settings})
-        return self.store.folder("teachers", key) / "teacher.safetensors"
-
-    def _imported_teacher(self) -> Path:
-        """Return a checkpoint of solo-learn as a teacher's file, probed on the source."""
-        file, kept = Path(self.suite.teacher), self._imported_file
-        with self.store.lock(kept.parent), self.compute.on_all_threads():
-            if not kept.exists():
-                teacher = solo_learn.read_solo_learn(file, self.new_network, self.new_network.shape)
-                train = self.splits(self.suite.source).train
-                try:
-                    probed = probe_teacher(teacher, replace(train, images=self.images))
-                except NonFiniteError as error:
-                    raise UsageError(f"{file}: {error}") from error
-                save_teacher(kept, probed)
-                header = probed.header
-                logging.getLogger(__name__).warning(
-                    f"{file}: solo-learn's {header.model}, d = {header.d}, {header.steps} steps, "
-                    f"pretrained on {header.source}; held out: {header.held_out}"
-                )
-        return kept
+    def _convert(self, checkpoint: Path, file: Path) -> None:
+        """Keep a checkpoint of solo-learn as a teacher's file, probed on the source."""
+        teacher = solo_learn.read_solo_learn(checkpoint, self.new_network, self.new_network.shape)
+        train = self.splits(self.suite.source).train
+        try:
+            probed = probe_teacher(teacher, replace(train, images=self.images))
+        except NonFiniteError as error:
+            raise UsageError(f"{checkpoint}: {error}") from error
+        save_teacher(file, probed)
+        header = probed.header
+        logging.getLogger(__name__).warning(
+            f"{checkpoint}: solo-learn's {header.model}, d = {header.d}, {header.steps} steps, "
+            f"pretrained on {header.source}; held out: {header.held_out}"
+        )
 
     def representations(self, view: str) -> Float[Tensor, "n d"]:
         """Return the teacher's representations of all source images under a view."""
