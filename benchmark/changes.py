@@ -8,6 +8,7 @@ from typing import Any
 from benchmark.experiment import Experiment
 from benchmark.grid import TEACHER, TEACHER_MODEL, Cell, default_of, method_of, probe_of, recipe_of
 from benchmark.network_factory import model_defaults
+from benchmark.settings import neutral
 from benchmark.spec import Objective
 
 
@@ -39,17 +40,15 @@ def changes(
 
 def _differences(settings: Mapping[str, Any], owner: str) -> dict[str, Any]:
     """Return the settings that are not the defaults of their owner (all, if it is not known)."""
-    defaults = _defaults(owner)
+    default = default_of(owner)
+    defaults = model_defaults(owner) if default is None else asdict(default)
+    ignored = set() if default is None else neutral(default)
     return {
         name: value
         for name, value in settings.items()
-        if name not in defaults or _as_json(value) != _as_json(defaults[name])
+        if name not in ignored
+        and (name not in defaults or _as_json(value) != _as_json(defaults[name]))
     }
-
-
-def _defaults(owner: str) -> Mapping[str, Any]:
-    default = default_of(owner)
-    return model_defaults(owner) if default is None else asdict(default)
 
 
 def _as_json(value: Any) -> Any:

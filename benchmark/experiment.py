@@ -22,6 +22,8 @@ from benchmark.network_factory import NetworkFactory, model_code, model_settings
 from benchmark.pretrain import RECIPES
 from benchmark.pretrain_teacher import TeacherPlan, pretrain_teacher, probe_teacher
 from benchmark.rows import PROTOCOL
+from benchmark.settings import identity
+from benchmark.source_code import code_of
 from benchmark.spec import Budget, LabelledImages, NonFiniteError, Outline, Problem, UsageError
 from benchmark.store import Store, key_of
 from benchmark.teacher import (
@@ -76,7 +78,12 @@ class Experiment:
     @property
     def _data_settings(self) -> dict[str, Any]:
         source = self.splits(self.suite.source)
-        return {"source": source.train.fingerprint, "mean": source.mean, "std": source.std}
+        return {
+            "protocol": PROTOCOL,
+            "source": source.train.fingerprint,
+            "mean": source.mean,
+            "std": source.std,
+        }
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -207,8 +214,12 @@ class Experiment:
             return self._kept_teacher(self._identity_of(plan)), partial(self._pretrain, plan)
         if Path(name).suffix in solo_learn.SUFFIXES:
             checkpoint = Path(name)
-            content = content_hash(checkpoint) if checkpoint.is_file() else ""
-            return self._kept_teacher({"checkpoint": content}), partial(self._convert, checkpoint)
+            return self._kept_teacher(
+                {
+                    "checkpoint": content_hash(checkpoint) if checkpoint.is_file() else "",
+                    "code": code_of("benchmark.solo_learn"),
+                }
+            ), partial(self._convert, checkpoint)
         if Path(name).suffix == ".safetensors":
             return Path(name), None
         if name in shipped:
@@ -216,9 +227,9 @@ class Experiment:
         known = [*plugins.names("teachers"), *shipped, "FILE.safetensors", "FILE.ckpt"]
         raise plugins.unknown("teacher", name, known)
 
-    def _kept_teacher(self, identity: Mapping[str, Any]) -> Path:
-        """Return where the store keeps the teacher that depends on the data and on `identity`."""
-        key = key_of({"protocol": PROTOCOL, **identity, **self._data_settings})
+    def _kept_teacher(self, settings: Mapping[str, Any]) -> Path:
+        """Return where the store keeps the teacher that depends on the data and on `settings`."""
+        key = key_of({**settings, **self._data_settings})
         return self.store.folder("teachers", key) / "teacher.safetensors"
 
     def _teacher_plan(self, kind: str) -> TeacherPlan:
@@ -235,7 +246,7 @@ class Experiment:
             "kind": plan.kind,
             "code": plugins.code_of("teachers", plan.kind),
             "model_code": model_code(plan.recipe.model),
-            "recipe": asdict(plan.recipe),
+            "recipe": identity(plan.recipe),
             "model_settings": plan.model_settings,
             **self.compute.teacher_settings,
         }
@@ -297,6 +308,7 @@ class Experiment:
             {
                 "protocol": PROTOCOL,
                 "teacher": self.teacher_key,
+                "code": code_of("benchmark.teacher"),
                 "source": self.splits(self.suite.source).train.fingerprint,
                 "view": view,
                 **self.compute.teacher_settings,

@@ -5,19 +5,16 @@ Kinds are the folders `methods`, `models`, `datasets`, `teachers`, `suites`, `ta
 packages add plug-ins through entry points of the group ``benchmark.<kind>``.
 """
 
-import ast
 import difflib
-import hashlib
 import importlib
 import pkgutil
-import sys
 import traceback
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any, Literal
 
+from benchmark import source_code
 from benchmark.spec import UsageError
 
 Kind = Literal[
@@ -59,48 +56,9 @@ def _loaded(what: str, load: Callable[[], Any]) -> Any:
         ) from error
 
 
-@cache
 def code_of(kind: Kind, name: str) -> str:
-    """Return a hash of a plug-in's code: its file, those it inherits from, what its folder shares.
-
-    Comments, docstrings and layout do not count, nor does what only forecasts (`spec.Method`), as
-    no number depends on it: functions called `forecast`, files called ``_..._forecast.py``, and
-    what is imported from these and from `benchmark.workload`.
-    """
-    plugin = load(kind, name)
-    modules = {sys.modules[cls.__module__] for cls in getattr(plugin, "__mro__", (plugin,))}
-    written = [m for m in modules if m.__name__.partition(".")[0] not in sys.stdlib_module_names]
-    files = {Path(str(module.__file__)) for module in written}
-    packaged = {Path(str(module.__file__)).parent for module in written if "." in module.__name__}
-    shared = {file for folder in packaged for file in folder.glob("_*.py")}
-    shared = {file for file in shared if not _is_forecast(file.stem)}
-    digest = hashlib.sha256()
-    for file in sorted(files | shared, key=lambda file: file.name):
-        tree = ast.parse(file.read_bytes())
-        _forget_forecasts(tree)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
-                node
-            ):
-                node.body = node.body[1:]
-        digest.update(f"{file.name}\n{ast.dump(tree)}\n".encode())
-    return digest.hexdigest()[:20]
-
-
-def _forget_forecasts(tree: ast.Module) -> None:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef):
-            node.body = [part for part in node.body if not _forecasts(part)]
-
-
-def _forecasts(part: ast.stmt) -> bool:
-    if isinstance(part, ast.ImportFrom):
-        return part.module == "benchmark.workload" or _is_forecast(part.module or "")
-    return isinstance(part, ast.FunctionDef) and part.name == "forecast"
-
-
-def _is_forecast(module: str) -> bool:
-    return module.endswith("_forecast")
+    """Return a hash of the code that a plug-in runs, see `benchmark.source_code`."""
+    return source_code.code_of(load(kind, name).__module__)
 
 
 def unknown(noun: str, name: str, known: list[str]) -> UsageError:

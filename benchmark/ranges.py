@@ -38,7 +38,6 @@ def _expect(
         value = getattr(settings, name)
         values = value if isinstance(value, tuple) else (value,)
         right = (one is None or (math.isfinite(one) and fits(one)) for one in values)
-        right = (one is None or (math.isfinite(one) and fits(one)) for one in values)
         if not values or not all(right):
             shown = ",".join(map(str, values)) or "()"
             raise UsageError(f"{name}={shown}: expected {wanted}")

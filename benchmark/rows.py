@@ -13,7 +13,7 @@ from benchmark.files import atomic
 from benchmark.row_shape import checked
 from benchmark.spec import UsageError
 
-PROTOCOL = 1  # raised when a change of the harness moves numbers; reports do not mix versions
+PROTOCOL = 1  # raised when the harness itself moves numbers; reports do not mix versions
 
 
 @dataclass(frozen=True, kw_only=True)

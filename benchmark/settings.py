@@ -13,6 +13,19 @@ from typing import Any
 from benchmark.plugins import unknown
 from benchmark.spec import UsageError
 
+NEUTRAL = {"neutral": True}  # metadata of a field that moves no number beyond rounding
+
+
+def neutral(record: Any) -> set[str]:
+    """Return the names of a dataclass's settings that move no number beyond rounding."""
+    return {field.name for field in dataclasses.fields(record) if field.metadata.get("neutral")}
+
+
+def identity(record: Any) -> dict[str, Any]:
+    """Return the settings that keys must cover: all but the neutral ones."""
+    values = dataclasses.asdict(record)
+    return {name: value for name, value in values.items() if name not in neutral(record)}
+
 
 def replace(owner: str, record: Any, changes: Mapping[str, Any]) -> Any:
     """Return a frozen dataclass with `changes` made, text values parsed to their fields' types.

@@ -9,6 +9,8 @@ from benchmark.grid import TEACHER, Cell, Protocol, method_of, probe_of, recipe_
 from benchmark.network_factory import model_code
 from benchmark.pretrain import RECIPES
 from benchmark.rows import PROTOCOL
+from benchmark.settings import identity
+from benchmark.source_code import code_of
 from benchmark.store import key_of
 
 
@@ -23,9 +25,8 @@ def distilled_settings(cell: Cell, experiment: Experiment) -> dict[str, Any]:
     """Return all that a distilled set depends on."""
     method = method_of(experiment.suite, cell.variant)
     return {
-        "protocol": PROTOCOL,
         "method": cell.variant.method,
-        "settings": asdict(method),
+        "settings": identity(method),
         "code": method_code(cell, experiment),
         "N": cell.N,
         "seed": cell.seed,
@@ -52,11 +53,10 @@ def student_settings(cell: Cell, experiment: Experiment) -> dict[str, Any]:
     """Return all that a pretrained student depends on."""
     suite = experiment.suite
     return {
-        "protocol": PROTOCOL,
         "distilled": key_of(distilled_settings(cell, experiment)),
         "student": cell.student,
         "settings": experiment.student_settings(cell.student),
-        "code": model_code(cell.student),
+        "code": {"student": model_code(cell.student), "pretraining": code_of("benchmark.pretrain")},
         "recipes": {objective: asdict(recipe_of(suite, objective)) for objective in RECIPES},
         "length": asdict(suite.lengths[suite.recipe]),
         "own": suite.recipe == "own",
@@ -71,11 +71,11 @@ def row_settings(
     """Return all that a number depends on, but for what the test split holds."""
     is_teacher = cell.variant.method == TEACHER
     return {
-        "protocol": PROTOCOL,
         "student": None if is_teacher else key_of(student_settings(cell, experiment)),
         "downstream": experiment.splits(downstream).train.fingerprint,
         "probe": protocol.probe,
-        "settings": asdict(probe_of(experiment.suite, protocol.probe)),
+        "settings": identity(probe_of(experiment.suite, protocol.probe)),
+        "code": code_of("benchmark.probing"),
         "labels_per_class": protocol.labels_per_class,
         "seed": cell.seed,
         **experiment.settings,

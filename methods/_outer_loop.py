@@ -138,7 +138,9 @@ class Bilevel:
         if settings.staggered:
             self.stagger(pool, checkpoint)
         parameters = [parameter.requires_grad_() for parameter in self.distilled.parameters()]
-        optimizer = torch.optim.AdamW(parameters, lr=settings.outer_lr, weight_decay=0.0, fused=True)
+        optimizer = torch.optim.AdamW(
+            parameters, lr=settings.outer_lr, weight_decay=0.0, fused=True
+        )
         schedule = torch.optim.lr_scheduler.LinearLR(
             optimizer, 1.0, 1e-3, total_iters=settings.outer_steps
         )

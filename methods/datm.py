@@ -48,7 +48,7 @@ Differences from the released code (NUS-HPC-AI-Lab/DATM):
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,6 +59,7 @@ from torch import Tensor
 
 from benchmark.differentiable_augmentation import OPERATIONS, expect_operations
 from benchmark.ranges import expect_counts, expect_momenta, expect_not_negative, expect_positive
+from benchmark.settings import NEUTRAL
 from benchmark.spec import (
     ImageShape,
     Limit,
@@ -132,7 +133,7 @@ class Datm:
     logit_momentum: float = 0.9  # Momentum_y
     image_momentum: float = 0.5  # distill/DATM.py; likewise the next
     lr_momentum: float = 0.5
-    keep_every: int | None = None
+    keep_every: int | None = field(default=None, metadata=NEUTRAL)
     # experts: readme of the released code, whose command-line defaults are others
     num_experts: int = 100
     expert_epochs: int = 100
@@ -141,7 +142,8 @@ class Datm:
     expert_alpha: float = 0.3
     expert_batch: int = 256
     expert_storage: Storage = "fp32"
-    max_expert_gib: float = 20.0  # the published experts take 19.0 (CIFAR-100)
+    # the published experts take 19.0 (CIFAR-100)
+    max_expert_gib: float = field(default=20.0, metadata=NEUTRAL)
     augmentations: tuple[str, ...] = OPERATIONS  # dsa_strategy, in both released scripts
     zca_eps: float = 0.1  # utils/utils_baseline.py
     inner_model: str = "convnet"

@@ -53,7 +53,7 @@ Differences from that code:
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -66,6 +66,7 @@ from benchmark import rng
 from benchmark.differentiable_augmentation import OPERATIONS, draw, expect_operations
 from benchmark.network import Network
 from benchmark.ranges import expect_counts, expect_momenta, expect_not_negative
+from benchmark.settings import NEUTRAL
 from benchmark.spec import (
     ImageShape,
     Limit,
@@ -174,7 +175,7 @@ class Idm:
     inner_momentum: float = 0.9
     inner_weight_decay: float = 5e-4
     inner_batch: int = 256
-    group_images: int = 256
+    group_images: int = field(default=256, metadata=NEUTRAL)
     augmentations: tuple[str, ...] = OPERATIONS
     inner_model: str = "convnet"
     inner_widths: tuple[int, ...] | None = (128, 128, 128)

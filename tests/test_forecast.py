@@ -235,5 +235,5 @@ class Mine:
         monkeypatch.syspath_prepend(str(tmp_path))
         module = __import__(f"{package}.mine", fromlist=["Mine"])
         monkeypatch.setattr(plugins, "load", lambda kind, name, found=module.Mine: found)
-        codes.append(plugins.code_of.__wrapped__("methods", "mine"))
+        codes.append(plugins.code_of("methods", "mine"))
     assert codes[0] == codes[1] == codes[2] != codes[3]

@@ -21,6 +21,7 @@ MAY_IMPORT = {  # besides the shared files of its own folder
         "benchmark.files",
         "benchmark.ranges",
         "benchmark.rng",
+        "benchmark.settings",
         "benchmark.whitening",
         "benchmark.workload",
     },

@@ -1,4 +1,5 @@
 import importlib
+import importlib.util
 import json
 import sys
 from importlib.metadata import EntryPoint
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import methods, plugins
+from benchmark import methods, plugins, source_code
 from benchmark.methods.krr_st import KrrSt
 from benchmark.spec import UsageError
 
@@ -111,31 +112,49 @@ def test_what_is_installed_is_looked_through_once(monkeypatch):
     assert asked == ["benchmark.methods"]
 
 
-def test_code_is_what_runs_and_not_how_it_is_written(new_file, tmp_path):
+def forget_code():
+    source_code.code_of.cache_clear()
+    source_code._read.cache_clear()
+
+
+def test_code_is_what_runs_and_not_how_it_is_written(new_file):
     plain = '__all__ = ["Mine"]\n\nclass Mine:\n    x = 1\n'
     commented = '"""About it."""\n__all__ = ["Mine"]\n# why\nclass Mine:\n    "It."\n    x = (1)\n'
     codes = {}
     for name, text in (("one", plain), ("two", commented), ("three", plain.replace("1", "2"))):
         new_file("mine", text)
-        plugins.code_of.cache_clear()
+        forget_code()
         codes[name] = plugins.code_of("methods", "mine")
     assert codes["one"] == codes["two"] != codes["three"]
-    new_file("mine", plain)
-    (tmp_path / "_shared.py").write_text("y = 1\n")
-    plugins.code_of.cache_clear()
-    assert plugins.code_of("methods", "mine") != codes["one"]
     assert plugins.code_of("methods", "pca") != plugins.code_of("methods", "ours")
 
 
-def test_code_that_is_inherited_counts(new_file):
+@pytest.mark.parametrize("child", ["from .parent import f", "from benchmark.methods import parent"])
+def test_code_that_is_imported_counts_however_far(new_file, child):
     codes = []
     for value in (1, 2):
-        new_file("parent", f'__all__ = ["Parent"]\nclass Parent:\n    x = {value}\n')
-        child = '__all__ = ["Child"]\nfrom .parent import Parent\nclass Child(Parent):\n    pass\n'
-        new_file("child", child)
-        plugins.code_of.cache_clear()
+        new_file("grandparent", f"x = {value}\n")
+        new_file("parent", "def f():\n    from .grandparent import x\n")
+        new_file("child", f'__all__ = ["Child"]\n{child}\nclass Child:\n    pass\n')
+        forget_code()
         codes.append(plugins.code_of("methods", "child"))
     assert codes[0] != codes[1]
+
+
+def test_code_that_moves_no_number_does_not_count(new_file, monkeypatch):
+    monkeypatch.setattr(source_code, "_MOVES_NO_NUMBER", {"benchmark.methods.bars"})
+    codes = []
+    for value in (1, 2):
+        new_file("bars", f"x = {value}\n")
+        new_file("child", '__all__ = ["Child"]\nfrom .bars import x\nclass Child:\n    pass\n')
+        forget_code()
+        codes.append(plugins.code_of("methods", "child"))
+    assert codes[0] == codes[1]
+
+
+@pytest.mark.parametrize("name", sorted(source_code._MOVES_NO_NUMBER))
+def test_what_moves_no_number_exists(name):
+    assert importlib.util.find_spec(name) is not None
 
 
 def test_the_code_of_a_package_of_one_file_is_that_file(tmp_path, monkeypatch):
@@ -149,9 +168,9 @@ def test_the_code_of_a_package_of_one_file_is_that_file(tmp_path, monkeypatch):
         (tmp_path / "lonely_method.py").write_text(lonely.format(value))
         monkeypatch.delitem(sys.modules, "lonely_method", raising=False)
         importlib.invalidate_caches()
-        plugins.code_of.cache_clear()
+        forget_code()
         codes.append(plugins.code_of("methods", "lonely"))
     assert codes[0] != codes[1]
     (tmp_path / "_other.py").write_text("x = 1\n")
-    plugins.code_of.cache_clear()
+    forget_code()
     assert plugins.code_of("methods", "lonely") == codes[1]

@@ -676,6 +676,29 @@ def test_another_code_of_a_method_is_another_key(toy_suite, whole, monkeypatch):
         assert not done(toy_suite, root)
 
 
+@pytest.mark.parametrize("changed", ["benchmark.pretrain", "benchmark.probing"])
+def test_another_code_of_pretraining_or_probing_is_another_key(
+    toy_suite, whole, monkeypatch, changed
+):
+    root, _, _ = whole
+    assert done(toy_suite, root)
+    code_of = stage_keys.code_of
+    monkeypatch.setattr(
+        stage_keys, "code_of", lambda module: "new" if module == changed else code_of(module)
+    )
+    assert not done(toy_suite, root)
+
+
+def test_settings_that_move_no_number_are_in_no_key(toy_suite, tmp_path):
+    def keys(**settings):
+        given = {**toy_suite.settings, "datm": settings}
+        suite = small(toy_suite, methods=("datm",), settings=given)
+        experiment = new_experiment(suite, tmp_path)
+        return [distilled_key(cell, experiment) for cell in cells(suite)]
+
+    assert keys() == keys(keep_every=3, max_expert_gib=1.0) != keys(inner_steps=3)
+
+
 def test_the_code_of_inner_models_is_in_the_key(toy_suite, tmp_path, monkeypatch):
     experiment = new_experiment(small(toy_suite, students=("resnet-small",)), tmp_path)
     (cell,) = cells(experiment.suite)

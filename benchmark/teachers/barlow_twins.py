@@ -6,7 +6,7 @@ on CIFAR-100 and 92.10 % on CIFAR-10 (its own online linear probe, 1 000 epochs)
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -17,6 +17,7 @@ from benchmark.augment import RandomAugmentation
 from benchmark.network import Network
 from benchmark.pretrain_teacher import Pretrained, Storage
 from benchmark.ranges import expect_counts, expect_not_negative, expect_positive
+from benchmark.settings import NEUTRAL
 from benchmark.spec import Loop, Supervision
 from benchmark.workload import Forecast, TeacherOutline
 
@@ -75,8 +76,8 @@ class BarlowTwins:
     # ours
     standardise: bool = False
     storage: Storage = "fp32"
-    probe_every: int = 10
-    compile: bool = False
+    probe_every: int = field(default=10, metadata=NEUTRAL)
+    compile: bool = field(default=False, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense.

@@ -4,7 +4,7 @@ The defaults are the usual recipe for a ResNet-18 on CIFAR (kuangliu/pytorch-cif
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from benchmark.augment import shift_and_flip
 from benchmark.network import Network
 from benchmark.pretrain_teacher import Pretrained, Storage
 from benchmark.ranges import expect_not_negative
+from benchmark.settings import NEUTRAL
 from benchmark.spec import Loop, Supervision
 from benchmark.workload import Forecast, TeacherOutline
 
@@ -52,8 +53,8 @@ class Supervised:
     # ours
     standardise: bool = False
     storage: Storage = "fp32"
-    probe_every: int = 10
-    compile: bool = False
+    probe_every: int = field(default=10, metadata=NEUTRAL)
+    compile: bool = field(default=False, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense.

@@ -1,0 +1,80 @@
+"""What code a number depends on: a module, and what of its own it imports, however far."""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec, resolve_name
+from pathlib import Path
+
+# They keep, show, refuse or count, and move no number beyond rounding.
+_MOVES_NO_NUMBER = {
+    f"benchmark.{name}"
+    for name in (
+        "allocation",
+        "files",
+        "memory",
+        "plugins",
+        "progress",
+        "provenance",
+        "ranges",
+        "workload",
+    )
+}
+
+
+@cache
+def code_of(module: str) -> str:
+    """Return a hash of a module's code, and of all that it imports of its package and of this one.
+
+    Comments, docstrings and layout do not count, nor does what only forecasts (`spec.Method`):
+    functions called `forecast`, and modules called ``_..._forecast``.
+    """
+    packages = {module.partition(".")[0], "benchmark"}
+    found: dict[str, str] = {}
+    wanted = [module]
+    while wanted:
+        name = wanted.pop()
+        if name in found or name in _MOVES_NO_NUMBER or name.endswith("_forecast"):
+            continue
+        if name.partition(".")[0] in packages and (file := _file_of(name)) is not None:
+            found[name], imported = _read(file, name)
+            wanted += imported
+    return hashlib.sha256("\n".join(sorted(found.values())).encode()).hexdigest()[:20]
+
+
+def _file_of(name: str) -> Path | None:
+    """Return the file of a module; None for what is none, as a class that is imported by name."""
+    try:
+        spec = find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin else None
+
+
+@cache
+def _read(file: Path, name: str) -> tuple[str, list[str]]:
+    """Return the code that counts, and the names that it imports, some of which are no modules."""
+    tree = ast.parse(file.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = node.body[ast.get_docstring(node) is not None :]
+            node.body = [part for part in node.body if not _forecasts(part)]
+    package = name if file.stem == "__init__" else name.rpartition(".")[0]
+    return ast.dump(tree), list(_imported(tree, package))
+
+
+def _forecasts(part: ast.stmt) -> bool:
+    if isinstance(part, ast.ImportFrom):
+        return part.module == "benchmark.workload" or (part.module or "").endswith("_forecast")
+    return isinstance(part, ast.FunctionDef) and part.name == "forecast"
+
+
+def _imported(tree: ast.Module, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            yield origin
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
