@@ -1,7 +1,7 @@
 """Random augmentation as batched tensor code: every image draws its own parameters.
 
 It runs where the images live, without worker processes. Pixels are in [0, 1] before and after. The
-draws come from the passed generator, on its own device, so a batch is augmented alike everywhere.
+draws come from the passed generator, on its own device.
 """
 
 import math

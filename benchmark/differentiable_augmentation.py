@@ -78,20 +78,36 @@ def draw(
     """Draw one of `operations` (all six unless given; none at all if empty) and its parameters.
 
     Args:
-        generator: source of all randomness; on the CPU it spares the device a synchronisation.
+        generator: source of all randomness. Its device is waited for, as the host is to know which
+            operation it is: who needs several calls `draw_each`, which waits once.
         num: 1 for parameters that a whole batch shares (siamese), else the number of images.
         operations: names from `OPERATIONS`; leave out `flip` for digits.
 
     Raises:
         UsageError: no operation has that name.
     """
+    (drawn,) = draw_each(generator, (num,), operations=operations)
+    return drawn
+
+
+def draw_each(
+    generator: torch.Generator, nums: Sequence[int], *, operations: Sequence[str] | None = None
+) -> list[Augmentation]:
+    """Draw an augmentation for each of `nums`, in their order; see `draw`."""
     operations = OPERATIONS if operations is None else operations
     expect_operations(operations)
-    choice, uniform = torch.rand(
-        num + 1, 3, dtype=torch.float64, generator=generator, device=generator.device
-    ).split([1, num])
-    chosen = operations[int(choice[0, 0] * len(operations))] if operations else None
-    return Augmentation(operation=chosen, uniform=uniform)
+    rows = [1 + num for num in nums]
+    numbers = torch.rand(
+        sum(rows), 3, dtype=torch.float64, generator=generator, device=generator.device
+    ).split(rows)
+    choices = torch.stack([part[0, 0] for part in numbers]).tolist()
+    return [
+        Augmentation(
+            operation=operations[int(choice * len(operations))] if operations else None,
+            uniform=part[1:],
+        )
+        for choice, part in zip(choices, numbers, strict=True)
+    ]
 
 
 def expect_operations(names: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from benchmark.held_out import held_out_accuracy, held_out_tenth
+from benchmark.loop import CheckpointedLoop
 from benchmark.network import Network, in_mode
 from benchmark.provenance import provenance
 from benchmark.spec import LabelledImages, Loop, NewNetwork, NonFiniteError, Supervision
@@ -17,14 +18,6 @@ from benchmark.teacher import Teacher, TeacherHeader, represent_all
 Storage = Literal["fp32", "fp16"]
 
 _FEW = 10  # labels per class of the few-label probe
-
-
-@dataclass(frozen=True, slots=True)
-class Pretrained:
-    """What pretraining took: steps, and seconds over all processes that it ran in."""
-
-    steps: int
-    seconds: float
 
 
 @runtime_checkable
@@ -59,8 +52,11 @@ class TeacherKind(Protocol):
         probe: Callable[[], float],
         generator: torch.Generator,
         checkpoint: Loop,
-    ) -> Pretrained:
-        """Train the backbone of `network` in place; `probe` tells its held-out accuracy so far."""
+    ) -> int:
+        """Train the backbone of `network` in place, and return the steps taken.
+
+        `probe` tells its held-out accuracy so far.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +82,7 @@ def pretrain_teacher(
     new_network: NewNetwork,
     *,
     generator: torch.Generator,
-    checkpoint: Loop,
+    checkpoint: CheckpointedLoop,
 ) -> Teacher:
     """Pretrain a teacher on the training split of the source.
 
@@ -101,7 +97,7 @@ def pretrain_teacher(
     network = new_network(recipe.model, num_classes, generator, **plan.model_settings)
     held_out = held_out_tenth(source)
     labelled = recipe.supervision == "labels"
-    pretrained = recipe.pretrain(
+    steps = recipe.pretrain(
         network.train(),
         images=source.images[~held_out] if labelled else source.images,
         labels=source.labels[~held_out] if labelled else None,
@@ -124,8 +120,8 @@ def pretrain_teacher(
         source=plan.source,
         fingerprint=source.fingerprint,
         precision=network.precision,
-        steps=pretrained.steps,
-        seconds=round(pretrained.seconds, 1),
+        steps=steps,
+        seconds=round(checkpoint.seconds, 1),
         held_out=_held_out_accuracies(features, source, held_out),
         provenance=provenance(source.images.device),
     )

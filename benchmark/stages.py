@@ -88,9 +88,9 @@ def distill(cell: Cell, experiment: Experiment) -> Distilled:
             problem = replace(problem, cache=by_products)
             for view in views_of(method):
                 experiment.representations(view)  # the teacher's cost, not the method's
-            loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
             if experiment.suite.recipe == "own":
-                _expect_own(method, problem, loop)
+                _expect_own(method, problem, CheckpointedLoop(None, description=str(cell)))
+            loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
             with measure(experiment.compute.device) as spent:
                 tensors = _distilled_tensors(method, problem, cell.seed, loop)
             header = {

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from benchmark.differentiable_augmentation import OPERATIONS, Augmentation, draw
+from benchmark.differentiable_augmentation import OPERATIONS, Augmentation, draw_each
 from benchmark.network import Network
 from benchmark.spec import UsageError
 
@@ -175,13 +175,9 @@ class SoftLabelLoss:
         while len(rows) < num_steps:
             order = torch.randperm(m, generator=generator, device=generator.device)
             rows += order.split(batch_size)
-        return cls(
-            network=network,
-            batches=[
-                (batch, draw(generator, num=len(batch), operations=operations))
-                for batch in rows[:num_steps]
-            ],
-        )
+        batches = rows[:num_steps]
+        drawn = draw_each(generator, [len(batch) for batch in batches], operations=operations)
+        return cls(network=network, batches=list(zip(batches, drawn, strict=True)))
 
     def __call__(
         self,

@@ -48,7 +48,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmark.differentiable_augmentation import OPERATIONS, draw, expect_operations
+from benchmark.differentiable_augmentation import OPERATIONS, draw_each, expect_operations
 from benchmark.network import Network
 from benchmark.ranges import expect_counts, expect_momenta, expect_not_negative
 from benchmark.spec import (
@@ -235,8 +235,8 @@ class Dsa:
         """Return the gradient of the classes' summed distances, and their mean."""
         gradients: list[Tensor] = []
         losses: list[Tensor] = []
-        for c, distilled in enumerate(images):
-            augment = draw(real.generator, operations=self.augmentations)
+        drawn = draw_each(real.generator, [1] * len(images), operations=self.augmentations)
+        for c, (distilled, augment) in enumerate(zip(images, drawn, strict=True)):
             batch = augment(real.of_class(c, self.real_batch))
             target = class_gradient(real.seen_by(network), batch, c)
             leaf = distilled.detach().requires_grad_()
@@ -261,8 +261,10 @@ class Dsa:
         labels = torch.arange(k, device=images.device).repeat_interleave(ipc)
         for _ in range(epochs):
             order = torch.randperm(k * ipc, generator=generator, device=generator.device)
-            for rows in order.to(images.device).split(self.inner_batch):
-                augment = draw(generator, num=len(rows), operations=self.augmentations)
+            batches = order.to(images.device).split(self.inner_batch)
+            sizes = [len(rows) for rows in batches]
+            drawn = draw_each(generator, sizes, operations=self.augmentations)
+            for rows, augment in zip(batches, drawn, strict=True):
                 loss = cross_entropy(network(augment(images.flatten(0, 1)[rows])), labels[rows])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()

@@ -63,7 +63,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from benchmark import rng
-from benchmark.differentiable_augmentation import OPERATIONS, draw, expect_operations
+from benchmark.differentiable_augmentation import OPERATIONS, draw_each, expect_operations
 from benchmark.network import Network
 from benchmark.ranges import expect_counts, expect_momenta, expect_not_negative
 from benchmark.settings import NEUTRAL
@@ -324,11 +324,12 @@ class Idm:
         gradients: list[Tensor] = []
         distances: list[Tensor] = []
         entropies: list[Tensor] = []
+        drawn = draw_each(real.generator, [1] * k, operations=self.augmentations)
         for classes in torch.arange(k).split(max(1, self.group_images // (4 * ipc))):
             leaf = images[classes[0] : classes[-1] + 1].detach().requires_grad_()
             views, targets = [], []
             for c, canvases in zip(classes.tolist(), leaf, strict=True):
-                augment = draw(real.generator, operations=self.augmentations)
+                augment = drawn[c]
                 batch = augment(real.of_class(c, recipe.real_batch))
                 targets.append(mean_features(real.seen_by(model.network), batch))
                 views.append(augment(expand(canvases)))

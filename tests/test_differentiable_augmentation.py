@@ -8,7 +8,7 @@ import torch
 import torchvision.transforms.v2.functional as vision
 from safetensors import safe_open
 
-from benchmark.differentiable_augmentation import OPERATIONS, Augmentation, draw
+from benchmark.differentiable_augmentation import OPERATIONS, Augmentation, draw, draw_each
 from benchmark.spec import UsageError
 
 RECORDED = Path(__file__).parent / "fixtures" / "augmentation.safetensors"
@@ -127,6 +127,16 @@ def test_one_of_six_equally_likely_operations_per_draw():
     for operation in OPERATIONS:
         # 500 expected, deviation sqrt(3000 * 1/6 * 5/6) = 20.4
         assert abs(drawn.count(operation) - 500) < 5 * math.sqrt(3000 * 5 / 36)
+
+
+def test_drawing_several_at_once_is_drawing_them_one_by_one():
+    one_by_one, stream = generator(8), generator(8)
+    wanted = [draw(one_by_one, num=num) for num in (1, 4, 2)]
+    drawn = draw_each(stream, (1, 4, 2))
+    assert [augment.operation for augment in drawn] == [augment.operation for augment in wanted]
+    for ours, theirs in zip(drawn, wanted, strict=True):
+        assert torch.equal(ours.uniform, theirs.uniform)
+    assert torch.equal(stream.get_state(), one_by_one.get_state())
 
 
 def test_draws_are_reproducible_and_leave_the_global_generator_alone():

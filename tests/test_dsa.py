@@ -104,8 +104,8 @@ def twin(method, problem):
                 return torch.autograd.grad(loss, list(network.parameters()), create_graph=graph)
 
             loss = torch.zeros(())
-            for c in range(k):
-                augment = draw(stream)
+            drawn = [draw(stream) for _ in range(k)]
+            for c, augment in enumerate(drawn):
                 target = gradient(augment(real.of_class(c, 6)), c)
                 mine = gradient(augment(images[labels == c]), c, graph=True)
                 loss = loss + summed_distance(mine, target)
@@ -168,7 +168,9 @@ def test_three_outer_steps_are_the_released_loops(labelled_problem, monkeypatch)
             order = torch.randperm(8, generator=orders)
             augmentations.append(Augmentation(operation=OPERATIONS[chosen], uniform=uniform[order]))
     monkeypatch.setattr(dsa, "RealImages", Recorded)
-    monkeypatch.setattr(dsa, "draw", lambda *args, **settings: augmentations.pop(0))
+    monkeypatch.setattr(
+        dsa, "draw_each", lambda _, nums, **settings: [augmentations.pop(0) for _ in nums]
+    )
     problem = replace(
         labelled_problem(N=8, k=4, side=16),
         new_network=new_network,

@@ -94,8 +94,8 @@ def twin(method, problem):
         network = networks[chosen]
         accuracy = 100 * right[chosen] / max(1, seen[chosen])
         weighed.append(accuracy)
-        for c in range(k):
-            augment = draw(stream)
+        drawn = [draw(stream) for _ in range(k)]
+        for c, augment in enumerate(drawn):
             batch = augment(real.of_class(c, 6)) * std + mean
             mine = augment(expand(images[c])) * std + mean
             gap = network.features(batch).detach().mean(0) - network.features(mine).mean(0)
@@ -170,7 +170,7 @@ def test_three_outer_steps_are_the_released_loops(labelled_problem, monkeypatch,
     ]
     first = iter(augmentations + 2 * augmentations[:4])  # at last, two sets are compared
     monkeypatch.setattr(idm, "RealImages", Recorded)
-    monkeypatch.setattr(idm, "draw", lambda *args, **settings: next(first))
+    monkeypatch.setattr(idm, "draw_each", lambda _, nums, **settings: [next(first) for _ in nums])
     problem = replace(
         labelled_problem(N=8, k=4, side=16),
         new_network=new_network,

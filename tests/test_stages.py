@@ -578,6 +578,27 @@ def test_an_own_recipe_is_what_the_method_says_and_kept_apart(toy_suite, tmp_pat
         torch.testing.assert_close(network.features(images), network.features_of_normalised(seen))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Charging(RandomLabels):
+    """Uses a by-product that took an hour."""
+
+    def expect_own(self, problem, *, checkpoint):
+        checkpoint.charge(3600.0)
+
+    def distill(self, problem, *, generator, checkpoint):
+        checkpoint.charge(3600.0)
+        return super().distill(problem, generator=generator, checkpoint=checkpoint)
+
+
+def test_what_the_own_evaluation_asks_for_first_is_charged_once(toy_suite, tmp_path, methods):
+    methods["charging"] = Charging
+    lengths = {**toy_suite.lengths, "own": toy_suite.lengths["paper"]}
+    suite = small(toy_suite, methods=("charging",), budgets=(6,), lengths=lengths, recipe="own")
+    (cell,) = cells(suite)
+    distilled = stages.distill(cell, new_experiment(suite, tmp_path))
+    assert 3600 <= distilled.header["seconds"] < 7200
+
+
 def test_own_images_are_what_the_student_sees(toy_suite, tmp_path, methods, monkeypatch):
     methods["particular"] = Particular
     lengths = {**toy_suite.lengths, "own": toy_suite.lengths["paper"]}

@@ -145,8 +145,8 @@ def test_killed_and_resumed_equals_uninterrupted(name, data, tmp_path):
 
     def run(loop):
         network = new_network()
-        pretrained = pretrain(TINY[name], network, data, loop)
-        return network.state_dict(), pretrained.steps, loop.history["pretraining"]
+        steps = pretrain(TINY[name], network, data, loop)
+        return network.state_dict(), steps, loop.history["pretraining"]
 
     whole = run(CheckpointedLoop(None, description="whole"))
     with pytest.raises(KeyboardInterrupt):

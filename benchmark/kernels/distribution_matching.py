@@ -89,9 +89,9 @@ def _match(
 ) -> Outcome:
     """Match class after class: features, then, of the same views once more, the classifier."""
     gradients, objective = [], torch.zeros((), device=images.device)
-    for c, canvases in enumerate(images):
+    drawn = [draw(real.generator) for _ in images]
+    for c, (canvases, augment) in enumerate(zip(images, drawn, strict=True)):
         leaf = canvases.detach().clone().requires_grad_()
-        augment = draw(real.generator)
         wanted = network.features(augment(real.of_class(c, real_batch))).detach()
         views = augment(_quarters(leaf))
         features = network.features(views)

@@ -91,8 +91,8 @@ def _match(
     parameters = list(network.parameters())
     leaf = images.detach().clone().requires_grad_()
     loss = torch.zeros((), device=images.device)
-    for c in range(len(images)):
-        augment = draw(real.generator)
+    drawn = [draw(real.generator) for _ in images]
+    for c, augment in enumerate(drawn):
         real_batch_of_class = augment(real.of_class(c, real_batch))
         target = torch.autograd.grad(_loss(network, real_batch_of_class, c), parameters)
         gradient = torch.autograd.grad(

@@ -1,6 +1,5 @@
 """The training loop of every kind of teacher: shuffled epochs, warm-up and cosine."""
 
-import time
 from collections.abc import Callable
 from typing import Literal, Protocol, runtime_checkable
 
@@ -11,7 +10,6 @@ from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 
-from benchmark.pretrain_teacher import Pretrained
 from benchmark.ranges import expect_counts, expect_not_negative, expect_positive
 from benchmark.spec import Loop, UsageError
 
@@ -64,8 +62,8 @@ def fit(
     probe: Callable[[], float],
     generator: torch.Generator,
     checkpoint: Loop,
-) -> Pretrained:
-    """Minimise `loss` (of the numbers of a batch's images) over the parameters of `module`.
+) -> int:
+    """Minimise `loss` (of the numbers of a batch's images); return the steps taken.
 
     Logs the loss and, as `held_out`, what `probe` said last; the first is of the untrained network.
 
@@ -76,19 +74,18 @@ def fit(
     optimizer = new_optimizer(recipe, module)
     schedule = new_schedule(recipe, optimizer, per_epoch)
     order = torch.zeros(num_images, dtype=torch.int64, device=generator.device)
-    seconds, held_out = (torch.zeros((), dtype=torch.float64) for _ in range(2))
+    held_out = torch.zeros((), dtype=torch.float64)
+    total = recipe.epochs * per_epoch
     steps = checkpoint.steps(
         "pretraining",
-        recipe.epochs * per_epoch,
+        total,
         module=module,
         optimizer=optimizer,
         generator=generator,
         order=order,
-        seconds=seconds,
         held_out=held_out,
     )
     for step in steps:
-        started = time.monotonic()
         epoch, position = divmod(step, per_epoch)
         if position == 0:
             torch.randperm(num_images, generator=generator, out=order)
@@ -99,9 +96,8 @@ def fit(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        seconds.add_(time.monotonic() - started)
         checkpoint.log(step, loss=value, held_out=float(held_out))
-    return Pretrained(recipe.epochs * per_epoch, float(seconds))
+    return total
 
 
 def new_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:

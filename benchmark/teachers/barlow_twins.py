@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmark.augment import RandomAugmentation
 from benchmark.network import Network
-from benchmark.pretrain_teacher import Pretrained, Storage
+from benchmark.pretrain_teacher import Storage
 from benchmark.ranges import expect_counts, expect_not_negative, expect_positive
 from benchmark.settings import NEUTRAL
 from benchmark.spec import Loop, Supervision
@@ -104,8 +104,8 @@ class BarlowTwins:
         probe: Callable[[], float],
         generator: torch.Generator,
         checkpoint: Loop,
-    ) -> Pretrained:
-        """Pretrain the backbone of `network` on `images`; its head stays as it was."""
+    ) -> int:
+        """Pretrain the backbone of `network`, its head left as it was; return the steps taken."""
         del labels
         projector = new_projector(
             network.num_features, self.projector_hidden, self.projector_output, generator

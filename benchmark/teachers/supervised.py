@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmark.augment import shift_and_flip
 from benchmark.network import Network
-from benchmark.pretrain_teacher import Pretrained, Storage
+from benchmark.pretrain_teacher import Storage
 from benchmark.ranges import expect_not_negative
 from benchmark.settings import NEUTRAL
 from benchmark.spec import Loop, Supervision
@@ -78,8 +78,8 @@ class Supervised:
         probe: Callable[[], float],
         generator: torch.Generator,
         checkpoint: Loop,
-    ) -> Pretrained:
-        """Train `network`, its head included."""
+    ) -> int:
+        """Train `network`, its head included; return the steps taken."""
         assert labels is not None, "the harness gives labels to whoever declares them"
         backbone = compiled(network.backbone) if self.compile else network.backbone
 
