@@ -78,11 +78,14 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.zeros(1, device=name).item()
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"--device {name}: {reason}; auto, cpu or cuda would do") from error
-    return torch.device(name)
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name}: not supported; auto, cpu or cuda would do")
+    return device
 
 
 def choose_precision(device: torch.device, cache: Path) -> Precision:

@@ -281,7 +281,8 @@ class OwnEvaluation:
         recipe: fields of the objective's recipe.
         images: what the student sees in the place of `TrainingSet.images`; None: these.
         whitening: what the student does to all images in the place of per-channel normalisation.
-        impossible: why the stored set cannot be evaluated so; it is then refused.
+        impossible: why the stored set cannot be evaluated as published, which is then refused;
+            empty if it can.
     """
 
     recipe: Mapping[str, float | int] = field(default_factory=dict)

@@ -35,7 +35,7 @@ def distilled_settings(cell: Cell, experiment: Experiment) -> dict[str, Any]:
 
 
 def by_products_key(cell: Cell, experiment: Experiment) -> str:
-    """Return the key of what methods keep for other cells of theirs, under keys of their own."""
+    """Return the key of the folder in which a method keeps what several of its cells use."""
     code = method_code(cell, experiment)
     return key_of({"protocol": PROTOCOL, **code, **experiment.compute.settings})
 

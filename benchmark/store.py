@@ -11,7 +11,7 @@ from filelock import FileLock
 
 
 def key_of(settings: Mapping[str, Any]) -> str:
-    """Return a short name for `settings`: equal settings, and only they, have equal names."""
+    """Return a short name for `settings`: the same settings, written the same, have the same."""
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 

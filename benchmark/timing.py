@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Literal
 
 import torch
@@ -56,9 +57,7 @@ class Timing:
     @property
     def median(self) -> float:
         """The middle one."""
-        ordered = sorted(self.seconds)
-        middle = len(ordered) // 2
-        return (ordered[middle] + ordered[~middle]) / 2
+        return median(self.seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,8 @@ class Turns:
 
     When one optimizer holds the images of all k classes and steps once per class, every such step
     also moves the k - 1 other classes by their decaying velocity v. Between two gradients of its
-    own a
-    class that waits for j turns drifts by ``-lr v (m + m^2 + ... + m^j)`` and its velocity falls to
-    ``m^j v``. As no turn looks at another class's images, the drift before the turns, all
+    own, a class that waits for j turns drifts by ``-lr v (m + m^2 + ... + m^j)`` and its velocity
+    falls to ``m^j v``. As no turn looks at another class's images, the drift before the turns, all
     gradients, and the steps with the drift after them can each be taken for all classes at once.
 
     Attributes:

@@ -16,7 +16,7 @@ All this happens on ZCA-whitened images (`_zca`), which networks see as they are
 pixels: the images are un-whitened at the end, so that students see them like any other images,
 within [0, 1] and normalised by mean and deviation. That is not the space which the set was made in.
 Its own evaluation (`--recipe own`) is: students and test images are whitened as well, and the
-student is trained at the learned rate, in batches of 128.
+student is trained at the learned rate, in equal batches of at most 128.
 
 The whitening that this takes is stored and counted, like logits and rate. No published count of
 stored numbers includes it, and whole, at 32x32, it would take what a budget of 2 600 holds (d =
@@ -31,6 +31,7 @@ refused before anything is distilled. To train such a student as published:
 Differences from the released code (NUS-HPC-AI-Lab/DATM):
 
 * Students and test images are whitened by the leading components.
+* 10 000 outer steps, 1 000 epochs of students, equal batches (there, one more; a short one last).
 * The gradient is that of the full unroll, but found by recomputation, not from one graph.
 * The result is the set after the last outer step; there, the one that scored best on test data.
 * Experts of every dataset are trained as the readme says for CIFAR-10, the only command it gives.

@@ -29,7 +29,7 @@ Differences from the released code (VICO-UoE/DatasetCondensation):
   There they are .2023, .1994, .2010, so that with the same rate an image's pixels move 1.5 to 1.7
   times as far here, and brightness changes 1.2 to 1.3 times as much. CIFAR-100's agree.
 * Students train for 1 000 epochs, the last 500 of them at a tenth of the rate (there, 1 001 epochs,
-  of which 499 are).
+  of which 499 are), and each is cut into equal batches (there, a short one comes last).
 * Fashion-MNIST is published as one channel of 28x28 under a first convolution padded by 3; here all
   images have three channels.
 * Gradients of real images are computed in the run's precision (`RealImages.seen_by`).

@@ -46,6 +46,8 @@ Differences from that code:
   are .2023, .1994, .2010 (here .2470, .2435, .2616: with the same rate an image's pixels move 1.5
   to 1.7 times as far), and Tiny ImageNet's mean and deviation those of ImageNet. CIFAR-100's agree.
 * It has 20 000 outer steps. There, one more follows the last evaluation.
+* Students train for 1 000 epochs, each cut into equal batches (there, 1 001 epochs, and a short
+  batch comes last).
 * Real features are computed in the run's precision (`RealImages.seen_by`) and without a graph,
   distilled images pass through the network once instead of twice, and several classes at a time.
 * All randomness comes from one seed. There, augmentations and networks are seeded by the clock.

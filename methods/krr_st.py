@@ -16,6 +16,7 @@ named:
 
 * A model that is replaced starts again at age 0. There its slot keeps the old age, so that after
   some 10 000 of 160 000 steps the whole pool is untrained for good (`restart=False`).
+* Every real batch is drawn anew, so that an image may come twice (there, shuffled epochs).
 * Real batches are not augmented, as in that code's first upload; later it crops and flips them
   (`augment_real=True`), which costs a teacher pass a step.
 * Distilled images are normalised like real ones. There they start as pixels in [0, 1] and are fed

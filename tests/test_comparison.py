@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from benchmark.comparison import compare
+from benchmark.reporting.comparison import compare
 
 BEFORE = {"krr-st": [40.0, 41.0, 42.0], "ours": [50.0, 51.0, 52.0]}
 AFTER = {"krr-st": [40.2, 40.9, 42.0], "ours": [53.0, 54.3, 54.9]}

@@ -23,6 +23,12 @@ def test_a_device_that_is_not_here_is_told_in_one_line(name):
     assert "\n" not in str(e.value)
 
 
+def test_a_device_that_nothing_was_written_for_is_refused(monkeypatch):
+    monkeypatch.setattr(torch, "zeros", lambda *_, device: torch.ones(1))  # as if it were here
+    with pytest.raises(UsageError, match=r"^--device mps: not supported"):
+        find_device("mps")
+
+
 @pytest.fixture
 def timings(monkeypatch):
     """Pretend that a convolution takes so long, and count how often that is asked."""

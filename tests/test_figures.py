@@ -12,18 +12,18 @@ from matplotlib import rc_context, rcParams
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-from benchmark import artifacts, pictures, plugins
+from benchmark import artifacts, plugins
 from benchmark.cli import main
-from benchmark.figures import _style
-from benchmark.figures._figure import Figure
-from benchmark.figures._style import COLUMN, looks
 from benchmark.figures._tiles import tiles
 from benchmark.figures._tradeoff import compared
 from benchmark.figures.distilled_images import distilled_images
 from benchmark.figures.image_bases import contrast
 from benchmark.methods.ours import Ours
+from benchmark.reporting import pictures, style
+from benchmark.reporting.figure import Figure
+from benchmark.reporting.stored_sets import MissingSetError, StoredSets, spread
+from benchmark.reporting.style import COLUMN, looks
 from benchmark.rows import write
-from benchmark.stored_sets import MissingSetError, StoredSets, spread
 
 STEPS = [0, 5, 10, 15]
 LOSSES = [4.0, 3.0, 2.0, 1.0]
@@ -148,7 +148,7 @@ def test_plots_are_elements_of_a_page_with_ids_of_their_own(drawn):
         assert ids and not ids & seen
         referred = re.findall(r'url\(#([^)]*)\)|href="#([^"]*)"', svg)
         assert {a or b for a, b in referred} <= ids
-        assert "currentColor" in svg and _style.INK not in svg
+        assert "currentColor" in svg and style.INK not in svg
         seen |= ids
 
 
@@ -316,7 +316,7 @@ def test_contrast_keeps_zero_grey_and_reaches_an_end():
 def lines_of(grid, store, name):
     sets = StoredSets(*([store] if store else []))
     (figure,) = (f for f in pictures.figures(grid, sets) if f.name == name)
-    with rc_context({**_style.STYLE}):
+    with rc_context({**style.STYLE}):
         return figure.draw().axes
 
 
@@ -445,7 +445,7 @@ def test_all_words_can_be_read_in_a_column(grid, crowd, store):
     found = [f for rows in (grid, crowd) for f in pictures.figures(rows, StoredSets(store))]
     assert len(found) == len(NAMES) + len(TRADEOFFS)
     for figure in found:
-        with rc_context({**_style.STYLE}):
+        with rc_context({**style.STYLE}):
             canvas = figure.draw()
             words = texts(canvas)
         width, height = canvas.get_size_inches()
@@ -475,7 +475,7 @@ def test_round_numbers_stand_on_every_logarithmic_axis():
     stream, frame = np.random.default_rng(0), Canvas().add_subplot()
     for _ in range(60):
         low, decades = 10 ** stream.uniform(-6, 9), stream.uniform(0.23, 12)
-        _style.logarithmic(frame, "x", (low, low * 10**decades), unit="B")
+        style.logarithmic(frame, "x", (low, low * 10**decades), unit="B")
         ticks = frame.get_xticks()
         assert 2 <= len(ticks) <= 6
         assert low <= min(ticks) and max(ticks) <= low * 10**decades
@@ -538,7 +538,7 @@ def test_odd_rows_are_drawn_or_left_out(odd, alone, grid, store):
     for figure in pictures.figures(rows, StoredSets(store)):
         assert figure.title and figure.alt
         try:
-            with rc_context({**_style.STYLE}):
+            with rc_context({**style.STYLE}):
                 canvas = figure.draw()
         except MissingSetError as error:
             assert figure.sets and len(str(error).splitlines()) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import report
+from benchmark.reporting import report
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ACCURACY = {"random": 40, "krr-st": 40, "pca": 47, "ours": 48, "ours: bases only": 46}

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import kernel_report, plugins, timing
+from benchmark import plugins, timing
 from benchmark.cli import main
 from benchmark.commands import time as time_command
 from benchmark.compute import Compute
 from benchmark.kernels._labelled import new_classifier
 from benchmark.kernels._setting import plain as plainly
+from benchmark.reporting import kernel_report
 from benchmark.timing import Clock, Floor, Kernel, Rates, Timing, deviation, interleaved
 
 REPORTS = Path(__file__).parents[1] / "reports"

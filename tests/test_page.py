@@ -16,13 +16,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from benchmark import report
-from benchmark.figures._figure import Figure
-from benchmark.page import page
-from benchmark.pictures import Picture
+from benchmark.reporting import report
+from benchmark.reporting.figure import Figure
+from benchmark.reporting.page import page
+from benchmark.reporting.pictures import Picture
+from benchmark.reporting.stored_sets import StoredSets
+from benchmark.reporting.table import MISSING, Cell, Table
 from benchmark.rows import read
-from benchmark.stored_sets import StoredSets
-from benchmark.tables._table import MISSING, Cell, Table
 
 VOID = {"meta", "link", "img", "br", "input"}
 REPORTS = Path(__file__).parents[1] / "reports"

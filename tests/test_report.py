@@ -1,8 +1,9 @@
 import random
 from dataclasses import replace
 
-from benchmark import arguments, plugins, report, report_files
-from benchmark.tables._table import Table
+from benchmark import arguments, plugins
+from benchmark.reporting import report, report_files
+from benchmark.reporting.table import Table
 
 
 def written(tmp_path, rows):

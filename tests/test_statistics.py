@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 from scipy.special import stdtrit
 
-from benchmark.tables import _marks, _ranks, _statistics
-from benchmark.tables._statistics import estimate, holm, less, mean_of, samples_of, summarise
+from benchmark.reporting import marks, ranks, statistics
+from benchmark.reporting.statistics import estimate, holm, less, mean_of, samples_of, summarise
 
 # ---- against other code
 
@@ -19,7 +19,7 @@ def test_with_all_labels_it_is_student_s_t(n):
     assert found.mean == pytest.approx(values.mean())
     assert found.half_width == pytest.approx((high - low) / 2)
     assert found.n == n
-    if n >= _statistics.MIN_SEEDS:
+    if n >= statistics.MIN_SEEDS:
         assert found.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
     else:
         assert found.p is None
@@ -118,7 +118,7 @@ def test_intervals_cover_95_percent_and_tests_alarm_in_5(n, sizes):
     found = [estimate(grid) for grid in simulated(n, **sizes)]
     covered = np.mean([abs(one.mean) <= one.half_width for one in found])
     assert 0.93 <= covered <= 0.97
-    if n >= _statistics.MIN_SEEDS:
+    if n >= statistics.MIN_SEEDS:
         alarmed = np.mean([one.p < 0.05 for one in found])
         assert alarmed == pytest.approx(1 - covered)
 
@@ -128,7 +128,7 @@ def test_two_seeds_and_several_subsets_have_no_interval():
     covered = []
     for grid in simulated(2, 10, of_seeds=2, of_subsets=1, rest=0.5):
         found = estimate(grid)
-        assert found == _statistics.Estimate(grid.mean(), 2)
+        assert found == statistics.Estimate(grid.mean(), 2)
         assert (found.half_width, found.p) == (None, None)
         parts = 10 * grid.mean(1).var(ddof=1), 2 * grid.mean(0).var(ddof=1)
         degrees = sum(parts) ** 2 / (parts[0] ** 2 + parts[1] ** 2 / 9)
@@ -174,7 +174,7 @@ def _with(row, **changes):
 
 @pytest.mark.parametrize("n", [3, 5])
 def test_of_columns_without_differences_one_in_twenty_shows_any(n, columns):
-    found = [_marks.marks(column, reference="random") for column in columns(n, 700)]
+    found = [marks.marks(column, reference="random") for column in columns(n, 700)]
     outside = np.mean([list(marks.values()).count("noise") < 5 for marks in found])
     best = np.mean(["best" in marks.values() for marks in found])
     assert 0.01 <= outside <= 0.06
@@ -187,7 +187,7 @@ def test_differences_that_are_there_are_seen(columns):
         {**column, "ours": [_with(row, value=row.value + 3) for row in column["ours"]]}
         for column in columns(10, 100)
     ]
-    found = [_marks.marks(column, reference="random").get("ours") for column in better]
+    found = [marks.marks(column, reference="random").get("ours") for column in better]
     assert found.count("best") == 100
 
 
@@ -210,16 +210,16 @@ def test_marks_by_hand(new_row):
         idm=[30.0, 31.1, 32.2, 33.0],
         ours=[50.0, 51.1, 52.0, 53.0],
     )
-    assert _marks.marks(found, reference="random") == {"dsa": "noise", "ours": "best"}
-    assert _marks.marks(found, reference="idm") == {"ours": "best"}
-    assert _marks.marks(found, reference="datm") == {"ours": "best"}
+    assert marks.marks(found, reference="random") == {"dsa": "noise", "ours": "best"}
+    assert marks.marks(found, reference="idm") == {"ours": "best"}
+    assert marks.marks(found, reference="datm") == {"ours": "best"}
 
 
 def test_what_has_no_budget_does_not_compete(new_row):
     found = column(new_row, random=[40.0, 41.0, 42.1], ours=[50.0, 51.1, 52.0])
     full = [new_row(label="full", N=None, seed=seed, value=60.0 + seed) for seed in range(3)]
-    assert _marks.marks({**found, "full": full}, reference="random") == {"ours": "best"}
-    assert _ranks.average_ranks([_marks.scores({**found, "full": full})]).of == {
+    assert marks.marks({**found, "full": full}, reference="random") == {"ours": "best"}
+    assert ranks.average_ranks([marks.scores({**found, "full": full})]).of == {
         "ours": 1,
         "random": 2,
     }
@@ -227,17 +227,17 @@ def test_what_has_no_budget_does_not_compete(new_row):
 
 def test_two_seeds_are_too_few_and_what_is_the_same_is_noise(new_row):
     assert (
-        _marks.marks(column(new_row, random=[40.0, 41.0], ours=[60.0, 61.1]), reference="random")
+        marks.marks(column(new_row, random=[40.0, 41.0], ours=[60.0, 61.1]), reference="random")
         == {}
     )
     same = [40.0, 41.0, 42.0]
-    assert _marks.marks(column(new_row, random=same, ours=same), reference="random") == {
+    assert marks.marks(column(new_row, random=same, ours=same), reference="random") == {
         "ours": "noise"
     }
     uneven = [40.1, 41.7, 42.3]
     beyond = [value + 9.3 for value in uneven]  # no spread but rounding: nothing to test with
     assert len({ours - theirs for ours, theirs in zip(beyond, uneven, strict=True)}) > 1
-    assert _marks.marks(column(new_row, random=uneven, ours=beyond), reference="random") == {}
+    assert marks.marks(column(new_row, random=uneven, ours=beyond), reference="random") == {}
 
 
 def test_a_difference_that_is_only_significant_uncorrected_is_noise_and_never_best(new_row):
@@ -247,24 +247,24 @@ def test_a_difference_that_is_only_significant_uncorrected_is_noise_and_never_be
     assert 0.05 / 5 < p < 0.05
     others = {label: [41.0, 40.0, 39.3] for label in ("dsa", "idm", "datm", "krr-st")}
     found = column(new_row, random=theirs, ours=ours, **others)
-    assert _marks.marks(found, reference="random")["ours"] == "noise"
+    assert marks.marks(found, reference="random")["ours"] == "noise"
 
 
 def test_ranks_are_means_over_columns_that_all_fill(new_row):
     first = column(new_row, random=[1.0, 3.0], dsa=[2.0], ours=[5.0])
     second = column(new_row, random=[1.0], dsa=[3.0], ours=[2.0])
     third = {**column(new_row, random=[9.0], ours=[1.0]), "dsa": []}
-    first, second, third = map(_marks.scores, (first, second, third))
-    found = _ranks.average_ranks([first, second, third])
+    first, second, third = map(marks.scores, (first, second, third))
+    found = ranks.average_ranks([first, second, third])
     assert found.of == {"ours": 1.5, "random": 3.0, "dsa": 1.5}  # on seed 0
     assert found.note == (
         "Average rank: of lines with a budget, over 2 of 3 columns, which all of these fill. "
         "Ranks are by means over the seeds that all of these have, 0."
     )
-    found = _ranks.average_ranks([third], noun="budgets")
+    found = ranks.average_ranks([third], noun="budgets")
     assert found.of == {"random": 1, "ours": 2}
     assert found.note == "Average rank: of lines with a budget, over all budgets."
-    nothing = _ranks.average_ranks(
+    nothing = ranks.average_ranks(
         [{"ours": {0: 1.0}, "dsa": {0: 2.0}}, {"ours": {0: 3.0}}, {"random": {0: 1.0}}]
     )
     assert (nothing.of, nothing.headings, nothing.cells("ours")) == ({}, [], [])
@@ -272,7 +272,7 @@ def test_ranks_are_means_over_columns_that_all_fill(new_row):
         "No average rank: none of the columns is filled by all that have a budget."
     )
     for columns in ([{"ours": {0: 1.0}}], []):
-        assert _ranks.average_ranks(columns) == _ranks.Ranks({}, "")
+        assert ranks.average_ranks(columns) == ranks.Ranks({}, "")
 
 
 def test_ranks_need_a_seed_that_all_have():
@@ -280,13 +280,13 @@ def test_ranks_need_a_seed_that_all_have():
     equal = {"random": {0: 50.0, 1: 52.0}, "ours": {0: 40.0, 1: 42.0}}
     more = {**equal, "random": {**equal["random"], 3: 0.0}}
     apart = {"random": {0: 50.0}, "ours": {1: 60.0}}
-    assert _ranks.average_ranks([more]).of == {"random": 1, "ours": 2}
-    assert _ranks.average_ranks([more]).note.endswith("seeds that all of these have, 0, 1.")
-    assert _ranks.average_ranks([equal]).note.endswith("over all columns.")
-    found = _ranks.average_ranks([equal, apart])
+    assert ranks.average_ranks([more]).of == {"random": 1, "ours": 2}
+    assert ranks.average_ranks([more]).note.endswith("seeds that all of these have, 0, 1.")
+    assert ranks.average_ranks([equal]).note.endswith("over all columns.")
+    found = ranks.average_ranks([equal, apart])
     assert found.of == {"random": 1, "ours": 2}
     assert "over 1 of 2 columns, which all of these fill with seeds in common." in found.note
-    found = _ranks.average_ranks([apart])
+    found = ranks.average_ranks([apart])
     assert (found.of, found.note) == (
         {},
         "No average rank: none of the columns is filled by all that have a budget, on a seed in "
@@ -325,7 +325,7 @@ def test_samples_are_in_the_order_of_their_seeds(new_row):
     ],
 )
 def test_it_is_said_what_was_not_tested(new_row, values, sentence):
-    found = _marks.legend([], {"vit": column(new_row, **values)}, reference="random")
+    found = marks.legend([], {"vit": column(new_row, **values)}, reference="random")
     assert found.startswith(sentence) and bool(found) is bool(sentence)
 
 
@@ -335,7 +335,7 @@ def test_it_is_said_which_cells_were_not_tested(new_row):
         "vit": column(new_row, random=three, dsa=two, ours=[4.0, 4.0, 5.5]),
         "a`b": column(new_row, random=three, dsa=[3.0, 4.5, 5.0], ours=two),
     }
-    assert _marks.legend([], columns, reference="random") == (
+    assert marks.legend([], columns, reference="random") == (
         "Not tested against `random`, fewer than three seeds in common, or no spread over them: "
         "dsa (vit), ours (a'b). "
         "Means over seeds 0, 1, 2; where n is given, over others: dsa (0, 1), ours (0, 1)."

@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from benchmark.tables._latex import escape
-from benchmark.tables._statistics import Estimate
-from benchmark.tables._table import MISSING, Cell, Table, estimated, number
+from benchmark.reporting.latex import escape
+from benchmark.reporting.statistics import Estimate
+from benchmark.reporting.table import MISSING, Cell, Table, estimated, number
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from benchmark import plugins
-from benchmark.tables._grid import first_student, main_budget, main_downstream
-from benchmark.tables._marks import marks
-from benchmark.tables._published import published
+from benchmark.reporting.marks import marks
+from benchmark.reporting.order import first_student, main_budget, main_downstream
+from benchmark.reporting.published import published
 
 TABLES = {name: plugins.load("tables", name) for name in plugins.names("tables")}
 STUDENTS = ("convnet", "vit")

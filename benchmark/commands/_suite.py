@@ -102,7 +102,7 @@ def jobs_of(arguments: argparse.Namespace, device: torch.device) -> int:
 
 
 def jobs_at_once(arguments: argparse.Namespace, device: torch.device) -> int:
-    """Return how many cells go on as fast as one alone: those at once on a GPU share its rate."""
+    """Return how many cells a plan may count as parallel: on a GPU those at once share its rate."""
     return jobs_of(arguments, device) if device.type == "cpu" else 1
 
 

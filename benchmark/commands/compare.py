@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from benchmark.commands._rows import rows_at
-from benchmark.comparison import compare
+from benchmark.reporting.comparison import compare
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from benchmark.planning.report import Plan
 from benchmark.provenance import provenance, short_commit
 from benchmark.spec import UsageError
 
-_HERE = ("auto", "cpu", "cuda", "mps", "xpu")  # kinds of devices that can be this machine's
+_HERE = ("auto", "cpu", "cuda")  # kinds of devices that can be this machine's
 
 
 def main(arguments: argparse.Namespace) -> int:

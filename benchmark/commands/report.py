@@ -5,12 +5,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmark import plugins, report, report_files, rows
+from benchmark import plugins, rows
 from benchmark.commands._rows import rows_at
 from benchmark.grid import Suite
+from benchmark.reporting import report, report_files
+from benchmark.reporting.stored_sets import StoredSets
 from benchmark.rows import Row
 from benchmark.spec import UsageError
-from benchmark.stored_sets import StoredSets
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -23,9 +23,9 @@ from benchmark.planning.devices import ThisDevice
 from benchmark.planning.planner import predict
 from benchmark.planning.report import Plan
 from benchmark.planning.stored import stored_tasks
+from benchmark.reporting.stored_sets import StoredSets
 from benchmark.spec import UsageError
 from benchmark.stages import is_done
-from benchmark.stored_sets import StoredSets
 
 _NOTHING = "nothing could be run, for the reasons above"
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from benchmark.check import check, teacher_owners
 from benchmark.commands._suite import expect_owners, experiment_of, suite_of
-from benchmark.figures._teacher_curve import teacher_curve
 from benchmark.files import atomic
+from benchmark.reporting.teacher_curve import teacher_curve
 from benchmark.spec import UsageError
 from benchmark.teacher import save_teacher
 

@@ -11,8 +11,8 @@ import torch
 from benchmark import plugins
 from benchmark.compute import Compute, choose_precision, find_device
 from benchmark.files import atomic
-from benchmark.kernel_report import document, machine, record, table
 from benchmark.provenance import provenance
+from benchmark.reporting.kernel_report import document, machine, record, table
 from benchmark.timing import Clock, Measurement, Rates, measure, measure_rates
 
 

@@ -13,9 +13,8 @@ from torch import Tensor
 from benchmark.spec import UsageError
 
 _BATCH = 1024  # images decoded between two steps of the progress bar
-_PER_TASK = (
-    64  # images per thread task: handing over small images one by one costs more than it gains
-)
+# images per thread task: handing over small images one by one costs more than it gains
+_PER_TASK = 64
 
 
 @dataclass(frozen=True, kw_only=True)

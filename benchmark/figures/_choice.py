@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from benchmark.reporting.order import is_variant, labels, main_budget
+from benchmark.reporting.statistics import Estimate, mean_of, samples_of, summarise
+from benchmark.reporting.stored_sets import MissingSetError, is_number
+from benchmark.reporting.style import Look, looks
 from benchmark.rows import Row
-from benchmark.stored_sets import MissingSetError, is_number
-from benchmark.tables._grid import is_variant, labels, main_budget
-from benchmark.tables._statistics import Estimate, mean_of, samples_of, summarise
-
-from ._style import Look, looks
 
 
 def sets_of(rows: Iterable[Row]) -> dict[str, list[Row]]:

@@ -11,9 +11,8 @@ from matplotlib import figure
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
-from benchmark.rows import Row
-from benchmark.stored_sets import is_number
-from benchmark.tables._grid import (
+from benchmark.reporting.figure import Figure
+from benchmark.reporting.order import (
     Protocol,
     at,
     describe,
@@ -26,11 +25,12 @@ from benchmark.tables._grid import (
     protocols,
     slug,
 )
-from benchmark.tables._statistics import Estimate
+from benchmark.reporting.statistics import Estimate
+from benchmark.reporting.stored_sets import is_number
+from benchmark.reporting.style import Look, legend, logarithmic, panels, short
+from benchmark.rows import Row
 
 from ._choice import looks_of, over_students
-from ._figure import Figure
-from ._style import Look, legend, logarithmic, panels, short
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from benchmark.reporting.figure import Figure
+from benchmark.reporting.stored_sets import StoredSets
 from benchmark.rows import Row
-from benchmark.stored_sets import StoredSets
 
-from ._figure import Figure
 from ._tradeoff import Cost, tradeoffs
 
 __all__ = ["accuracy_seconds"]

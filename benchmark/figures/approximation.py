@@ -6,12 +6,12 @@ from statistics import fmean
 
 from matplotlib import figure
 
+from benchmark.reporting.figure import Figure
+from benchmark.reporting.stored_sets import MissingSetError, StoredSets
+from benchmark.reporting.style import INK, Look, legend, panels, short
 from benchmark.rows import Row
-from benchmark.stored_sets import MissingSetError, StoredSets
 
 from ._choice import has_losses, keys, listed, looks_of, sets_of
-from ._figure import Figure
-from ._style import INK, Look, legend, panels, short
 
 __all__ = ["approximation"]
 

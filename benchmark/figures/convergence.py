@@ -7,12 +7,12 @@ from matplotlib import figure
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from benchmark.reporting.figure import Figure
+from benchmark.reporting.stored_sets import MissingSetError, StoredSets
+from benchmark.reporting.style import FAINT, logarithmic, panels, short
 from benchmark.rows import Row
-from benchmark.stored_sets import MissingSetError, StoredSets
 
 from ._choice import has_losses, keys, listed, looks_of, sets_of
-from ._figure import Figure
-from ._style import FAINT, logarithmic, panels, short
 
 __all__ = ["convergence"]
 

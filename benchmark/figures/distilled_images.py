@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from matplotlib import figure
 
+from benchmark.reporting.figure import Figure
+from benchmark.reporting.stored_sets import StoredSets
+from benchmark.reporting.style import short, strips
 from benchmark.rows import Row
-from benchmark.stored_sets import StoredSets
 
 from ._choice import drawable, keys, listed, sets_of
-from ._figure import Figure
-from ._style import short, strips
 from ._tiles import tiles
 
 __all__ = ["distilled_images"]

@@ -6,12 +6,12 @@ from jaxtyping import Float
 from matplotlib import figure
 from torch import Tensor
 
+from benchmark.reporting.figure import Figure
+from benchmark.reporting.stored_sets import MissingSetError, StoredSets
+from benchmark.reporting.style import short, strips
 from benchmark.rows import Row
-from benchmark.stored_sets import MissingSetError, StoredSets
 
 from ._choice import drawable, keys, listed, sets_of
-from ._figure import Figure
-from ._style import short, strips
 from ._tiles import tiles
 
 __all__ = ["image_bases"]

@@ -1,4 +1,4 @@
-"""Random bases, and how they become images when nothing is thought of."""
+"""Random bases, and the straightforward way to decode images from them."""
 
 import torch
 from jaxtyping import Float

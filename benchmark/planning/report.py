@@ -10,8 +10,8 @@ from benchmark.planning.devices import Device, NamedDevice, ThisDevice, assumpti
 from benchmark.planning.prediction import Prediction, Stage, Task, seconds_of
 from benchmark.planning.probe_cost import assumed_steps
 from benchmark.provenance import short_commit
+from benchmark.reporting.table import MISSING, Cell, Table
 from benchmark.rows import Row
-from benchmark.tables._table import MISSING, Cell, Table
 
 _KIB = 1024
 _ORDER = get_args(Stage)

@@ -20,7 +20,8 @@ class PaperProbe:
     """The linear evaluation of KRR-ST, which the paper follows: SGD on features as they are.
 
     Cross-entropy, no weight decay, the layer initialised as `torch.nn.Linear`, every image used
-    equally often. Defaults are those of KRR-ST's released code (`linear_eval`).
+    equally often. Defaults are those of KRR-ST's released code (`linear_eval`), which normalises a
+    transfer set by its own statistics; here a network keeps those of its source.
     """
 
     name: ClassVar[str] = "paper"

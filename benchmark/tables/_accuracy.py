@@ -3,15 +3,22 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
+from benchmark.reporting.marks import Column, baseline, judged, legend, scores
+from benchmark.reporting.order import (
+    conditions,
+    describe,
+    joined,
+    labels,
+    protocol_of,
+    protocols,
+    slug,
+)
+from benchmark.reporting.published import published
+from benchmark.reporting.ranks import Ranks, average_ranks
+from benchmark.reporting.seeds import Seeds, seeds_of, usual_seeds
+from benchmark.reporting.statistics import samples_of, summarise
+from benchmark.reporting.table import MISSING, Cell, Mark, Table, estimated
 from benchmark.rows import Row
-
-from ._grid import conditions, describe, joined, labels, protocol_of, protocols, slug
-from ._marks import Column, baseline, judged, legend, scores
-from ._published import published
-from ._ranks import Ranks, average_ranks
-from ._seeds import Seeds, seeds_of, usual_seeds
-from ._statistics import samples_of, summarise
-from ._table import MISSING, Cell, Mark, Table, estimated
 
 _C = TypeVar("_C", bound=Hashable)
 

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
+from benchmark.reporting.order import labels
+from benchmark.reporting.table import MISSING, Cell, number
 from benchmark.rows import Row
-
-from ._grid import labels
-from ._table import MISSING, Cell, number
 
 
 def by_set(rows: Sequence[Row]) -> dict[tuple[str, int | None], list[Row]]:

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-from benchmark.rows import Row
-
-from ._accuracy import fill, sort_into
-from ._grid import (
+from benchmark.reporting.marks import legend, scores
+from benchmark.reporting.order import (
     at,
     conditions,
     describe,
@@ -20,9 +18,11 @@ from ._grid import (
     protocol_of,
     protocols,
 )
-from ._marks import legend, scores
-from ._ranks import average_ranks
-from ._table import Table
+from benchmark.reporting.ranks import average_ranks
+from benchmark.reporting.table import Table
+from benchmark.rows import Row
+
+from ._accuracy import fill, sort_into
 
 __all__ = ["ablation"]
 

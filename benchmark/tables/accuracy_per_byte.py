@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from benchmark.rows import Row
-
-from ._accuracy import sort_into
-from ._grid import (
+from benchmark.reporting.marks import Column, baseline, judged, legend
+from benchmark.reporting.order import (
     conditions,
     describe,
     first_student,
@@ -21,12 +19,14 @@ from ._grid import (
     protocols,
     slug,
 )
-from ._marks import Column, baseline, judged, legend
-from ._ranks import Ranks, average_ranks
-from ._seeds import Seeds, seeds_of, usual_seeds
+from benchmark.reporting.ranks import Ranks, average_ranks
+from benchmark.reporting.seeds import Seeds, seeds_of, usual_seeds
+from benchmark.reporting.statistics import Estimate, less, samples_of, summarise
+from benchmark.reporting.table import Cell, Mark, Table, estimated, number
+from benchmark.rows import Row
+
+from ._accuracy import sort_into
 from ._sets import by_set, mean, names
-from ._statistics import Estimate, less, samples_of, summarise
-from ._table import Cell, Mark, Table, estimated, number
 
 __all__ = ["accuracy_per_byte"]
 

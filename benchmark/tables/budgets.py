@@ -2,11 +2,18 @@
 
 from collections.abc import Sequence
 
+from benchmark.reporting.order import (
+    first_student,
+    in_order,
+    is_variant,
+    joined,
+    main_downstream,
+    probed_on,
+)
+from benchmark.reporting.table import Table
 from benchmark.rows import Row
 
 from ._accuracy import grid
-from ._grid import first_student, in_order, is_variant, joined, main_downstream, probed_on
-from ._table import Table
 
 __all__ = ["budgets"]
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from math import fsum
 
+from benchmark.reporting.marks import unquoted
+from benchmark.reporting.order import conditions, first_student, in_order
+from benchmark.reporting.table import Cell, Table, number
 from benchmark.rows import Row
 
-from ._grid import conditions, first_student, in_order
-from ._marks import unquoted
 from ._sets import by_set, mean, names, one_per_seed
-from ._table import Cell, Table, number
 
 __all__ = ["cost"]
 

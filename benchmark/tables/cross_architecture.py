@@ -2,10 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmark.rows import Row
-
-from ._accuracy import grid
-from ._grid import (
+from benchmark.reporting.order import (
     at,
     in_order,
     is_variant,
@@ -15,7 +12,10 @@ from ._grid import (
     probed_on,
     students,
 )
-from ._table import Table
+from benchmark.reporting.table import Table
+from benchmark.rows import Row
+
+from ._accuracy import grid
 
 __all__ = ["cross_architecture"]
 

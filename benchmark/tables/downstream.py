@@ -3,10 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from benchmark.rows import Row
-
-from ._accuracy import grid
-from ._grid import (
+from benchmark.reporting.order import (
     Protocol,
     at,
     datasets,
@@ -16,7 +13,10 @@ from ._grid import (
     main_budget,
     protocol_of,
 )
-from ._table import Table
+from benchmark.reporting.table import Table
+from benchmark.rows import Row
+
+from ._accuracy import grid
 
 __all__ = ["downstream"]
 

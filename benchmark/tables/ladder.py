@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmark.rows import Row
-
-from ._accuracy import sort_into
-from ._grid import (
+from benchmark.reporting.marks import tested, unproven
+from benchmark.reporting.order import (
     at,
     conditions,
     datasets,
@@ -20,9 +18,11 @@ from ._grid import (
     protocols,
     students,
 )
-from ._marks import tested, unproven
-from ._statistics import less, mean_of, samples_of, summarise
-from ._table import NOISE, Cell, Table
+from benchmark.reporting.statistics import less, mean_of, samples_of, summarise
+from benchmark.reporting.table import NOISE, Cell, Table
+from benchmark.rows import Row
+
+from ._accuracy import sort_into
 
 __all__ = ["ladder"]
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from statistics import fmean
 
+from benchmark.reporting.order import conditions, in_order
+from benchmark.reporting.table import MISSING, Cell, Table, number
 from benchmark.rows import Row
 
-from ._grid import conditions, in_order
 from ._sets import by_set, names, one_per_seed
-from ._table import MISSING, Cell, Table, number
 
 __all__ = ["losses"]
 

@@ -4,10 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from benchmark.rows import Row
-
-from ._accuracy import sort_into
-from ._grid import (
+from benchmark.reporting.marks import baseline, tested, unproven
+from benchmark.reporting.order import (
     at,
     conditions,
     datasets,
@@ -23,9 +21,11 @@ from ._grid import (
     slug,
     students,
 )
-from ._marks import baseline, tested, unproven
-from ._statistics import Samples, less, mean_of, samples_of, summarise
-from ._table import NOISE, Cell, Table
+from benchmark.reporting.statistics import Samples, less, mean_of, samples_of, summarise
+from benchmark.reporting.table import NOISE, Cell, Table
+from benchmark.rows import Row
+
+from ._accuracy import sort_into
 
 __all__ = ["paired"]
 

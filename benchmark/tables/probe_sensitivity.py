@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from scipy.stats import kendalltau
 
-from benchmark.rows import Row
-
-from ._accuracy import sort_into
-from ._grid import (
+from benchmark.reporting.marks import Column, mean_value, scores
+from benchmark.reporting.order import (
     at,
     conditions,
     in_order,
@@ -19,11 +17,13 @@ from ._grid import (
     probed_on,
     students,
 )
-from ._marks import Column, mean_value, scores
-from ._ranks import Ranks, Scores, average_ranks, common_means
-from ._seeds import Seeds, exceptions, seeds_of, usual_seeds
-from ._statistics import less, samples_of, summarise
-from ._table import MISSING, Cell, Table, number
+from benchmark.reporting.ranks import Ranks, Scores, average_ranks, common_means
+from benchmark.reporting.seeds import Seeds, exceptions, seeds_of, usual_seeds
+from benchmark.reporting.statistics import less, samples_of, summarise
+from benchmark.reporting.table import MISSING, Cell, Table, number
+from benchmark.rows import Row
+
+from ._accuracy import sort_into
 
 __all__ = ["probe_sensitivity"]
 

@@ -4,12 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmark.reporting.order import conditions, in_order
+from benchmark.reporting.published import PUBLISHED, TABLES, Place, departures, place_of
+from benchmark.reporting.statistics import Estimate, samples_of, summarise
+from benchmark.reporting.table import MISSING, Cell, Table, estimated, number
 from benchmark.rows import Row
-
-from ._grid import conditions, in_order
-from ._published import PUBLISHED, TABLES, Place, departures, place_of
-from ._statistics import Estimate, samples_of, summarise
-from ._table import MISSING, Cell, Table, estimated, number
 
 __all__ = ["provenance"]
 

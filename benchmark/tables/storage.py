@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from benchmark.reporting.order import conditions, in_order
+from benchmark.reporting.table import MISSING, Cell, Table
 from benchmark.rows import Row
 from benchmark.spec import COMPONENTS, FLOAT_BYTES
 
-from ._grid import conditions, in_order
 from ._sets import by_set, images, mean, names, one_per_seed
-from ._table import MISSING, Cell, Table
 
 __all__ = ["storage"]
 

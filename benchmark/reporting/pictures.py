@@ -8,10 +8,10 @@ from pathlib import Path
 from PIL import Image
 
 from benchmark import plugins
-from benchmark.figures._figure import Figure
 from benchmark.files import atomic
+from benchmark.reporting.figure import Figure
+from benchmark.reporting.stored_sets import MissingSetError, StoredSets
 from benchmark.rows import Row
-from benchmark.stored_sets import MissingSetError, StoredSets
 
 FOLDER = "figures"  # beside the report
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from benchmark.files import atomic
-from benchmark.page import page
-from benchmark.report import READING, Report
-from benchmark.tables._markdown import escape
+from benchmark.reporting.markdown import escape
+from benchmark.reporting.page import page
+from benchmark.reporting.report import READING, Report
 
 
 def write(folder: Path, report: Report, formats: Iterable[str]) -> list[Path]:

@@ -16,10 +16,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from benchmark.pictures import Picture
-from benchmark.report import READING, Report
+from benchmark.reporting.pictures import Picture
+from benchmark.reporting.report import READING, Report
+from benchmark.reporting.table import Cell, Table
 from benchmark.rows import Row
-from benchmark.tables._table import Cell, Table
 
 _DIGIT, _POINT = "\u2007", "\u2008"  # spaces as wide as a digit, and as a full stop
 _WIDE = 800  # pixels of a PNG file that is wider than a column

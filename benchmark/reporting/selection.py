@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from math import isfinite
 
+from benchmark.reporting.order import identity
 from benchmark.rows import Row
-from benchmark.tables._grid import identity
 
 _CONTEXT = {  # fields of a row by what they are about
     "data": ("source", "size"),

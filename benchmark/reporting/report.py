@@ -7,13 +7,14 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from benchmark import pictures, plugins
-from benchmark.pictures import Picture
+from benchmark import plugins
 from benchmark.provenance import short_commit
+from benchmark.reporting import pictures
+from benchmark.reporting.pictures import Picture
+from benchmark.reporting.selection import current, once, reasons
+from benchmark.reporting.stored_sets import StoredSets
+from benchmark.reporting.table import Table
 from benchmark.rows import Row
-from benchmark.selection import current, once, reasons
-from benchmark.stored_sets import StoredSets
-from benchmark.tables._table import Table
 
 _ORDER = (
     *("cross-architecture", "downstream", "budgets", "ablation", "ladder", "paired"),

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib import figure
 
-from ._figure import Figure
-from ._style import INK, panels
+from benchmark.reporting.figure import Figure
+from benchmark.reporting.style import INK, panels
 
 
 def teacher_curve(points: Sequence[Mapping[str, float]]) -> Figure:

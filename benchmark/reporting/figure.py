@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib import figure, rc_context
 
-from ._style import INK, STYLE
+from benchmark.reporting.style import INK, STYLE
 
 _DPI = 200  # of PNG files: 660 pixels for a column
 

@@ -5,10 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from benchmark.report import facts
-from benchmark.rows import Row
-from benchmark.selection import current, reasons
-from benchmark.tables._grid import (
+from benchmark.reporting.marks import tested, unproven
+from benchmark.reporting.order import (
     describe,
     in_order,
     joined,
@@ -17,10 +15,12 @@ from benchmark.tables._grid import (
     protocols,
     slug,
 )
-from benchmark.tables._marks import tested, unproven
-from benchmark.tables._seeds import seeds_of
-from benchmark.tables._statistics import Samples, less, mean_of, samples_of, summarise
-from benchmark.tables._table import MISSING, NOISE, Cell, Table, estimated, number
+from benchmark.reporting.report import facts
+from benchmark.reporting.seeds import seeds_of
+from benchmark.reporting.selection import current, reasons
+from benchmark.reporting.statistics import Samples, less, mean_of, samples_of, summarise
+from benchmark.reporting.table import MISSING, NOISE, Cell, Table, estimated, number
+from benchmark.rows import Row
 
 _Place = tuple[str, int | None, str, str]  # label, N, student, downstream dataset
 _Pairs = Mapping[_Place, tuple[list[Row], list[Row]]]

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from scipy.stats import rankdata
 
-from ._seeds import Seeds, listed
-from ._table import Cell, number
+from benchmark.reporting.seeds import Seeds, listed
+from benchmark.reporting.table import Cell, number
 
 _K = TypeVar("_K", bound=Hashable)
 Scores = Mapping[str, Mapping[int, float]]  # of each contestant, by seed

@@ -5,10 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from math import isfinite
 
+from benchmark.reporting.marks import unquoted
+from benchmark.reporting.published import BUDGET, DATASETS, STUDENTS
 from benchmark.rows import Row
-
-from ._marks import unquoted
-from ._published import BUDGET, DATASETS, STUDENTS
 
 _METHODS = (
     *("untrained", "random", "random-labels", "random-bytes"),

@@ -8,8 +8,8 @@ from typing import Literal
 
 import pandas as pd
 
-from . import _latex, _markdown
-from ._statistics import Estimate
+from benchmark.reporting import latex, markdown
+from benchmark.reporting.statistics import Estimate
 
 Mark = Literal["", "best", "noise"]
 
@@ -71,11 +71,11 @@ class Table:
     def markdown(self) -> str:
         """Return the table as a Markdown section."""
         texts = [[_in_markdown(cell) for cell in line] for line in self.body]
-        frame = pd.DataFrame(texts, columns=[_markdown.escape(name) for name in self.columns])
+        frame = pd.DataFrame(texts, columns=[markdown.escape(name) for name in self.columns])
         alignment = ["left"] + ["right"] * (len(self.columns) - 1)
         grid = frame.to_markdown(index=False, colalign=alignment, disable_numparse=True)
-        title = f"### {_markdown.escape(self.title)}"
-        return "\n\n".join(filter(None, (title, _markdown.inline(self.notes), grid)))
+        title = f"### {markdown.escape(self.title)}"
+        return "\n\n".join(filter(None, (title, markdown.inline(self.notes), grid)))
 
     def csv(self) -> str:
         """Return the table as CSV, a missing number being an empty field.
@@ -101,7 +101,7 @@ class Table:
 
     def latex(self) -> str:
         """Return the table as LaTeX for the packages array, booktabs and longtable."""
-        return _latex.tabulars(
+        return latex.tabulars(
             [[_in_latex(cell) for cell in line] for line in self.body],
             columns=self.columns,
             caption=" ".join(part for part in (f"{self.title}.", self.notes) if part),
@@ -151,7 +151,7 @@ def estimated(
 
 
 def _in_markdown(cell: Cell) -> str:
-    text = _markdown.escape(cell.text)
+    text = markdown.escape(cell.text)
     return {"": text, "best": f"**{text}**", "noise": f"{text} {NOISE}"}[cell.mark]
 
 
@@ -173,5 +173,5 @@ def _ten_digits(value: int | float | str | None) -> int | float | str | None:
 
 
 def _in_latex(cell: Cell) -> str:
-    text = _latex.escape(cell.text)
+    text = latex.escape(cell.text)
     return {"": text, "best": rf"\textbf{{{text}}}", "noise": rf"{text} $\approx$"}[cell.mark]

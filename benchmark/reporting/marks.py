@@ -8,12 +8,11 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import TypeVar
 
+from benchmark.reporting.ranks import Scores
+from benchmark.reporting.seeds import exceptions
+from benchmark.reporting.statistics import LEVEL, Estimate, holm, less, samples_of, summarise
+from benchmark.reporting.table import NOISE, Cell, Mark, estimated
 from benchmark.rows import Row
-
-from ._ranks import Scores
-from ._seeds import exceptions
-from ._statistics import LEVEL, Estimate, holm, less, samples_of, summarise
-from ._table import NOISE, Cell, Mark, estimated
 
 _K = TypeVar("_K", bound=Hashable)
 Column = Mapping[str, Sequence[Row]]  # the rows of each label, which differ in their seeds alone

@@ -31,10 +31,8 @@ _CODE = re.compile(r"`([^`]*)`")
 
 _LINE = 345.0  # points, of a one-column article
 _CHARACTER, _GAP = 4.5, 6.0  # points: about the mean of 8 pt type, and what is between columns
-_WRAPPED, _WRAPPED_WIDTH = (
-    32,
-    110.0,
-)  # longer texts, in characters, are set in lines of such a width
+# texts longer than so many characters are set in lines of such a width
+_WRAPPED, _WRAPPED_WIDTH = 32, 110.0
 _PAGE = 40  # lines, beside a caption
 
 

@@ -8,7 +8,7 @@ import torch
 
 from benchmark.compute import Compute
 from benchmark.provenance import provenance, short_commit
-from benchmark.tables._table import Cell, Table
+from benchmark.reporting.table import Cell, Table
 from benchmark.timing import Clock, Measurement, Rates, Timing
 
 _FAR = 2.0  # times the floor, from which on a kernel is said to be far from it

@@ -1,0 +1,1 @@
+"""What is made of rows: statistics, tables, figures, and the report."""
