@@ -77,21 +77,3 @@ def test_decodes_to_the_pairs(toy_problem):
 def test_more_images_than_the_source_has_are_refused(toy_problem):
     with pytest.raises(UsageError, match="61 images wanted, but the source has only 60"):
         distil(TINY, toy_problem(N=61))
-
-
-def test_the_published_recipe_is_the_default():
-    """The table of the released code's `train.py` and README, CIFAR-100."""
-    published = {
-        "outer_steps": 160_000,
-        "outer_lr": 1e-4,
-        "real_batch": 1024,
-        "ridge": 1e-6,
-        "pool_size": 10,
-        "max_age": 1000,
-        "inner_model": "convnet",
-        "inner_widths": (128, 256, 512),
-        "inner_lr": 0.1,
-        "inner_momentum": 0.9,
-        "inner_weight_decay": 1e-3,
-    }
-    assert published.items() <= dataclasses.asdict(KrrSt()).items()

@@ -35,11 +35,8 @@ def test_each_operator_takes_what_bounds_it():
 
 @pytest.mark.parametrize("name", SHEETS)
 def test_a_sheet_is_plausible(name):
-    """Dense peaks in order of precision, and rates that no code exceeds."""
-    sheet, rates = SHEETS[name], Roofline.of(SHEETS[name]).rates
-    assert sheet.bf16 > sheet.tf32 >= sheet.fp32 > 0
-    assert rates.operations["convolution bf16"] < 1e12 * sheet.bf16
-    assert rates.copied < 1e12 * sheet.bandwidth
+    """Dense peaks in order of precision."""
+    assert SHEETS[name].bf16 > SHEETS[name].tf32 >= SHEETS[name].fp32 > 0
 
 
 def test_a_named_device_is_expected_to_take_its_roofline():

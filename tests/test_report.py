@@ -28,7 +28,7 @@ def test_a_report_says_its_conditions_and_has_every_table(new_row, tmp_path):
     ]
     rows.append(new_row(label="ours: bases only", method="ours"))
     text = written(tmp_path, rows)
-    assert text.startswith(f"# Title\n\nNotes.\n\n{report.READING}\n\n- made by: ")
+    assert text.startswith(f"# Title\n\nNotes.\n\n{report.READING}\n\n- source: ")
     for line in (
         "- made by: python -m benchmark run --suite toy",
         "- source: cifar100, 32x32",

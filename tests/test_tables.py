@@ -9,7 +9,7 @@ from scipy import stats
 
 from benchmark import plugins
 from benchmark.reporting.marks import marks
-from benchmark.reporting.order import first_student, main_budget, main_downstream
+from benchmark.reporting.order import conditions, first_student, main_budget, main_downstream
 from benchmark.reporting.published import published
 
 TABLES = {name: plugins.load("tables", name) for name in plugins.names("tables")}
@@ -176,6 +176,19 @@ def test_a_small_table_to_the_letter(new_row):
         "| teacher   |                                    65.00 | 65.00 |              – |\n"
         "| mine      |                                        – |  1.00 |           2.00 |"
     )
+
+
+def test_what_is_shorter_than_published_is_said_under_each_table(new_row):
+    long = new_row(label="random", method="random", student_steps=5000)
+    short = {"teacher": {"epochs": 60, "lr": 1}, "ours": {"outer_steps": 400}}
+    ours = new_row(label="ours", method="ours", student_steps=1000, changes=short)
+    ours = replace(ours, recipe="equal-steps")
+    assert conditions([long]) == "Distilled from cifar100, teacher barlow-twins, recipe paper"
+    assert conditions([ours]) == (
+        "Distilled from cifar100, teacher barlow-twins, recipe equal-steps; not at the published "
+        "scale: 400 outer steps (ours), 1000 steps of a student, 60 epochs of the teacher"
+    )
+    assert conditions([replace(ours, label="ours: none")]).count("400 outer steps") == 0
 
 
 def test_what_has_no_budget_stands_in_every_column_of_budgets(full_grid):

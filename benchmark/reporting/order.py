@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import isfinite
 
 from benchmark.reporting.marks import unquoted
@@ -117,14 +117,32 @@ def describe(probe: str, labels_per_class: int | None) -> str:
 
 
 def conditions(rows: Iterable[Row]) -> str:
-    """Return in words what the numbers of a table rest on."""
+    """Return in words what the numbers of a table rest on, their scale if it is not published."""
+    rows = list(rows)
     bases = sorted({(row.source, row.teacher, row.recipe) for row in rows})
-    return unquoted(
-        "; ".join(
-            f"Distilled from {source}, teacher {teacher}, recipe {recipe}"
-            for source, teacher, recipe in bases
-        )
-    )
+    parts = [
+        f"Distilled from {source}, teacher {teacher}, recipe {recipe}"
+        for source, teacher, recipe in bases
+    ]
+    if scale := list(_scale(rows)):
+        parts.append(f"not at the published scale: {', '.join(scale)}")
+    return unquoted("; ".join(parts))
+
+
+def _scale(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield lengths that are not the published ones: of outer loops, students and the teacher."""
+    loops: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        own = row.changes.get(row.method, {})
+        if "outer_steps" in own and not is_variant(row):
+            loops[str(own["outer_steps"])].add(row.method)
+    for steps, methods in sorted(loops.items()):
+        yield f"{steps} outer steps ({', '.join(sorted(methods))})"
+    equal = {row.student_steps for row in rows if row.recipe == "equal-steps"}
+    yield from (f"{steps} steps of a student" for steps in sorted(equal - {0}))
+    teachers = [row.changes.get("teacher", {}) for row in rows]
+    for epochs in sorted({str(own["epochs"]) for own in teachers if "epochs" in own}):
+        yield f"{epochs} epochs of the teacher"
 
 
 def probed_on(dataset: str | None) -> str:

@@ -126,7 +126,6 @@ def facts(rows: Sequence[Row]) -> dict[str, str]:
     if not rows:
         return {}
     return {
-        "made by": _every(map(_command, rows)),
         "source": _every(f"{row.source}, {row.size}x{row.size}" for row in rows),
         "teacher": _every(map(_teacher, rows)),
         "recipe": _every(row.recipe for row in rows),
@@ -137,6 +136,7 @@ def facts(rows: Sequence[Row]) -> dict[str, str]:
         "protocol": _every(row.protocol for row in rows),
         "commit": _every(short_commit(row.provenance["commit"]) for row in rows),
         **{name: _every(row.provenance[name] for row in rows) for name in ("torch", "timm")},
+        "made by": _every(map(_command, rows)),
     }
 
 
