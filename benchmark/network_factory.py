@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import nn
 
-from benchmark import plugins
+from benchmark import plugins, rng
 from benchmark.memory import Chunks
 from benchmark.network import Network, Precision
 from benchmark.settings import arguments, defaults
@@ -60,9 +60,7 @@ class NetworkFactory:
         Raises:
             UsageError: no such model, no such setting, or images of a size that it cannot take.
         """
-        seed = torch.randint(2**63 - 1, (), generator=generator, device=generator.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(seed))
+        with rng.seeded(generator):
             backbone, num_features = self._backbone(model, settings)
             network = Network(
                 backbone,

@@ -1,6 +1,8 @@
 """Named seeds: a stream of random numbers belongs to a name, not to a place in the program."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -18,3 +20,16 @@ def seed(*names: str | int) -> int:
 def generator(*names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a fresh generator on `device`, seeded by `names`."""
     return torch.Generator(device).manual_seed(seed(*names))
+
+
+@contextmanager
+def seeded(stream: torch.Generator) -> Iterator[None]:
+    """Let what takes no generator, as torch's initialisers, follow one number drawn from `stream`.
+
+    Meanwhile the global random numbers are those of the CPU, whatever the device; afterwards they
+    are what they were.
+    """
+    drawn = torch.randint(2**63 - 1, (), generator=stream, device=stream.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(drawn))
+        yield

@@ -32,3 +32,15 @@ def test_global_states_are_left_alone():
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
     assert (before[2] == np.random.get_state()[1]).all()
+
+
+def test_what_takes_no_generator_follows_one():
+    before, stream = torch.get_rng_state(), rng.generator("layers")
+    with rng.seeded(stream):
+        first = torch.nn.Linear(2, 3).weight
+    with rng.seeded(stream):
+        second = torch.nn.Linear(2, 3).weight
+    with rng.seeded(rng.generator("layers")):
+        again = torch.nn.Linear(2, 3).weight
+    assert torch.equal(first, again) and not torch.equal(first, second)
+    assert torch.equal(before, torch.get_rng_state())

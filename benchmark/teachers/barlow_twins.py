@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
+from benchmark import rng
 from benchmark.augment import RandomAugmentation
 from benchmark.network import Network
 from benchmark.pretrain_teacher import Storage
@@ -163,9 +164,7 @@ def new_projector(
     num_features: int, hidden: int, output: int, generator: torch.Generator
 ) -> nn.Sequential:
     """Return a fresh projector of two hidden layers (solo/methods/barlow_twins.py)."""
-    seed = torch.randint(2**63 - 1, (), generator=generator, device=generator.device)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(seed))
+    with rng.seeded(generator):
         return nn.Sequential(
             nn.Linear(num_features, hidden),
             nn.BatchNorm1d(hidden),
