@@ -55,6 +55,8 @@ def _file_of(name: str) -> Path | None:
 @cache
 def _read(file: Path, name: str) -> tuple[str, list[str]]:
     """Return the code that counts, and the names that it imports, some of which are no modules."""
+    if file.suffix != ".py":  # compiled
+        return hashlib.sha256(file.read_bytes()).hexdigest(), []
     tree = ast.parse(file.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):

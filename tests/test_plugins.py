@@ -152,6 +152,15 @@ def test_code_that_moves_no_number_does_not_count(new_file, monkeypatch):
     assert codes[0] == codes[1]
 
 
+def test_compiled_code_counts_by_its_bytes(tmp_path):
+    codes = []
+    for content in (b"\0one", b"\0two"):
+        (tmp_path / "fast.so").write_bytes(content)
+        forget_code()
+        codes.append(source_code._read(tmp_path / "fast.so", "mine.fast"))
+    assert codes[0] != codes[1]
+
+
 @pytest.mark.parametrize("name", sorted(source_code._MOVES_NO_NUMBER))
 def test_what_moves_no_number_exists(name):
     assert importlib.util.find_spec(name) is not None
