@@ -106,7 +106,7 @@ def test_a_run_prints_its_table_and_leaves_a_report_and_rows(run, tmp_path):
     assert out.endswith("\nreports/toy/report.md\nreports/toy/report.html\n")
     report = (folder / "report.md").read_text()
     assert report.startswith("# patterns\n\nNothing to be learnt from it.\n")
-    made_by = re.search(r"^- made by: (.*)$", report, re.MULTILINE)[1]
+    made_by = re.search(r"^- made by:\n  - (.*)$", report, re.MULTILINE)[1]
     assert made_by.startswith(
         "python -m benchmark run --suite toy --methods random --controls none"
     )

@@ -147,6 +147,7 @@ def hostile(rows, tmp_path_factory):
             title=HOSTILE,
             notes=HOSTILE,
             facts={HOSTILE: HOSTILE},
+            commands=[HOSTILE],
             changes={HOSTILE: HOSTILE},
             rows=[odd],
             num_left_out=1,
@@ -305,7 +306,14 @@ def alone(table, rows=()):
     """Return the page of one table."""
     return page(
         report.Report(
-            title="T", notes="", facts={}, changes={}, rows=rows, num_left_out=0, tables=[table]
+            title="T",
+            notes="",
+            facts={},
+            commands=[],
+            changes={},
+            rows=rows,
+            num_left_out=0,
+            tables=[table],
         )
     )
 

@@ -30,7 +30,7 @@ def test_a_report_says_its_conditions_and_has_every_table(new_row, tmp_path):
     text = written(tmp_path, rows)
     assert text.startswith(f"# Title\n\nNotes.\n\n{report.READING}\n\n- source: ")
     for line in (
-        "- made by: python -m benchmark run --suite toy",
+        "  - python -m benchmark run --suite toy",
         "- source: cifar100, 32x32",
         "- teacher: barlow-twins, held out: 40.0 % (10 labels per class), 70.0 % (all labels)",
         "- recipe: paper",
@@ -285,7 +285,7 @@ def test_what_a_suite_says_of_itself_is_left_out_if_flags_change_it(new_row, tmp
     for flags in ("", "--methods krr-st --students convnet --controls none"):
         text = written(tmp_path, [with_flags(flags)])
         assert text.startswith("# Title\n\nNotes.\n")
-        assert f"\n- made by: python -m benchmark run --suite toy {flags}".rstrip() in text
+        assert f"\n- made by:\n  - python -m benchmark run --suite toy {flags}".rstrip() in text
     text = written(tmp_path, [with_flags("--methods krr-st --set krr-st.ridge=1")])
     assert text.startswith("# toy, changed by flags: Title\n")
     assert "Notes." not in text

@@ -15,7 +15,7 @@ from benchmark.reporting.order import (
     protocols,
     slug,
 )
-from benchmark.reporting.report import facts
+from benchmark.reporting.report import commands, facts
 from benchmark.reporting.seeds import seeds_of
 from benchmark.reporting.selection import current, reasons
 from benchmark.reporting.statistics import Samples, less, mean_of, samples_of, summarise
@@ -135,6 +135,7 @@ def _facts(rows: Sequence[Row], shared: set[str]) -> dict[str, str]:
     }
     found = {
         **facts(rows),
+        "made by": ", ".join(commands(rows)),
         **{name: ", ".join(values) for name, values in grid.items()},
     }
     for row in rows:

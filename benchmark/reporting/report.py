@@ -42,6 +42,7 @@ class Report:
         title: one line.
         notes: of the suite.
         facts: what all numbers have in common, by name.
+        commands: that made them.
         changes: by owner, the settings that are not the published defaults.
         rows: that the tables are made of, each number once; `num_left_out` are not among them, nor
             is their cost, and `left_out` says in one line why.
@@ -53,6 +54,7 @@ class Report:
     title: str
     notes: str
     facts: Mapping[str, str]
+    commands: Sequence[str]
     changes: Mapping[str, str]
     rows: Sequence[Row]
     num_left_out: int
@@ -75,6 +77,7 @@ def build(rows: Sequence[Row], *, title: str, notes: str) -> Report:
         title=title,
         notes=notes,
         facts=facts(kept),
+        commands=commands(kept),
         changes=_changes(kept),
         rows=once(kept),
         num_left_out=len(left_out),
@@ -136,8 +139,12 @@ def facts(rows: Sequence[Row]) -> dict[str, str]:
         "protocol": _every(row.protocol for row in rows),
         "commit": _every(short_commit(row.provenance["commit"]) for row in rows),
         **{name: _every(row.provenance[name] for row in rows) for name in ("torch", "timm")},
-        "made by": _every(map(_command, rows)),
     }
+
+
+def commands(rows: Iterable[Row]) -> list[str]:
+    """Return the commands that made rows."""
+    return sorted(set(map(_command, rows)))
 
 
 def _probing(rows: Sequence[Row]) -> dict[str, str]:

@@ -47,8 +47,10 @@ def _figures(report: Report) -> list[str]:
 
 
 def _listed(report: Report) -> str:
-    """Return facts and changed settings as a list."""
+    """Return facts, commands and changed settings as a list."""
     lines = [f"- {name}: {escape(value)}" for name, value in report.facts.items()]
+    if report.commands:
+        lines += ["- made by:", *(f"  - {escape(command)}" for command in report.commands)]
     if not report.changes:
         return "\n".join([*lines, "- settings: the published defaults"])
     changes = [f"  - {escape(owner)}: {escape(fields)}" for owner, fields in report.changes.items()]
