@@ -361,6 +361,8 @@ def _formats(text: str) -> tuple[str, ...]:
 
 def _path(text: str) -> Path:
     """Read a path, with ~ for the home folder, which no shell has read after an equals sign."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, and nothing is none")
     try:
         return Path(text).expanduser()
     except RuntimeError:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from benchmark.allocation import keep_freed_memory
 from benchmark.arguments import new_parser
+from benchmark.memory import is_out_of_memory
 from benchmark.spec import NonFiniteError, UsageError
 
 
@@ -28,6 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except NonFiniteError as error:
         sys.stderr.write(f"benchmark: {error}\n")
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        sys.stderr.write("benchmark: too little memory for what was asked: smaller would do\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("benchmark: interrupted; the same line goes on from here\n")

@@ -101,7 +101,7 @@ class Experiment:
             "protocol": PROTOCOL,
             "source": self.splits(self.suite.source).train.fingerprint,
             "size": self.suite.size,
-            "teacher": self.teacher_key,
+            "teacher": key_of(teacher_identity(self._teacher_file)),
             "recipe": self.suite.recipe,
             "length": asdict(self.suite.lengths[self.suite.recipe]),
             "recipes": {name: asdict(recipe_of(self.suite, name)) for name in RECIPES},

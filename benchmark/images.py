@@ -18,13 +18,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 from benchmark import plugins, rng
 from benchmark.datasets._folder import ImageFolder
 from benchmark.files import atomic, content_hash
 from benchmark.progress import bar
+from benchmark.source_code import code_of
 from benchmark.spec import Dataset, DatasetInfo, LabelledImages, Records, Split, UsageError
 
 _SPLITS: tuple[Split, ...] = ("train", "test")
@@ -305,8 +306,10 @@ def _cached(folder: Path, records: Records, size: int, *, description: str) -> L
 
 
 def _key(dataset: Dataset, split: Split, records: Records, *, size: int, full_hash: bool) -> str:
-    """Return a name that no other split, and no other state of its files, has."""
-    made_of = [type(dataset).__name__, split, size, _DECODING, list(records.classes)]
+    """Return a name that no other split, and no other state of its files and its code, has."""
+    kind = type(dataset)
+    made_of = [kind.__module__, kind.__name__, split, size, _DECODING, list(records.classes)]
+    made_of.append(code_of(kind.__module__))
     digest = hashlib.sha256(json.dumps(made_of).encode())
     for file in records.files:
         try:
@@ -344,13 +347,16 @@ def _write(folder: Path, records: Records, size: int, *, description: str) -> No
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     digest = hashlib.sha256()
     progress = bar(total=len(labels), description=description)
+    num_images = 0
     with progress, _cache_file(folder / "images.npy") as file, file.open("wb") as opened:
         np.lib.format.write_array_header_1_0(opened, header)
         for batch in batches:
             pixels = batch.numpy().tobytes()
             digest.update(pixels)
             opened.write(pixels)
+            num_images += len(batch)
             progress.update(len(batch))
+    _expect_fitting(labels, num_images, num_classes=len(records.classes), what=description)
     digest.update(labels.numpy().tobytes())
     with _cache_file(folder / "labels.npy") as file:
         np.save(file, labels.numpy())
@@ -360,6 +366,19 @@ def _write(folder: Path, records: Records, size: int, *, description: str) -> No
     }
     with atomic(folder / "facts.json") as file:
         file.write_text(json.dumps(facts), "utf-8")
+
+
+def _expect_fitting(
+    labels: Int64[Tensor, " n"], num_images: int, *, num_classes: int, what: str
+) -> None:
+    """Raise a UsageError unless each image has a label, and each label a class."""
+    if num_images != len(labels):
+        raise UsageError(f"{what}: {num_images} images, but {len(labels)} labels")
+    if num_images and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise UsageError(
+            f"{what}: labels from {int(labels.min())} to {int(labels.max())}, "
+            f"expected 0 to {num_classes - 1}"
+        )
 
 
 @contextmanager

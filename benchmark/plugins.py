@@ -39,6 +39,8 @@ def load(kind: Kind, name: str) -> Any:
         exported = getattr(module, "__all__", [])
         if len(exported) != 1:
             raise UsageError(f"{path}: expected one public name in __all__, not {len(exported)}")
+        if not hasattr(module, exported[0]):
+            raise UsageError(f"{path}: {exported[0]!r} of __all__ is not there")
         return getattr(module, exported[0])
     if entry := _foreign(kind).get(name):
         return _loaded(entry.value, entry.load)

@@ -33,6 +33,8 @@ def replace(owner: str, record: Any, changes: Mapping[str, Any]) -> Any:
     Raises:
         UsageError: `owner` has no such field, or the value does not fit its type.
     """
+    if not hasattr(record, "__dataclass_fields__"):
+        raise UsageError(f"{owner}: expected a dataclass, whose fields are its settings")
     types = typing.get_type_hints(type(record))
     fields = {field.name: types[field.name] for field in dataclasses.fields(record)}
     parsed = _parsed(owner, fields, changes)

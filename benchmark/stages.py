@@ -297,7 +297,10 @@ def stored_rows(cell: Cell, experiment: Experiment) -> list[Row]:
 def _has_row(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> bool:
     """Say whether a row is in the store; a test split that no row was made with stays unread."""
     folder = _row_folder(cell, downstream, protocol, experiment)
-    return folder.exists() and _row_file(cell, downstream, protocol, experiment).exists()
+    if not folder.exists():
+        return False
+    file = _row_file(cell, downstream, protocol, experiment)
+    return file.exists() and file.stat().st_size > 0
 
 
 def _row_file(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> Path:

@@ -98,6 +98,17 @@ def refused(result):
 # ---- what goes where
 
 
+def test_a_run_prints_what_was_asked_for_and_not_what_was_there(run):
+    _, first, _ = run("--seeds", "11", "--budgets", "4")
+    _, second, _ = run("--seeds", "11", "--budgets", "6")
+    assert "N = 4:" in first.splitlines()[0]
+    assert "N = 6:" in second.splitlines()[0]
+
+
+def test_no_path_at_all_is_told(run):
+    assert "--store: expected a path, and nothing is none" in refused(run("--store", ""))
+
+
 def test_a_run_prints_its_table_and_leaves_a_report_and_rows(run, tmp_path):
     code, out, errors = run("--seeds", "11")
     assert (code, errors) == (0, [])
@@ -131,7 +142,9 @@ def test_a_second_run_gives_the_same_and_a_third_adds_to_it(run, tmp_path):
     code, out, errors = run("--methods", "none", "--controls", "untrained", "--seeds", "7")
     assert (code, errors) == (0, [])
     assert {row.label for row in rows.read(file)} == {"random", "untrained"}
-    assert re.findall(r"^\| (random|untrained) ", out, re.M) == ["untrained", "random"]
+    table = (file.parent / "report.md").read_text().partition("### ")[2].partition("###")[0]
+    assert re.findall(r"^\| (random|untrained) ", out, re.M) == ["untrained"]
+    assert re.findall(r"^\| (random|untrained) ", table, re.M) == ["untrained", "random"]
 
 
 def test_what_is_done_already_is_said(run, benchmark_, store):

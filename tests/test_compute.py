@@ -16,17 +16,17 @@ def test_auto_is_a_gpu_if_there_is_one():
     assert find_device("cpu") == CPU
 
 
-@pytest.mark.parametrize("name", ["gpu", "", "cuda:99", "cpu:x"])
+@pytest.mark.parametrize("name", ["cuda:99", "cpu:x"])
 def test_a_device_that_is_not_here_is_told_in_one_line(name):
-    with pytest.raises(UsageError, match=f"^--device {name}: .*auto, cpu or cuda would do$") as e:
+    with pytest.raises(UsageError, match=f"^--device {name}: .*auto or cpu would do$") as e:
         find_device(name)
     assert "\n" not in str(e.value)
 
 
-def test_a_device_that_nothing_was_written_for_is_refused(monkeypatch):
-    monkeypatch.setattr(torch, "zeros", lambda *_, device: torch.ones(1))  # as if it were here
-    with pytest.raises(UsageError, match=r"^--device mps: not supported"):
-        find_device("mps")
+@pytest.mark.parametrize("name", ["gpu", "", "mps", "meta"])
+def test_a_device_that_nothing_was_written_for_is_refused(name):
+    with pytest.raises(UsageError, match=f"^--device {name}: not supported; auto, cpu or cuda"):
+        find_device(name)
 
 
 @pytest.fixture
@@ -87,8 +87,3 @@ def test_all_that_moves_numbers_is_in_the_settings():
     assert one.settings == {"device": "cpu", "precision": "fp32", "threads": 1, **versions}
     assert one.teacher_settings == {**one.settings, "threads": None}
     assert Compute(torch.device("cpu"), "fp32", threads=2).settings != one.settings
-
-
-def test_a_device_without_numbers_is_refused():
-    with pytest.raises(UsageError, match="--device meta"):
-        find_device("meta")

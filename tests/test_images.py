@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 from benchmark import images as images_module
 from benchmark.datasets import _records
 from benchmark.datasets._folder import ImageFolder
+from benchmark.datasets._records import Arrays
 from benchmark.datasets.digits import Digits
 from benchmark.images import (
     ShutSplitError,
@@ -228,6 +229,35 @@ def test_another_process_that_decodes_the_same_split_does_no_harm(
 
     monkeypatch.setattr(images_module, "_write", write_twice)
     assert len(load(folder).images) == 6
+
+
+@pytest.mark.parametrize(
+    ("num_images", "labels", "message"),
+    [
+        (3, [0, 1], "decode train images: 3 images, but 2 labels"),
+        (2, [0, 2], "decode train images: labels from 0 to 2, expected 0 to 1"),
+        (2, [-1, 0], "decode train images: labels from -1 to 0, expected 0 to 1"),
+    ],
+)
+def test_labels_that_do_not_fit_are_told(tmp_path, monkeypatch, num_images, labels, message):
+    class Wrong:
+        info = None
+
+        def open(self, split, *, root, download):
+            pixels = np.zeros((num_images, 8, 8, 3), dtype=np.uint8)
+            load = partial(tuple, (pixels, np.array(labels)))
+            return Arrays(files=[], classes=["a", "b"], load=load)
+
+    monkeypatch.setattr(images_module, "find_dataset", lambda name: Wrong())
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        load_splits("wrong", size=8, root=None, cache=tmp_path)
+
+
+def test_another_code_of_a_dataset_is_another_cache(folder, decoded_files, monkeypatch):
+    load(folder)
+    monkeypatch.setattr(images_module, "code_of", lambda module: "new")
+    load(folder)
+    assert len(decoded_files) == 2 * 6
 
 
 # Names

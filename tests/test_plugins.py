@@ -75,6 +75,13 @@ def test_a_new_file_is_a_new_plug_in(new_file):
     assert plugins.load("methods", "my-own") == "the method"
 
 
+def test_an_exported_name_that_is_not_there_is_told(new_file):
+    new_file("unfinished", '__all__ = ["Nope"]\n')
+    expected = "^benchmark.methods.unfinished: 'Nope' of __all__ is not there$"
+    with pytest.raises(UsageError, match=expected):
+        plugins.load("methods", "unfinished")
+
+
 @pytest.mark.parametrize(("text", "number"), [("", 0), ('__all__ = ["A", "B"]\nA = B = 1\n', 2)])
 def test_a_file_that_exports_none_or_two_names_is_told_so(new_file, text, number):
     new_file("unfinished", text)

@@ -139,7 +139,7 @@ def test_a_seed_counts_once(new_row):
 
 def test_rows_that_are_left_out_are_counted(new_row, tmp_path):
     text = written(tmp_path, [new_row(value=10.0, context="old"), new_row(value=20.0)])
-    assert "\n\n1 of 2 rows are not in the report: 1 of another teacher of the same name " in text
+    assert "\n\n1 of 2 rows are not in the report: 1 of another setting than " in text
     assert "20.00" in text
     assert "10.00" not in text
 

@@ -1,5 +1,5 @@
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import pytest
@@ -109,3 +109,21 @@ def test_arguments_of_a_factory():
         settings.arguments("net", factory, {"shape": "s"})
     with pytest.raises(UsageError, match=r"^net\.width=wide: expected float$"):
         settings.arguments("net", factory, {"width": "wide"})
+
+
+def test_what_is_no_dataclass_has_no_settings():
+    class Plain:
+        pass
+
+    with pytest.raises(UsageError, match=r"^mine: expected a dataclass"):
+        settings.replace("mine", Plain(), {})
+
+
+def test_neutral_settings_are_no_part_of_the_identity():
+    @dataclass(frozen=True, kw_only=True)
+    class Some:
+        lr: float = 0.1
+        every: int = field(default=3, metadata=settings.NEUTRAL)
+
+    assert settings.neutral(Some()) == {"every"}
+    assert settings.identity(Some(every=5)) == {"lr": 0.1}

@@ -684,6 +684,15 @@ def done(suite, root, N=4, label="random"):
     return stages.is_done(cell, experiment)
 
 
+def test_an_emptied_file_of_rows_is_no_result(toy_suite, tmp_path):
+    suite = small(toy_suite, methods=("random",))
+    wanted = run(new_experiment(suite, tmp_path)).rows
+    for file in tmp_path.glob("rows/*/*.jsonl"):
+        file.write_text("")
+    again = run(new_experiment(suite, tmp_path)).rows
+    assert [row.value for row in again] == [row.value for row in wanted]
+
+
 def test_another_code_of_a_method_is_another_key(toy_suite, whole, monkeypatch):
     root, _, _ = whole
     assert done(toy_suite, root)

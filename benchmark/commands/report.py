@@ -70,8 +70,9 @@ def write_report(
     formats: Iterable[str],
     sets: StoredSets,
     beside: Iterable[Path] = (),
+    shown: Sequence[Row] | None = None,
 ) -> None:
-    """Write the report of rows; print its first table, and where the report is.
+    """Write the report of rows; print a table, and where the report is.
 
     Args:
         folder: of the report.
@@ -80,6 +81,7 @@ def write_report(
         formats: some of `FORMATS`.
         sets: that figures show.
         beside: folders of other reports, whose figures stand in for sets that are not there.
+        shown: rows whose first table is printed; None: all.
     """
     title, notes = (suite.title, suite.notes) if suite else (found[-1].suite, "")
     built = report.build(found, title=title, notes=notes)
@@ -87,7 +89,8 @@ def write_report(
         built = report.illustrated(built, folder, sets, beside=beside)
     if built.left_out:
         sys.stderr.write(f"{built.left_out}\n")
-    first = next(iter(built.tables), None)
+    printed = built if shown is None else report.build(shown, title=title, notes=notes)
+    first = next(iter(printed.tables), None)
     files = report_files.write(folder, built, formats)
     whole = [str(file) for file in files if file.parent == folder]  # each table has a file, too
     places = "\n".join(whole or [str(folder)])

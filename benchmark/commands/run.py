@@ -59,7 +59,8 @@ def main(arguments: argparse.Namespace) -> int:
     if not outcome.rows and not outcome.failed:
         raise UsageError(_NOTHING)
     found = rows.update(file, outcome.rows)
-    write_report(folder, found, suite, formats=arguments.format, sets=StoredSets(arguments.store))
+    sets = StoredSets(arguments.store)
+    write_report(folder, found, suite, formats=arguments.format, sets=sets, shown=outcome.rows)
     return 1 if outcome.failed else 0
 
 

@@ -78,7 +78,7 @@ def _reason(row: Row, last: Row, identities: set[tuple[object, ...]]) -> str:
             for about, fields in _CONTEXT.items()
             if any(getattr(row, name) != getattr(last, name) for name in fields)
         ]
-        return f"of another {' and '.join(others) or 'teacher of the same name'} than the last row"
+        return f"of another {' and '.join(others or ['setting'])} than the last row"
     if not isfinite(row.value):
         return "without a number"
     if identity(row) in identities:
