@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -390,6 +391,22 @@ def test_without_a_terminal_there_is_no_bar_and_the_light_commands_import_little
 
 
 # ---- exit codes
+
+
+def test_a_batch_system_that_ends_a_run_interrupts_it(tmp_path):
+    words = ("run", "--methods", "random", "--controls", "none", "--jobs", "1")
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmark", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+    ) as running:
+        while running.poll() is None and not (tmp_path / ".benchmark").exists():
+            time.sleep(0.1)
+        running.terminate()
+        _, errors = running.communicate()
+    assert running.returncode == 130
+    assert errors.decode().endswith("benchmark: interrupted; the same line goes on from here\n")
 
 
 def test_a_failed_cell_is_named_and_the_exit_code_is_1(run, tmp_path):
