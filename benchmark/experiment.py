@@ -101,7 +101,7 @@ class Experiment:
             "protocol": PROTOCOL,
             "source": self.splits(self.suite.source).train.fingerprint,
             "size": self.suite.size,
-            "teacher": key_of(teacher_identity(self._teacher_file)),
+            "teacher": key_of(self._teacher_identity),
             "recipe": self.suite.recipe,
             "length": asdict(self.suite.lengths[self.suite.recipe]),
             "recipes": {name: asdict(recipe_of(self.suite, name)) for name in RECIPES},
@@ -193,8 +193,12 @@ class Experiment:
     @cached_property
     def teacher_key(self) -> str:
         """Hash of all of the teacher that its representations depend on."""
-        identity = teacher_identity(self._teacher_file)
-        return key_of({**identity, "code": model_code(identity["model"])})
+        made_of = self._teacher_identity
+        return key_of({**made_of, "code": model_code(made_of["model"])})
+
+    @cached_property
+    def _teacher_identity(self) -> dict[str, Any]:
+        return teacher_identity(self._teacher_file)
 
     @cached_property
     def _teacher_file(self) -> Path:

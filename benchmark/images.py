@@ -308,8 +308,8 @@ def _cached(folder: Path, records: Records, size: int, *, description: str) -> L
 def _key(dataset: Dataset, split: Split, records: Records, *, size: int, full_hash: bool) -> str:
     """Return a name that no other split, and no other state of its files and its code, has."""
     kind = type(dataset)
-    made_of = [kind.__module__, kind.__name__, split, size, _DECODING, list(records.classes)]
-    made_of.append(code_of(kind.__module__))
+    code = [kind.__module__, kind.__name__, code_of(kind.__module__)]
+    made_of = [*code, split, size, _DECODING, list(records.classes)]
     digest = hashlib.sha256(json.dumps(made_of).encode())
     for file in records.files:
         try:

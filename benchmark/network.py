@@ -58,24 +58,32 @@ class Network(nn.Module):
 
     def features_of_normalised(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p"]:
         """Return the backbone's features of images that are normalised already."""
-        if self.chunks is None:
-            return self.run(self.backbone, images)
-        return self.chunks(self.run, self.backbone, images)
+        return self.run(self.backbone, images)
 
     def num_at_once(self, images: Float[Tensor, "2 c h w"]) -> int | None:
         """Return how many images like these pass at once; None where a batch stays whole."""
         if self.chunks is None or not keeps_images_apart(self.backbone):
             return None
-        return self.chunks.fitting(self.run, self.backbone, images)
+        return self.chunks.fitting(self._pass, self.backbone, images)
 
-    def run(
-        self, module: Callable[[Tensor], Tensor], images: Float[Tensor, "b c h w"]
+    def run(self, backbone: nn.Module, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p"]:
+        """Return features of normalised images by `backbone` in the place of the network's own."""
+        if self.chunks is None:
+            return self._pass(backbone, images)
+        return self.chunks(self._pass, backbone, images)
+
+    def in_precision(
+        self, module: Callable[[Tensor], Tensor], x: Float[Tensor, "b ..."]
     ) -> Float[Tensor, "b p"]:
-        """Return what `module` makes of normalised images, run as the backbone is."""
-        x = images.contiguous(memory_format=self.memory_format)
+        """Return what `module` makes of `x` in the precision of the backbone."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             outputs = module(x)
         return outputs.to(self.head.weight.dtype)
+
+    def _pass(
+        self, backbone: Callable[[Tensor], Tensor], images: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b p"]:
+        return self.in_precision(backbone, images.contiguous(memory_format=self.memory_format))
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Return the head's output for images in [0, 1]."""

@@ -23,8 +23,9 @@ def neutral(record: Any) -> set[str]:
 
 def identity(record: Any) -> dict[str, Any]:
     """Return the settings that keys must cover: all but the neutral ones."""
+    ignored = neutral(record)
     values = dataclasses.asdict(record)
-    return {name: value for name, value in values.items() if name not in neutral(record)}
+    return {name: value for name, value in values.items() if name not in ignored}
 
 
 def replace(owner: str, record: Any, changes: Mapping[str, Any]) -> Any:

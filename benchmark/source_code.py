@@ -7,7 +7,7 @@ from functools import cache
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
-# They keep, show, refuse or count, and move no number beyond rounding.
+# They keep, show or refuse, and move no number beyond rounding.
 _MOVES_NO_NUMBER = {
     f"benchmark.{name}"
     for name in (
@@ -18,7 +18,6 @@ _MOVES_NO_NUMBER = {
         "progress",
         "provenance",
         "ranges",
-        "workload",
     )
 }
 
@@ -35,7 +34,7 @@ def code_of(module: str) -> str:
     wanted = [module]
     while wanted:
         name = wanted.pop()
-        if name in found or name in _MOVES_NO_NUMBER or name.endswith("_forecast"):
+        if name in found or name in _MOVES_NO_NUMBER or _is_forecast(name):
             continue
         if name.partition(".")[0] in packages and (file := _file_of(name)) is not None:
             found[name], imported = _read(file, name)
@@ -68,8 +67,12 @@ def _read(file: Path, name: str) -> tuple[str, list[str]]:
 
 def _forecasts(part: ast.stmt) -> bool:
     if isinstance(part, ast.ImportFrom):
-        return part.module == "benchmark.workload" or (part.module or "").endswith("_forecast")
+        return _is_forecast(part.module or "")
     return isinstance(part, ast.FunctionDef) and part.name == "forecast"
+
+
+def _is_forecast(module: str) -> bool:
+    return module == "benchmark.workload" or module.endswith("_forecast")
 
 
 def _imported(tree: ast.Module, package: str) -> Iterator[str]:

@@ -184,6 +184,21 @@ def test_pretraining_lowers_its_loss_and_logs_what_the_probe_says(name, data):
     assert [entry["held_out"] for entry in history] == [step // 3 for step in range(60)]
 
 
+@pytest.mark.parametrize("name", TINY)
+def test_passes_of_the_backbone_keep_to_the_memory_budget(name, data):
+    network, passed = new_network(), []
+
+    def chunks(run, backbone, images):
+        passed.append((backbone, len(images)))
+        return run(backbone, images)
+
+    network.chunks = chunks
+    kind = replace(TINY[name], epochs=1, warmup_epochs=0)
+    steps = pretrain(kind, network, data, CheckpointedLoop(None, description=name))
+    each = 2 if name == "barlow-twins" else 1  # augmentations
+    assert passed == [(network.backbone, 32)] * each * steps
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
 @pytest.mark.parametrize("name", TINY)
 def test_compiled_is_the_same_to_rounding(name, data):

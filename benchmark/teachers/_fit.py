@@ -1,7 +1,7 @@
 """The training loop of every kind of teacher: shuffled epochs, warm-up and cosine."""
 
 from collections.abc import Callable
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -52,6 +52,10 @@ class Recipe(Protocol):
     def probe_every(self) -> int:
         """Epochs between two looks at the held-out accuracy."""
 
+    @property
+    def compile(self) -> bool:
+        """Whether the backbone is compiled, see `prepared`."""
+
 
 def fit(
     recipe: Recipe,
@@ -68,7 +72,7 @@ def fit(
     Logs the loss and, as `held_out`, what `probe` said last; the first is of the untrained network.
 
     Raises:
-        UsageError: a batch is larger than all images.
+        UsageError: a batch is larger than all images, or what is to be compiled cannot be.
     """
     per_epoch = _steps_per_epoch(recipe, num_images)
     optimizer = new_optimizer(recipe, module)
@@ -92,7 +96,11 @@ def fit(
             if epoch % recipe.probe_every == 0:
                 held_out.fill_(probe())
         schedule.step_update(step)
-        value = loss(order[position * recipe.batch_size :][: recipe.batch_size])
+        try:
+            value = loss(order[position * recipe.batch_size :][: recipe.batch_size])
+        except BackendCompilerFailed as error:
+            reason = str(error.inner_exception).splitlines()[0]
+            raise UsageError(f"teacher.compile=true: {reason}; expected false here") from error
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -141,23 +149,9 @@ def new_schedule(
     )
 
 
-def compiled(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return `module`, which torch.compile compiles at the first call.
-
-    Raises:
-        UsageError: at that call, if it cannot.
-    """
-    fast = torch.compile(module)
-
-    def call(x: Tensor) -> Tensor:
-        try:
-            outputs: Tensor = fast(x)
-        except BackendCompilerFailed as error:
-            reason = str(error.inner_exception).splitlines()[0]
-            raise UsageError(f"teacher.compile=true: {reason}; expected false here") from error
-        return outputs
-
-    return call
+def prepared(recipe: Recipe, backbone: nn.Module) -> nn.Module:
+    """Return `backbone`; if the recipe says so, torch.compile compiles it at the first call."""
+    return cast("nn.Module", torch.compile(backbone)) if recipe.compile else backbone
 
 
 def pixels(images: Tensor, batch: Int64[Tensor, " b"]) -> Float[Tensor, "b c h w"]:

@@ -22,7 +22,7 @@ from benchmark.settings import NEUTRAL
 from benchmark.spec import Loop, Supervision
 from benchmark.workload import Forecast, TeacherOutline
 
-from ._fit import Optimizer, check, compiled, fit, pixels
+from ._fit import Optimizer, check, fit, pixels, prepared
 from ._forecast import barlow_twins_forecast
 
 __all__ = ["BarlowTwins"]
@@ -48,7 +48,7 @@ class BarlowTwins:
             source images, which the teacher keeps.
         storage: precision of the kept weights.
         probe_every: epochs between two looks at the held-out accuracy; changes no weight.
-        compile: by torch.compile, backbone and projector; worth its minute for long runs only.
+        compile: the backbone, by torch.compile; worth its minute for long runs only.
     """
 
     supervision: ClassVar[Supervision] = "none"
@@ -111,20 +111,23 @@ class BarlowTwins:
         projector = new_projector(
             network.num_features, self.projector_hidden, self.projector_output, generator
         ).to(images.device)
-        module = nn.Sequential(network.backbone, projector)
-        project = compiled(module) if self.compile else module
+        backbone = prepared(self, network.backbone)
         first, second = self._augmentation(0.0), self._augmentation(self.solarise)
+
+        def project(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o"]:
+            features = network.run(backbone, network.normalise(x))
+            return network.in_precision(projector, features)
 
         def loss(batch: Int64[Tensor, " b"]) -> Float[Tensor, ""]:
             x = pixels(images, batch)
             # one after the other: batch norm sees one augmentation at a time, as published
-            a = network.run(project, network.normalise(first(x, generator)))
-            b = network.run(project, network.normalise(second(x, generator)))
+            a = project(first(x, generator))
+            b = project(second(x, generator))
             return self.loss_scale * barlow_twins_loss(a, b, self.off_diagonal_weight)
 
         return fit(
             self,
-            module,
+            nn.ModuleDict({"backbone": network.backbone, "projector": projector}),
             loss,
             num_images=len(images),
             probe=probe,

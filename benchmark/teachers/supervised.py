@@ -19,7 +19,7 @@ from benchmark.settings import NEUTRAL
 from benchmark.spec import Loop, Supervision
 from benchmark.workload import Forecast, TeacherOutline
 
-from ._fit import Optimizer, check, compiled, fit, pixels
+from ._fit import Optimizer, check, fit, pixels, prepared
 from ._forecast import supervised_forecast
 
 __all__ = ["Supervised"]
@@ -81,7 +81,7 @@ class Supervised:
     ) -> int:
         """Train `network`, its head included; return the steps taken."""
         assert labels is not None, "the harness gives labels to whoever declares them"
-        backbone = compiled(network.backbone) if self.compile else network.backbone
+        backbone = prepared(self, network.backbone)
 
         def loss(batch: Int64[Tensor, " b"]) -> Float[Tensor, ""]:
             x = shift_and_flip(pixels(images, batch), self.max_shift, generator)
