@@ -39,7 +39,7 @@ def read(file: Path, *, device: torch.device | str = "cpu") -> tuple[dict[str, T
     try:
         tensors = load_file(file)
     except (SafetensorError, OSError) as error:
-        raise UsageError(f"{file}: not a whole safetensors file ({error})") from error
+        raise _damaged(file, error) from error
     return {name: tensor.to(device) for name, tensor in tensors.items()}, header
 
 
@@ -51,7 +51,7 @@ def read_header(file: Path) -> Any:
         with safe_open(file, framework="pt") as stream:
             metadata = stream.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise UsageError(f"{file}: not a whole safetensors file ({error})") from error
+        raise _damaged(file, error) from error
     try:
         header = json.loads(metadata["header"])
         version = header["format"]
@@ -60,6 +60,12 @@ def read_header(file: Path) -> Any:
     if version != FORMAT:
         raise UsageError(f"{file}: format {version}, expected {FORMAT}")
     return header
+
+
+def _damaged(file: Path, error: Exception) -> UsageError:
+    return UsageError(
+        f"{file}: not a whole safetensors file ({error}): delete it to have it made again"
+    )
 
 
 def count_numbers(tensors: Mapping[str, Tensor]) -> int:

@@ -1,6 +1,8 @@
-"""Files that appear whole or not at all, and the hash of what is in one."""
+"""Files that appear whole or not at all, room for them, and the hash of what is in one."""
 
 import hashlib
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,3 +25,28 @@ def atomic(file: Path) -> Iterator[Path]:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def expect_writable(file: Path) -> None:
+    """Refuse a place where a file cannot be written, before what goes there is made.
+
+    Raises:
+        OSError: it is a folder, or is to be below a file or a folder that is not to be changed.
+    """
+    if file.is_dir():
+        raise IsADirectoryError(f"{file}: a folder, expected the name of a file")
+    nearest = next(folder for folder in file.absolute().parents if folder.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise PermissionError(f"{file}: cannot be written, as {nearest} takes no files")
+
+
+def expect_room(folder: Path, num_bytes: int, *, what: str) -> None:
+    """Refuse what a disk has no room for.
+
+    Raises:
+        OSError: `folder`, or where it is to be made, has fewer bytes left.
+    """
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(nearest).free
+    if num_bytes > free:
+        raise OSError(f"{what}: {num_bytes / 2**30:.3g} GiB, but {free / 2**30:.3g} are free there")

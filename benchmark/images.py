@@ -6,6 +6,7 @@ A decoded split is one memory-mapped array, so a second run reads no image file.
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from benchmark import plugins, rng
 from benchmark.datasets._folder import ImageFolder
-from benchmark.files import atomic, content_hash
+from benchmark.files import atomic, content_hash, expect_room
 from benchmark.progress import bar
 from benchmark.source_code import code_of
 from benchmark.spec import Dataset, DatasetInfo, LabelledImages, Records, Split, UsageError
@@ -344,6 +345,7 @@ def _write(folder: Path, records: Records, size: int, *, description: str) -> No
     """Decode a split into `folder`; facts.json comes last, and without it there is no split."""
     labels, batches = records.decode(size)
     shape = (len(labels), 3, size, size)
+    expect_room(folder, math.prod(shape), what=f"{description} into {folder}")
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     digest = hashlib.sha256()
     progress = bar(total=len(labels), description=description)

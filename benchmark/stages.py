@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -122,14 +122,20 @@ def _expect_own(method: Method, problem: Problem, loop: CheckpointedLoop) -> Non
 def _distilled_tensors(
     method: Method, problem: Problem, seed: int, loop: CheckpointedLoop
 ) -> dict[str, Tensor]:
-    """Return what a method stores, within its budget."""
+    """Return what a method stores, within its budget.
+
+    Raises:
+        UsageError: that are no tensors.
+    """
     generator = rng.generator("distill", seed, device=problem.device)
     try:
-        tensors = method.distill(problem, generator=generator, checkpoint=loop)
+        tensors: Any = method.distill(problem, generator=generator, checkpoint=loop)
     except CheckpointError:
         raise
     except UsageError as error:
         raise RefusedError(str(error)) from error
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise UsageError(f"{type(method).__name__}.distill: expected a dict of tensors by name")
     for name, tensor in tensors.items():
         if tensor.element_size() > FLOAT_BYTES:
             raise OverBudgetError(
@@ -142,7 +148,7 @@ def _distilled_tensors(
     }[method.limit]
     if stored > allowed:
         raise OverBudgetError(f"stores {stored} {method.limit}, but {allowed} are allowed")
-    return tensors
+    return cast("dict[str, Tensor]", tensors)
 
 
 def pretrained_student(cell: Cell, distilled: Distilled, experiment: Experiment) -> Student:

@@ -599,6 +599,22 @@ def test_a_folder_that_cannot_be_written_is_one_line(run, tmp_path):
     assert "file" in refused(run("--store", tmp_path / "file"))
 
 
+def test_images_that_a_disk_has_no_room_for_are_one_line(run):
+    line = refused(run("--size", 10**9))
+    assert "GiB, but" in line and line.endswith("are free there")
+
+
+@pytest.mark.parametrize("line", ["time --json .", "time --report .", "plan --report ."])
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_measured(line, benchmark_):
+    assert refused(benchmark_(*line.split())) == ".: a folder, expected the name of a file"
+
+
+def test_a_teacher_that_cannot_be_written_is_said_before_it_is_made(benchmark_, tmp_path):
+    (tmp_path / "t.safetensors").mkdir()
+    line = refused(benchmark_("teacher", "--output", "t.safetensors"))
+    assert line == "t.safetensors: a folder, expected the name of a file"
+
+
 @pytest.mark.parametrize(
     "setting",
     [

@@ -1,6 +1,7 @@
 """What every method must keep, whoever wrote it: a new file is tested on arrival."""
 
 import dataclasses
+import difflib
 import json
 from functools import cache
 
@@ -64,6 +65,7 @@ CHEAP = {  # a method that is not here runs as it is published
     "ours": {**BILEVEL, "approximation_steps": 5},
     "pca": {"approximation_steps": 5},
 }
+OPTIONAL = ("check", "expect_own", "forecast", "inner_model", "views")  # looked up by name
 DETERMINISTIC = {"full", "untrained"}
 NAMES = plugins.names("methods")
 
@@ -101,6 +103,23 @@ def test_settings_are_plain_and_frozen(name):
     for field in dataclasses.fields(method):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(method, field.name, None)
+
+
+def nearly(name):
+    """Return what a method may have and `name` may have been meant for."""
+    return difflib.get_close_matches(name, OPTIONAL, n=1, cutoff=0.85)
+
+
+def test_a_slip_is_near_to_what_was_meant():
+    slips = {"chek": "check", "forcast": "forecast", "expects_own": "expect_own", "view": "views"}
+    assert {slip: nearly(slip) for slip in slips} == {s: [meant] for s, meant in slips.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_name_is_a_slip_for_what_a_method_may_have(name):
+    kind = plugins.load("methods", name)
+    named = {*dir(kind), *(field.name for field in dataclasses.fields(kind))} - {*OPTIONAL}
+    assert {attribute for attribute in named if nearly(attribute)} == set()
 
 
 @pytest.mark.parametrize("name", NAMES)

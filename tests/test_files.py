@@ -1,10 +1,12 @@
 import hashlib
 import os
+import shutil
 import stat
+from types import SimpleNamespace
 
 import pytest
 
-from benchmark.files import atomic, content_hash
+from benchmark.files import atomic, content_hash, expect_room, expect_writable
 
 
 def test_a_file_appears_whole_with_its_folders(tmp_path):
@@ -41,3 +43,25 @@ def test_the_hash_is_that_of_the_content(tmp_path):
     file = tmp_path / "weights"
     file.write_bytes(b"x" * 300_000)
     assert content_hash(file) == hashlib.sha256(b"x" * 300_000).hexdigest()
+
+
+def test_a_place_that_cannot_be_written_is_refused_and_nothing_made(tmp_path, monkeypatch):
+    expect_writable(tmp_path / "new" / "folder" / "rows.jsonl")
+    (tmp_path / "taken").touch()
+    for place, reason in (
+        (tmp_path, "a folder, expected the name of a file"),
+        (tmp_path / "taken" / "rows.jsonl", f"cannot be written, as {tmp_path / 'taken'}"),
+    ):
+        with pytest.raises(OSError, match=reason):
+            expect_writable(place)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(PermissionError, match="cannot be written"):
+        expect_writable(tmp_path / "rows.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_what_a_disk_has_no_room_for_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=3 * 2**30))
+    expect_room(tmp_path / "new", 3 * 2**30, what="images")
+    with pytest.raises(OSError, match="images: 4 GiB, but 3 are free there"):
+        expect_room(tmp_path / "new", 4 * 2**30, what="images")

@@ -541,6 +541,20 @@ def test_bytes_are_a_budget_too(toy_suite, tmp_path, methods):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Forgetful(RandomBytes):
+    """Distils, but returns nothing."""
+
+    def distill(self, problem, *, generator, checkpoint):
+        super().distill(problem, generator=generator, checkpoint=checkpoint)
+
+
+def test_a_method_that_returns_no_tensors_is_told_so(toy_suite, tmp_path, methods):
+    methods["forgetful"] = Forgetful
+    outcome = run(new_experiment(small(toy_suite, methods=("forgetful",)), tmp_path))
+    assert [*outcome.failed.values()] == ["Forgetful.distill: expected a dict of tensors by name"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Particular(RandomLabels):
     """Has an evaluation of its own: batches of two, of other images, which are whitened."""
 

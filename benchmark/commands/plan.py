@@ -6,7 +6,7 @@ import sys
 
 from benchmark.commands._rows import rows_at
 from benchmark.commands._suite import compute_of, grid_of, jobs_at_once
-from benchmark.files import atomic
+from benchmark.files import atomic, expect_writable
 from benchmark.grid import Suite
 from benchmark.memory import GIB
 from benchmark.planning import report
@@ -21,6 +21,8 @@ _HERE = ("auto", "cpu", "cuda")  # kinds of devices that can be this machine's
 
 def main(arguments: argparse.Namespace) -> int:
     """Print what every stage of a suite is expected to take; write it to a file if wanted."""
+    if arguments.report:
+        expect_writable(arguments.report)
     suite, wanted = grid_of(arguments)
     measured = rows_at(arguments.against, "rows of a run are wanted") if arguments.against else []
     device, jobs = _device(suite, arguments)

@@ -17,6 +17,7 @@ from benchmark.commands._suite import (
 from benchmark.commands.report import write_report
 from benchmark.execute import execute
 from benchmark.experiment import Experiment
+from benchmark.files import expect_writable
 from benchmark.grid import Cell
 from benchmark.planning import report
 from benchmark.planning.devices import ThisDevice
@@ -35,6 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
     suite, wanted = grid_of(arguments)
     folder = arguments.reports / arguments.suite
     file = folder / "rows.jsonl"
+    expect_writable(file)
     if file.exists():
         rows.read(file)  # what is no row of this version is said before anything is run
     experiment = experiment_of(without_missing(suite, arguments), arguments)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmark.check import check, teacher_owners
 from benchmark.commands._suite import expect_owners, experiment_of, suite_of
-from benchmark.files import atomic
+from benchmark.files import atomic, expect_writable
 from benchmark.reporting.teacher_curve import teacher_curve
 from benchmark.spec import UsageError
 from benchmark.teacher import save_teacher
@@ -19,6 +19,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Write the teacher to a file of its own, its curve beside it, and print how good it is."""
     if arguments.output.suffix != ".safetensors":
         raise UsageError(f"--output {arguments.output}: expected the name of a .safetensors file")
+    expect_writable(arguments.output)
     suite = suite_of(arguments)
     check(suite, [])
     expect_owners(arguments, teacher_owners(suite))

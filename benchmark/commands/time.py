@@ -10,7 +10,7 @@ import torch
 
 from benchmark import plugins
 from benchmark.compute import Compute, choose_precision, find_device
-from benchmark.files import atomic
+from benchmark.files import atomic, expect_writable
 from benchmark.provenance import provenance
 from benchmark.reporting.kernel_report import document, machine, record, table
 from benchmark.timing import Clock, Measurement, Rates, measure, measure_rates
@@ -22,6 +22,8 @@ def main(arguments: argparse.Namespace) -> int:
     Returns:
         1 if the outcomes of some kernel and its twin differ by more than its tolerance, else 0.
     """
+    for file in filter(None, (arguments.json, arguments.report)):
+        expect_writable(file)
     names = arguments.only or tuple(plugins.names("kernels"))
     for name in names:
         plugins.load("kernels", name)  # a wrong name is said before anything is timed
