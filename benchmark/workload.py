@@ -124,6 +124,7 @@ class TeacherOutline:
         network: its backbone and head.
         num_features: of the backbone.
         num_images, num_classes: of the source, whose images have `numel` numbers each.
+        precision: of the backbone.
     """
 
     network: Architecture
@@ -131,3 +132,4 @@ class TeacherOutline:
     num_images: int
     num_classes: int
     numel: int
+    precision: Precision = "fp32"

@@ -193,6 +193,9 @@ def test_a_teacher_sees_each_image_twice_without_labels():
     assert passes.training == 2 * 20 * 3 * 300
     layers = 512 * 2048 + 2 * 2048 * 2048
     assert passes.products == 60 * 300 * (2 * 3 * 2 * layers + 6 * 2048 * 2048)
+    rounded, _ = BarlowTwins(epochs=20, batch_size=300).forecast(outline(precision="bf16")).work
+    assert rounded.bf16_products == 60 * 300 * 2 * 3 * 2 * layers
+    assert rounded.products == 60 * 300 * 6 * 2048 * 2048
     assert looks.forward == 3 * 1000  # every ten epochs, and at the end
 
 

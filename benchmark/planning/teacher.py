@@ -52,6 +52,7 @@ def plan_teacher(suite: Suite, networks: Networks, source: Sizes) -> PlannedTeac
         num_images=source.num_train,
         num_classes=source.num_classes,
         numel=networks.new_network.shape.numel,
+        precision=networks.new_network.precision,
     )
     ask = getattr(recipe, "forecast", None)
     forecast = None if ask is None else ask(outline)

@@ -18,17 +18,21 @@ def barlow_twins_forecast(recipe: Any, outline: TeacherOutline) -> Forecast:
     """Count two augmentations of each image, the backbone, and the projector.
 
     The projector's layers take 2 (p h + h h + h o) operations an image, and twice as many
-    backwards; the correlation of b projections of o numbers 6 b o o.
+    backwards, in the backbone's precision; two images each. The correlation of b projections of o
+    numbers takes 6 b o o.
     """
     p, h, o = outline.num_features, recipe.projector_hidden, recipe.projector_output
     weights = p * h + h * h + h * o
     b, steps = recipe.batch_size, _steps(recipe, outline.num_images)
     numbers = 2 * _RANDOM_NUMBERS * b * outline.numel + _PROJECTOR_NUMBERS * weights
+    projected, correlated = steps * 12 * b * weights, steps * 6 * b * o * o
+    in_bf16 = outline.precision == "bf16"
     passes = Work(
         network=outline.network,
         training=2 * steps * b,
         batch=b,
-        products=steps * 6 * b * (2 * weights + o * o),
+        products=correlated + (0 if in_bf16 else projected),
+        bf16_products=projected if in_bf16 else 0,
         num_bytes=4 * steps * numbers,
         operators=steps * (2 * _RANDOM + _PROJECTOR),
     )
