@@ -4,8 +4,10 @@ Sizes are those of the suite `cifar100`, data is random, and a loop takes a step
 not depend on more. What is measured is written to `reports/memory.md`.
 """
 
+from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from math import isnan
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,14 +15,17 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark import views
+from benchmark import plugins, views
 from benchmark.allocation import keep_freed_memory
 from benchmark.cost import measure
+from benchmark.grid import cells
 from benchmark.loop import CheckpointedLoop
 from benchmark.memory import GIB
 from benchmark.methods.krr_st import KrrSt
 from benchmark.methods.ours import Ours
 from benchmark.network_factory import NetworkFactory
+from benchmark.planning.devices import NamedDevice
+from benchmark.planning.planner import predict
 from benchmark.pretrain import RECIPES, Length, pretrain
 from benchmark.probing import PROBES, LabelledFeatures, extract, probe
 from benchmark.provenance import provenance
@@ -151,22 +156,62 @@ def peak_mib(stage, max_memory):
     return spent.peak_memory_mib
 
 
+def planned_mib(max_memory):
+    """Return what the plan of the suite `cifar100` expects such stages to hold, as it is shown."""
+    suite = replace(
+        plugins.load("suites", "cifar100"),
+        methods=("krr-st", "ours"),
+        controls=(),
+        ablation=(),
+        budgets=(N,),
+        seeds=(0,),
+        students=("convnet", "resnet18"),
+        downstream=("cifar100",),
+        labels_per_class=(None, 20),
+        precision="fp32",
+    )
+    device = NamedDevice.of("h100", suite, max_memory=max_memory)  # memory is that of any device
+    tasks = predict(suite, cells(suite), device).tasks
+    held = defaultdict(int)
+    for task in tasks:  # of probes the largest, which is that of convnet's features
+        line = task.stage, task.line
+        held[line] = max(held[line], task.memory / 2**20)
+    lines = {
+        "krr-st, an outer step": ("distillation", f"krr-st, N = {N}"),
+        "ours, an outer step": ("distillation", f"ours, N = {N}"),
+        "convnet, a step on krr-st's set": ("pretraining", "convnet"),
+        "resnet18, a step on krr-st's set": ("pretraining", "resnet18"),
+        "fair probe, all labels": ("probes", "fair, all labels, on cifar100"),
+        "fair probe, ten draws of 20 labels a class": ("probes", "fair, 20 labels, on cifar100"),
+        "paper probe, all labels": ("probes", "paper, all labels, on cifar100"),
+        "paper probe, ten draws of 20 labels a class": ("probes", "paper, 20 labels, on cifar100"),
+    }
+    return pd.Series({stage: held[line] for stage, line in lines.items()})
+
+
 @pytest.fixture(scope="module")
 def found():
     """Collect peaks by stage and budget; all of them together make the report."""
     peaks = {}
     yield peaks
     if len(peaks) == len(STAGES) * 2:
-        table = pd.Series(peaks).unstack(sort=False).rename_axis("stage").map("{:,.0f}".format)
+        measured = pd.Series(peaks).unstack(sort=False)
+        planned = pd.DataFrame({gib: planned_mib(gib * GIB) for gib in measured.columns})
+        table = pd.concat({"measured": measured, "planned": planned}, axis=1).swaplevel(axis=1)
+        table = table[[(gib, kind) for gib in measured.columns for kind in ("measured", "planned")]]
+        table.columns = [f"{gib} GiB, {kind}" for gib, kind in table.columns]
+        table = table.rename_axis("stage").map(lambda mib: "–" if isnan(mib) else f"{mib:,.0f}")
         made = provenance(CPU)
         REPORT.write_text(
             f"# Peak memory at N = {N:,}\n\nMade by `pytest -m memory`: the most resident memory "
             "(MiB) of a process that does one stage at the sizes of the suite `cifar100` (50 000 "
             "images, d = 512, 8 192 features, 100 classes; the probes stop after two steps), in "
-            "fp32 on one thread of a CPU. Columns: `--max-memory`, in GiB. About 740 MiB are "
-            "the libraries. An outer step ends with an inner step on 1 000 pairs, which batch "
-            "normalisation keeps whole, and a probe of all labels with one solution: there the "
-            f"budget changes nothing. Torch {made['torch']}, commit {made['commit']}.\n\n"
+            "fp32 on one thread of a CPU. Columns: `--max-memory`. An outer step ends with an "
+            "inner step on 1 000 pairs, which batch normalisation keeps whole, and a probe of all "
+            "labels with one solution: there the budget changes nothing. Planned is what `plan` "
+            "counts: tensors alone, without the libraries (about 740 MiB), what operations take "
+            "for themselves, and what a process keeps of what it freed. "
+            f"Torch {made['torch']}, commit {made['commit']}.\n\n"
             f"{table.to_markdown(colalign=('left', *['right'] * len(table.columns)))}\n",
             encoding="utf-8",
         )
