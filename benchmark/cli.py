@@ -3,7 +3,9 @@
 import codecs
 import importlib
 import io
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from benchmark.allocation import keep_freed_memory
@@ -19,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if all went well, 1 if some cell failed, 2 for a user's mistake, 130 if interrupted.
     """
     _print_on_any_console()
+    if threading.current_thread() is threading.main_thread():  # others may not
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # how batch systems interrupt
     keep_freed_memory()
     try:
         arguments = new_parser().parse_args(argv)

@@ -1,8 +1,9 @@
 """Where and how networks run: device, precision and memory layout."""
 
 import json
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from benchmark.provenance import device_name
 from benchmark.spec import UsageError
 
 _CLEARLY_FASTER = 1.2  # bf16 must beat fp32 by this factor to be worth its rounding
+_IMAGES, _IMAGES_OF_A_GPU = 16, 1024  # that are timed: many more than launches take
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Compute:
 
     Attributes:
         device: where everything lives.
-        precision: of backbones; fp32 on CUDA has convolutions in TF32, unless that is switched off.
+        precision: of backbones; fp32 on CUDA has convolutions in TF32, see `choose_tf32`.
         threads: of every process on a CPU: sums of another number of threads round otherwise.
         all_threads: of the teacher's stages, which nothing runs beside.
         max_memory: bytes that a stage may take; no part of any key, as it moves no number beyond
@@ -43,7 +45,7 @@ class Compute:
     @property
     def settings(self) -> dict[str, str | int | None]:
         """What the keys of all that is computed must cover."""
-        tf32 = {"tf32": torch.backends.cudnn.allow_tf32} if self.device.type == "cuda" else {}
+        tf32 = {"tf32": _driver_has_tf32()} if self.device.type == "cuda" else {}
         return {
             **tf32,
             "device": self.device.type,
@@ -67,6 +69,20 @@ class Compute:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def choose_tf32() -> None:
+    """Let convolutions of a GPU run in TF32 and matrix products not, whatever the shell says.
+
+    These are torch's defaults, which `TORCH_ALLOW_TF32_CUBLAS_OVERRIDE` changes; that the driver
+    rules TF32 out altogether (`NVIDIA_TF32_OVERRIDE=0`) is part of every key.
+    """
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def _driver_has_tf32() -> bool:
+    return os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
 
 
 def find_device(name: str) -> torch.device:
@@ -116,16 +132,26 @@ def _read(file: Path) -> dict[str, Precision]:
 
 def _convolution_seconds(device: torch.device, precision: Precision) -> float:
     """Return the least time of three forward and backward passes of one middle-sized layer."""
-    with torch.random.fork_rng(devices=[]):
-        layer = nn.Conv2d(128, 256, 3, padding=1).to(device).to(memory_format=torch.channels_last)
-    images = torch.zeros(16, 128, 16, 16, device=device, requires_grad=True)
-    images = images.contiguous(memory_format=torch.channels_last)
+    num_images = _IMAGES if device.type == "cpu" else _IMAGES_OF_A_GPU
+    run = _convolution(device, precision, num_images)
     seconds = []
     for _ in range(4):
         started = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            layer(images).sum().backward()
+        run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
     return min(seconds[1:])
+
+
+def _convolution(device: torch.device, precision: Precision, num_images: int) -> Callable[[], None]:
+    with torch.random.fork_rng(devices=[]):
+        layer = nn.Conv2d(128, 256, 3, padding=1).to(device).to(memory_format=torch.channels_last)
+    images = torch.zeros(num_images, 128, 16, 16, device=device, requires_grad=True)
+    images = images.contiguous(memory_format=torch.channels_last)
+
+    def run() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            layer(images).sum().backward()
+
+    return run

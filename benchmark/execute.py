@@ -18,10 +18,12 @@ import torch
 from tqdm import tqdm
 
 from benchmark.allocation import keep_freed_memory
+from benchmark.compute import choose_tf32
 from benchmark.experiment import Experiment
 from benchmark.grid import Cell
 from benchmark.memory import is_out_of_memory, make_room
 from benchmark.progress import bar, share_terminal
+from benchmark.provenance import provenance
 from benchmark.rows import Row
 from benchmark.run import run_cell
 from benchmark.spec import NonFiniteError, UsageError
@@ -169,6 +171,8 @@ def _start(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     keep_freed_memory()
+    choose_tf32()
+    provenance("cpu")  # asked for before the code can change, and kept
     share_terminal(lock, lines.get())
     _experiment = recreate()
     threading.Thread(target=_follow_parent, daemon=True).start()

@@ -194,7 +194,8 @@ class Experiment:
     def teacher_key(self) -> str:
         """Hash of all of the teacher that its representations depend on."""
         made_of = self._teacher_identity
-        return key_of({**made_of, "code": model_code(made_of["model"])})
+        code = model_code(made_of["model"]), code_of("benchmark.teacher")
+        return key_of({**made_of, "code": code})
 
     @cached_property
     def _teacher_identity(self) -> dict[str, Any]:
@@ -312,7 +313,6 @@ class Experiment:
             {
                 "protocol": PROTOCOL,
                 "teacher": self.teacher_key,
-                "code": code_of("benchmark.teacher"),
                 "source": self.splits(self.suite.source).train.fingerprint,
                 "view": view,
                 **self.compute.teacher_settings,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from benchmark import plugins
+from benchmark.network import Precision
 from benchmark.pretrain import RECIPES, Length, Recipe
 from benchmark.probes.linear import Probe
 from benchmark.probing import HEAD, PROBES, HeadProbe
@@ -77,7 +78,7 @@ class Suite:
     probes: tuple[str, ...] = ("fair", "paper")
     labels_per_class: tuple[int | None, ...] = (None, 10)
     settings: Mapping[str, Settings] = field(default_factory=dict)
-    precision: Literal["fp32", "bf16"] | None = None
+    precision: Precision | None = None
     where_present: tuple[str, ...] = ()
     flags: str = ""
 
@@ -217,10 +218,11 @@ def protocols(suite: Suite, variant: Variant, downstream: str) -> list[Protocol]
 
     It has a classifier of its own only if the method saw labels, and only for their classes.
     """
-    pairs = [Protocol(name, amount) for amount in suite.labels_per_class for name in suite.probes]
-    if downstream == suite.source and is_supervised(variant):
-        return [pair for pair in pairs if pair.probe != HEAD or pair.labels_per_class is None]
-    return [pair for pair in pairs if pair.probe != HEAD]
+    fitted = [name for name in suite.probes if name != HEAD]
+    pairs = [Protocol(name, amount) for amount in suite.labels_per_class for name in fitted]
+    if HEAD in suite.probes and downstream == suite.source and is_supervised(variant):
+        return [Protocol(HEAD, None), *pairs]
+    return pairs
 
 
 def is_supervised(variant: Variant) -> bool:

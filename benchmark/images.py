@@ -253,9 +253,10 @@ def load_splits(
 
     images = load("train")
     info = None if k is not None or held_out else dataset.info
-    if info:
-        _remark_missing_images(name, images, num_classes, info)
-    mean, std = (info.mean, info.std) if info else pixel_statistics(images.images)
+    if info and _is_whole(name, images, num_classes, info):
+        mean, std = info.mean, info.std
+    else:
+        mean, std = pixel_statistics(images.images)
     return Splits(
         train=images,
         _load_test=cached(partial(load, "test")),  # asked for by every row
@@ -265,14 +266,15 @@ def load_splits(
     )
 
 
-def _remark_missing_images(
-    name: str, images: LabelledImages, num_classes: int, info: DatasetInfo
-) -> None:
-    if (num_classes, len(images.labels)) != (info.num_classes, info.num_train):
+def _is_whole(name: str, images: LabelledImages, num_classes: int, info: DatasetInfo) -> bool:
+    """Say whether all of the official training split is there, to the user where it is not."""
+    whole = (num_classes, len(images.labels)) == (info.num_classes, info.num_train)
+    if not whole:
         logging.getLogger(__name__).warning(
             f"{name}: {len(images.labels)} training images of {num_classes} classes, "
             f"expected {info.num_train} of {info.num_classes}: not the whole official dataset"
         )
+    return whole
 
 
 def pixel_statistics(

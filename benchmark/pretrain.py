@@ -12,6 +12,12 @@ from torch.nn.functional import cross_entropy, mse_loss
 from benchmark import views
 from benchmark.differentiable_augmentation import draw
 from benchmark.network import Network
+from benchmark.ranges import (
+    expect_counts,
+    expect_momenta,
+    expect_not_negative,
+    expect_positive,
+)
 from benchmark.spec import Loop, Objective, TrainingSet, UsageError
 
 
@@ -33,13 +39,10 @@ class Recipe:
     augment: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.lr > 0 and 0 <= self.momentum < 1 and self.weight_decay >= 0):
-            raise UsageError(
-                f"lr={self.lr}, momentum={self.momentum}, weight_decay={self.weight_decay}: "
-                "expected a positive rate, a momentum from 0 to below 1, and a decay of 0 or more"
-            )
-        if self.batch_size < 1:
-            raise UsageError(f"batch_size={self.batch_size}: expected at least 1 pair")
+        expect_positive(self, "lr")
+        expect_momenta(self, "momentum")
+        expect_not_negative(self, "weight_decay")
+        expect_counts(self, "batch_size")
         if self.decay_at is not None and not 0 <= self.decay_at <= 1:
             raise UsageError(f"decay_at={self.decay_at}: expected a fraction of the steps, or none")
 

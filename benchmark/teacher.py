@@ -8,14 +8,14 @@ make it. Nothing in it is ever unpickled.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from benchmark import artifacts, views
-from benchmark.network import Network
+from benchmark.network import Network, Precision
 from benchmark.progress import bar
 from benchmark.spec import ImageShape, NewNetwork, Represent, UsageError
 
@@ -53,7 +53,7 @@ class TeacherHeader:
     std: tuple[float, ...]
     source: str
     fingerprint: str
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     steps: int
     seconds: float
     held_out: dict[str, float]

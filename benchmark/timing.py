@@ -80,12 +80,13 @@ class Clock:
     def seconds(self, run: Callable[[], object]) -> float:
         """Return how long one call takes."""
         if self.name == "events":
-            torch.cuda.synchronize(self.device)
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            run()
-            end.record()
-            torch.cuda.synchronize(self.device)
+            with torch.cuda.device(self.device):  # whose stream events are recorded on
+                torch.cuda.synchronize()
+                begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                begin.record()
+                run()
+                end.record()
+                torch.cuda.synchronize()
             return float(begin.elapsed_time(end)) / 1e3
         now = time.process_time if self.name == "processor" else time.perf_counter
         started = now()

@@ -1,10 +1,12 @@
 """What making the parameterised set takes beside the outer loop, counted."""
 
+from dataclasses import replace
+
 from benchmark.spec import Problem
 from benchmark.workload import Forecast, Work
 
 from . import _approximation
-from ._outer_forecast import bilevel_work, held_bytes
+from ._outer_forecast import bilevel_forecast
 from ._outer_loop import OuterLoop
 from ._storage import Storage
 
@@ -43,12 +45,8 @@ def parameterised_forecast(
         )
         decoding = 2 * storage.num_image_bases * small.numel
         decoding += 2 * views * storage.num_target_bases * layout.d
-    outer = bilevel_work(settings, problem, views=views, m=m, decoding=decoding)
-    return Forecast(
-        work=(start, *outer, fitting),
-        pairs=views * m,
-        held=held_bytes(settings, problem, views=views, m=m),
-    )
+    outer = bilevel_forecast(settings, problem, views=views, m=m, decoding=decoding)
+    return replace(outer, work=(start, *outer.work, fitting))
 
 
 def _components(n: int, q: int) -> int:

@@ -1,14 +1,34 @@
 """What the outer loop of `_outer_loop` takes, counted."""
 
 from benchmark.spec import Problem
-from benchmark.workload import TO_IMAGES, Architecture, Work
+from benchmark.workload import TO_IMAGES, Architecture, Forecast, Work
 
 from ._outer_loop import OuterLoop
 from ._supervised_forecast import weight_bytes
 
 
-def bilevel_work(
+def bilevel_forecast(
     settings: OuterLoop, problem: Problem, *, views: int, m: int, decoding: int | float = 0
+) -> Forecast:
+    """Count a loop on m distilled images of which a student sees `views`, `decoding` as below.
+
+    What the teacher says of augmented copies is made once for all sets and kept, and read back.
+    """
+    copies: int = 0
+    if settings.outer_steps and settings.augment_real:
+        copies = views * (settings.augmented_copies or 0) * len(problem.images)
+    kept = 4 * copies * problem.representations("identity").shape[1]
+    return Forecast(
+        work=_work(settings, problem, views=views, m=m, decoding=decoding),
+        once=(Work(represented=copies),) if copies else (),
+        pairs=views * m,
+        held=_held_bytes(settings, problem, views=views, m=m) + kept,
+        disk=kept,
+    )
+
+
+def _work(
+    settings: OuterLoop, problem: Problem, *, views: int, m: int, decoding: int | float
 ) -> tuple[Work, ...]:
     """Count the outer steps on m distilled images under all `views`, and the pool's warm-up.
 
@@ -35,16 +55,14 @@ def bilevel_work(
     inner_steps = steps
     if settings.staggered:
         inner_steps += settings.pool_size * settings.max_age // 2
-    represented = steps * b if settings.augment_real else 0
-    if represented and settings.augmented_copies is not None:
-        represented = views * settings.augmented_copies * len(problem.images)
+    anew = settings.augment_real and settings.augmented_copies is None
     network = Architecture.of(settings.inner_model, d, settings.inner_settings)
     return (
         Work(
             network=network,
             forward=steps * b,
             batch=b,
-            represented=represented,
+            represented=steps * b if anew else 0,
             products=steps * (ridge + 3 * decoding * s / shown),
         ),
         Work(network=network, training=steps * s * TO_IMAGES, batch=s, splits=True),
@@ -57,7 +75,7 @@ def bilevel_work(
     )
 
 
-def held_bytes(settings: OuterLoop, problem: Problem, *, views: int, m: int) -> int:
+def _held_bytes(settings: OuterLoop, problem: Problem, *, views: int, m: int) -> int:
     """Return what is held beside a pass: the pool, and ridge regression.
 
     Of the models of the pool these are weights, gradients and momenta, of s support points and b

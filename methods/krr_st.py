@@ -38,7 +38,7 @@ from benchmark.spec import ImageShape, Limit, Loop, Outline, Problem, Supervisio
 from benchmark.workload import Forecast
 
 from ._distilled import Pairs, decode_pairs
-from ._outer_forecast import bilevel_work, held_bytes
+from ._outer_forecast import bilevel_forecast
 from ._outer_loop import Bilevel, OuterLoop
 from ._subset import draw_images, expect_enough
 
@@ -75,12 +75,7 @@ class KrrSt(OuterLoop):
 
     def forecast(self, problem: Problem) -> Forecast:
         """See `spec.Method`."""
-        m = problem.budget.N
-        return Forecast(
-            work=bilevel_work(self, problem, views=1, m=m),
-            pairs=m,
-            held=held_bytes(self, problem, views=1, m=m),
-        )
+        return bilevel_forecast(self, problem, views=1, m=problem.budget.N)
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the pairs as they are."""

@@ -480,7 +480,7 @@ def test_an_interrupt_is_one_line(run, monkeypatch):
         ("--set krr-st.ridgee=1", "unknown setting of krr-st 'ridgee': did you mean 'ridge'?"),
         ("--set krrst.ridge=1", "unknown owner of a setting 'krrst': did you mean 'krr-st'? known"),
         ("--set convnet.widths=a", "convnet.widths=a: expected tuple"),
-        ("--set mse.batch_size=0", "mse: batch_size=0: expected at least 1"),
+        ("--set mse.batch_size=0", "mse: batch_size=0: expected 1 or more"),
         ("--set teacher.epochs=many", "supervised.epochs=many: expected int"),
         ("--set teacher-model.width=3", "unknown setting of resnet-small 'width'"),
         ("--set krr-st.ridge=1", "--set krr-st.ridge=1: krr-st takes no part here"),

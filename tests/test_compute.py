@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import timm
@@ -6,6 +7,9 @@ import torch
 
 from benchmark import compute
 from benchmark.compute import Compute, choose_precision, find_device
+from benchmark.planning.devices import Roofline
+from benchmark.planning.network_cost import Pass, operators_of
+from benchmark.planning.sheets import SHEETS
 from benchmark.spec import UsageError
 
 CPU = torch.device("cpu")
@@ -75,6 +79,37 @@ def test_the_real_measurement_takes_time_and_draws_from_no_global_stream():
     before = torch.default_generator.get_state()
     assert compute._convolution_seconds(CPU, "fp32") > 0
     assert torch.equal(torch.default_generator.get_state(), before)
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_a_gpu_is_measured_by_more_than_launches(name):
+    """As far as the plan's model tells, bf16 comes out clearly faster on every card it knows."""
+    device, times = Roofline.of(SHEETS[name]), compute._IMAGES_OF_A_GPU // compute._IMAGES
+    seconds = {}
+    for precision in ("fp32", "bf16"):
+        few = operators_of(compute._convolution(CPU, precision, compute._IMAGES))
+        many = tuple(
+            replace(one, operations=one.operations * times, num_bytes=one.num_bytes * times)
+            for one in few
+        )
+        seconds[precision] = device.seconds(Pass(operators=many, saved=0, weights=0))
+    assert seconds["fp32"] > 1.2 * seconds["bf16"]
+
+
+def test_an_environment_does_not_decide_on_tf32(monkeypatch):
+    places = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [place.allow_tf32 for place in places]
+    try:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = False, True
+        compute.choose_tf32()
+        assert [place.allow_tf32 for place in places] == [True, False]
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+    gpu = Compute(torch.device("cuda"), "fp32")
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    assert gpu.settings["tf32"]
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert not gpu.settings["tf32"]
 
 
 def test_images_are_laid_out_channels_last():

@@ -137,6 +137,20 @@ def test_an_outer_loop_is_counted_as_by_hand(toy_problem):
     assert real.products == 5 * ridge
 
 
+def test_augmented_copies_are_represented_once_and_held(toy_problem):
+    problem, kept = shapes_of(toy_problem(N=8)), 4 * 3 * 60 * 6  # three copies of 60 images, d = 6
+    plain, anew, copies = (
+        dataclasses.replace(SMALL["krr-st"], **changes).forecast(problem)
+        for changes in ({}, {"augment_real": True}, {"augment_real": True, "augmented_copies": 3})
+    )
+    assert [sum(work.represented for work in made.work) for made in (plain, anew, copies)] == [
+        *(0, 5 * 8, 0)
+    ]
+    assert plain.once == anew.once == ()
+    assert [work.represented for work in copies.once] == [3 * 60]
+    assert (copies.disk, copies.held) == (kept, plain.held + kept)
+
+
 def test_drawn_views_and_pairs_are_counted(toy_problem):
     """One of four views shown, and no more than eight pairs a step: two images in four views."""
     method = dataclasses.replace(SMALL["ours"], outer_views="one")

@@ -136,6 +136,11 @@ def test_only_students_of_labels_have_a_classifier_and_only_of_the_source(toy_su
     }
     assert found.pop(("dsa", suite.source)) == [Protocol("head", None), *fair]
     assert list(found.values()) == [fair] * 7
+    few = replace(
+        suite, labels_per_class=(2,)
+    )  # of which the classifier, which sees none, takes no
+    own = protocols(few, Variant(label="any", method="dsa"), suite.source)
+    assert own == [Protocol("head", None), Protocol("fair", 2)]
 
 
 def test_the_own_recipe_is_the_suites_with_what_the_method_says(toy_suite):
@@ -152,7 +157,7 @@ def test_the_own_recipe_is_the_suites_with_what_the_method_says(toy_suite):
     own = replace(suite, recipe="own")
     assert own_recipe(own, data) == replace(usual, lr=0.02, batch_size=128)
     assert own_recipe(own, replace(data, own=OwnEvaluation())) == usual
-    with pytest.raises(UsageError, match=r"^cross-entropy: lr=-0.1, .* expected a positive rate"):
+    with pytest.raises(UsageError, match=r"^cross-entropy: lr=-0.1: expected a number above 0"):
         own_recipe(own, replace(data, own=OwnEvaluation(recipe={"lr": -0.1})))
     impossible = replace(data, own=OwnEvaluation(impossible="no room"))
     assert own_recipe(suite, impossible) == usual

@@ -71,6 +71,16 @@ def test_this_device_is_calibrated_and_checked(plan, new_row, tmp_path):
     assert "### Networks, as timed" in (tmp_path / "here.md").read_text()
 
 
+def test_a_named_device_is_checked_against_rows_of_one(plan, new_row, tmp_path):
+    known = {"suite": "toy", "label": "random", "method": "random", "N": 4}
+    row = new_row(**known, device="NVIDIA H100 80GB HBM3", pretrain_seconds=50.0)
+    (tmp_path / "rows.jsonl").write_text(json.dumps(asdict(row)) + "\n")
+    _, out, _ = plan("--device", "h100", "--against", "rows.jsonl")
+    assert "expected / measured" in out and "not compared" not in out
+    _, out, _ = plan("--device", "h200", "--against", "rows.jsonl")
+    assert "The rows are of NVIDIA H100 80GB HBM3, this plan is for NVIDIA H200 SXM" in out
+
+
 def test_an_unknown_device_is_one_line(plan):
     code, out, errors = plan("--device", "h1000")
     assert (code, out) == (2, "")

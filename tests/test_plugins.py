@@ -1,3 +1,4 @@
+import ast
 import importlib
 import importlib.util
 import json
@@ -171,6 +172,16 @@ def test_compiled_code_counts_by_its_bytes(tmp_path):
 @pytest.mark.parametrize("name", sorted(source_code._MOVES_NO_NUMBER))
 def test_what_moves_no_number_exists(name):
     assert importlib.util.find_spec(name) is not None
+
+
+def test_code_reads_the_same_in_every_version_of_python():
+    """Later ones have more fields, such as `type_params`, and dump no empty ones."""
+    tree = ast.parse("def f(x=None):\n    return [x]")
+    assert source_code._text(tree) == (
+        "Module(body=[FunctionDef(name='f', args=arguments(args=[arg(arg='x')], "
+        "defaults=[Constant()]), body=[Return(value=List(elts=[Name(id='x', ctx=Load())], "
+        "ctx=Load()))])])"
+    )
 
 
 def test_the_code_of_a_package_of_one_file_is_that_file(tmp_path, monkeypatch):

@@ -1,12 +1,13 @@
 """Progress bars: on a terminal, and nowhere else."""
 
-import fcntl
 import os
-import pty
 import struct
 import subprocess
 import sys
-import termios
+
+import pytest
+
+fcntl, pty, termios = map(pytest.importorskip, ("fcntl", "pty", "termios"))  # not on Windows
 
 SCRIPT = """
 from benchmark.progress import bar

@@ -733,6 +733,17 @@ def test_another_code_of_pretraining_or_probing_is_another_key(
     assert not done(toy_suite, root)
 
 
+def test_another_code_of_representations_is_another_key(toy_suite, whole, monkeypatch):
+    root, _, _ = whole
+    code_of = experiment_module.code_of
+    monkeypatch.setattr(
+        experiment_module,
+        "code_of",
+        lambda module: "new" if module == "benchmark.teacher" else code_of(module),
+    )
+    assert not done(toy_suite, root)
+
+
 def test_settings_that_move_no_number_are_in_no_key(toy_suite, tmp_path):
     def keys(**settings):
         given = {**toy_suite.settings, "datm": settings}

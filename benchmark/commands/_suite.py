@@ -11,12 +11,13 @@ import torch
 
 from benchmark import plugins
 from benchmark.check import check, owners
-from benchmark.compute import Compute, choose_precision, find_device
+from benchmark.compute import Compute, choose_precision, choose_tf32, find_device
 from benchmark.experiment import DataOptions, Experiment
 from benchmark.grid import Cell, Suite, cells, with_settings
 from benchmark.images import is_present
 from benchmark.memory import default_memory
 from benchmark.pretrain import Length
+from benchmark.provenance import provenance
 from benchmark.spec import UsageError
 from benchmark.store import Store
 
@@ -109,6 +110,7 @@ def jobs_at_once(arguments: argparse.Namespace, device: torch.device) -> int:
 def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
     """Return the device that was asked for, and how networks of a suite run on it."""
     device = find_device(arguments.device)
+    choose_tf32()
     precision = suite.precision or choose_precision(device, arguments.store)
     threads = None
     if device.type == "cpu":
@@ -126,6 +128,7 @@ def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
 
 def experiment_of(suite: Suite, arguments: argparse.Namespace) -> Experiment:
     """Return the experiment of a suite, on the device that was asked for."""
+    provenance("cpu")  # asked for before the code can change, and kept
     return Experiment(
         suite,
         store=Store(arguments.store),

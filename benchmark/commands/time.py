@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmark import plugins
-from benchmark.compute import Compute, choose_precision, find_device
+from benchmark.compute import Compute, choose_precision, choose_tf32, find_device
 from benchmark.files import atomic, expect_writable
 from benchmark.provenance import provenance
 from benchmark.reporting.kernel_report import document, machine, record, table
@@ -28,6 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     for name in names:
         plugins.load("kernels", name)  # a wrong name is said before anything is timed
     device = find_device(arguments.device)
+    choose_tf32()
     provenance(device)  # asked for before the code can change, and kept
     precision = arguments.precision or choose_precision(device, arguments.store)
     compute = Compute(device, precision, threads=torch.get_num_threads())

@@ -87,6 +87,9 @@ def fit(image: Image.Image, size: int) -> UInt8[np.ndarray, "3 h w"]:
     The geometry is that of resizing the shorter side and cropping the centre, without rounding the
     longer side to whole pixels in between.
     """
+    if image.mode.startswith("I;16"):  # which Pillow clips to 8 bits
+        eight_bits = (np.asarray(image).astype(np.uint32) + 128) // 257
+        image = Image.fromarray(eight_bits.astype(np.uint8))
     square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
     return np.asarray(square).transpose(2, 0, 1)
 
@@ -94,6 +97,10 @@ def fit(image: Image.Image, size: int) -> UInt8[np.ndarray, "3 h w"]:
 def _read(path: str, size: int) -> UInt8[np.ndarray, "3 h w"]:
     try:
         with Image.open(path) as image:
+            if image.mode in ("I", "F"):
+                raise UsageError(f"{path}: pixels of 32 bits, expected 8 or 16")
             return fit(image, size)
+    except UsageError:
+        raise
     except Exception as error:  # a broken file makes Pillow raise nearly anything
         raise UsageError(f"{path}: not a readable image ({type(error).__name__})") from error

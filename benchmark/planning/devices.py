@@ -108,12 +108,14 @@ class Device(ABC):
 
     Attributes:
         name: what it is called.
+        reported: what rows of it begin their device's name with.
         networks: that images pass through.
         roofline: its rates.
     """
 
     def __init__(self, name: str, networks: Networks, roofline: Roofline) -> None:
         self.name, self.networks, self.roofline = name, networks, roofline
+        self.reported = name
         self._known: dict[Work, float] = {}
 
     @abstractmethod
@@ -156,6 +158,7 @@ class NamedDevice(Device):
         """
         sheet = _sheet(name)
         super().__init__(sheet.title, networks, Roofline.of(sheet))
+        self.reported = sheet.reported
 
     @classmethod
     def of(cls, name: str, suite: Suite, *, max_memory: int | None = None) -> "NamedDevice":

@@ -49,8 +49,12 @@ class Plan:
     @property
     def lines(self) -> Mapping[tuple[str, str], Line]:
         """What was measured of each line, on the same device."""
-        rows = [row for row in self.measured if row.device == self.device.name]
-        return compare(self.prediction, rows)
+        return compare(self.prediction, self.own_rows)
+
+    @property
+    def own_rows(self) -> list[Row]:
+        """What was measured on the same device."""
+        return [row for row in self.measured if row.device.startswith(self.device.reported)]
 
 
 def stage_table(prediction: Prediction, lines: Mapping[tuple[str, str], Line]) -> Table:
@@ -240,7 +244,7 @@ def basis(plan: Plan) -> str:
 
 def checked(plan: Plan) -> str:
     """Return in words how the plan compares with rows, or why it cannot be compared."""
-    others = sorted({row.device for row in plan.measured} - {plan.device.name})
+    others = sorted({row.device for row in plan.measured} - {row.device for row in plan.own_rows})
     if not plan.measured:
         return ""
     if others and not plan.lines:
@@ -249,8 +253,7 @@ def checked(plan: Plan) -> str:
             "not compared."
         )
     left_out = f" Rows of {', '.join(others)} are left out." if others else ""
-    own = [row for row in plan.measured if row.device == plan.device.name]
-    commits = sorted({short_commit(row.provenance["commit"]) for row in own})
+    commits = sorted({short_commit(row.provenance["commit"]) for row in plan.own_rows})
     return (
         f"{summary(plan.lines)} Rows tell the wall's time, with whatever ran beside, of the code "
         f"of commit {', '.join(commits)}.{left_out}"

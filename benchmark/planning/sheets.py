@@ -10,12 +10,14 @@ class Sheet:
 
     Attributes:
         title: of the device.
+        reported: what its driver calls it.
         bf16, tf32: of matrix units, without sparsity.
         fp32: of the other units: what matrix products in fp32 run on by default.
         bandwidth: of its memory, and `memory` how much there is.
     """
 
     title: str
+    reported: str
     bf16: float
     tf32: float
     fp32: float
@@ -28,13 +30,26 @@ class Sheet:
 # are much slower in double precision are to be calibrated where they are.
 SHEETS: Mapping[str, Sheet] = {
     "h100": Sheet(
-        title="NVIDIA H100 SXM", bf16=989.4, tf32=494.7, fp32=66.9, bandwidth=3.35, memory=80.0
+        title="NVIDIA H100 SXM",
+        reported="NVIDIA H100 80GB HBM3",
+        bf16=989.4,
+        tf32=494.7,
+        fp32=66.9,
+        bandwidth=3.35,
+        memory=80.0,
     ),
     "h200": Sheet(
-        title="NVIDIA H200 SXM", bf16=989.4, tf32=494.7, fp32=66.9, bandwidth=4.8, memory=141.0
+        title="NVIDIA H200 SXM",
+        reported="NVIDIA H200",
+        bf16=989.4,
+        tf32=494.7,
+        fp32=66.9,
+        bandwidth=4.8,
+        memory=141.0,
     ),
     "a100-80gb": Sheet(
         title="NVIDIA A100 80 GB SXM",
+        reported="NVIDIA A100-SXM4-80GB",
         bf16=312.0,
         tf32=156.0,
         fp32=19.5,

@@ -1,4 +1,4 @@
-"""A figure: what every file here makes, and how it becomes a picture."""
+"""A figure, and how it becomes a picture."""
 
 import io
 import warnings

@@ -1,4 +1,4 @@
-"""A table: what every file here makes, and what a report is made of."""
+"""A table: what most of a report is made of."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -28,9 +28,9 @@ class Cell:
         value: what the field sorts by and what CSV holds; None for words and for missing numbers.
         parts: what else the text is made of or rests on, by name: each a column of CSV. Of a mean,
             `half-width` is that of its 95 % interval, `n` its seeds, and `p` a probability as in
-            `_marks.py`.
+            `marks.py`.
         keys: of the rows that the field summarises.
-        mark: `best` in its column, or inside the `noise`; both by a test, see `_marks.py`.
+        mark: `best` in its column, or inside the `noise`; both by a test, see `marks.py`.
     """
 
     text: str
