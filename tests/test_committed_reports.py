@@ -47,3 +47,37 @@ def test_accuracies_that_pages_quote_are_in_a_report(page):
     quoted = set(re.findall(r"\d+\.\d\d(?!\d)", text))
     assert quoted
     assert quoted <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_lines_of_tables_that_pages_quote_are_lines_of_a_report(page):
+    """What a page's table says of a method is said of it in a report that the page links."""
+    text = page.read_text(encoding="utf-8")
+    folders = {page.parent} | {
+        (page.parent / link).parent for link in re.findall(r"\]\(([\w./-]+)\)", text)
+    }
+    known = {}
+    for folder in folders:
+        for file in folder.glob("*.jsonl"):
+            for row in rows.read(file):
+                known.setdefault(row.label, set())
+                if file.name != "rows.jsonl":
+                    known[row.label].add(f"{row.value:.2f}")
+        if (report := folder / "report.md").exists():
+            for line in report.read_text(encoding="utf-8").splitlines():
+                for label in known.keys() & cells_of(line):
+                    known[label].update(NUMBER.findall(line))
+    quoted = {
+        (cells_of(line)[0], number)
+        for line in text.splitlines()
+        if line.startswith("|") and cells_of(line)[0] in known
+        for number in NUMBER.findall(line)
+    }
+    assert {(label, number) for label, number in quoted if number not in known[label]} == set()
+
+
+NUMBER = re.compile(r"\d+\.\d\d(?!\d)(?: ± \d+\.\d\d)?")
+
+
+def cells_of(line):
+    return [cell.strip(" *`") for cell in line.strip().strip("|").split("|")]
