@@ -281,14 +281,11 @@ class OwnEvaluation:
         recipe: fields of the objective's recipe.
         images: what the student sees in the place of `TrainingSet.images`; None: these.
         whitening: what the student does to all images in the place of per-channel normalisation.
-        impossible: why the stored set cannot be evaluated as published, which is then refused;
-            empty if it can.
     """
 
     recipe: Mapping[str, float | int] = field(default_factory=dict)
     images: Rows | None = None
     whitening: Whitening | None = None
-    impossible: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,7 +352,7 @@ class Method(Protocol):
 
     And it may have ``expect_own(problem: Problem, *, checkpoint: Loop) -> None``, which raises a
     `UsageError` if what it would store could not be evaluated as published (`OwnEvaluation`). It is
-    asked before a set is distilled, under the recipe `own` alone.
+    asked before a set is distilled or, where it is there, used, under the recipe `own` alone.
     """
 
     supervision: ClassVar[Supervision]

@@ -82,14 +82,14 @@ def distill(cell: Cell, experiment: Experiment) -> Distilled:
     folder = experiment.store.folder("distilled", key)
     file = folder / "distilled.safetensors"
     with experiment.store.lock(folder):
+        problem = experiment.problem(N=cell.N, labels=method.supervision == "labels")
+        by_products = experiment.store.folder("by-products", by_products_key(cell, experiment))
+        problem = replace(problem, cache=by_products)
+        if experiment.suite.recipe == "own":
+            _expect_own(method, problem, CheckpointedLoop(None, description=str(cell)))
         if not file.exists():
-            problem = experiment.problem(N=cell.N, labels=method.supervision == "labels")
-            by_products = experiment.store.folder("by-products", by_products_key(cell, experiment))
-            problem = replace(problem, cache=by_products)
             for view in views_of(method):
                 experiment.representations(view)  # the teacher's cost, not the method's
-            if experiment.suite.recipe == "own":
-                _expect_own(method, problem, CheckpointedLoop(None, description=str(cell)))
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
             with measure(experiment.compute.device) as spent:
                 tensors = _distilled_tensors(method, problem, cell.seed, loop)
@@ -111,7 +111,7 @@ def distill(cell: Cell, experiment: Experiment) -> Distilled:
 
 
 def _expect_own(method: Method, problem: Problem, loop: CheckpointedLoop) -> None:
-    """Ask a method whether its set could be evaluated as published, before it is made."""
+    """Ask a method whether its set can be evaluated as published, before it is made or used."""
     try:
         if (ask := getattr(method, "expect_own", None)) is not None:
             ask(problem, checkpoint=loop)

@@ -233,7 +233,6 @@ class Datm:
                 recipe={"lr": float(stored["learning_rate"]), "batch_size": _EVALUATION_BATCH},
                 images=stored["images"],
                 whitening=whitening,
-                impossible="" if whitening else _NOT_WHITENED,
             ),
         )
 

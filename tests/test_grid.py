@@ -159,10 +159,6 @@ def test_the_own_recipe_is_the_suites_with_what_the_method_says(toy_suite):
     assert own_recipe(own, replace(data, own=OwnEvaluation())) == usual
     with pytest.raises(UsageError, match=r"^cross-entropy: lr=-0.1: expected a number above 0"):
         own_recipe(own, replace(data, own=OwnEvaluation(recipe={"lr": -0.1})))
-    impossible = replace(data, own=OwnEvaluation(impossible="no room"))
-    assert own_recipe(suite, impossible) == usual
-    with pytest.raises(UsageError, match=r"^--recipe own: no room$"):
-        own_recipe(own, impossible)
 
 
 def test_a_probe_that_gives_no_number_is_refused(toy_suite):

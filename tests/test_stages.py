@@ -613,6 +613,25 @@ def test_what_the_own_evaluation_asks_for_first_is_charged_once(toy_suite, tmp_p
     assert 3600 <= distilled.header["seconds"] < 7200
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unfit(RandomLabels):
+    """Cannot be evaluated as published."""
+
+    def expect_own(self, problem, *, checkpoint):
+        raise UsageError("no room")
+
+
+def test_a_set_that_is_there_is_refused_an_own_evaluation_that_it_cannot_have(
+    toy_suite, tmp_path, methods
+):
+    methods["unfit"] = Unfit
+    lengths = {**toy_suite.lengths, "own": toy_suite.lengths["paper"]}
+    suite = small(toy_suite, methods=("unfit",), budgets=(6,), lengths=lengths)
+    assert run(new_experiment(suite, tmp_path)).rows
+    outcome = run(new_experiment(replace(suite, recipe="own"), tmp_path))
+    assert [*outcome.skipped.values()] == ["--recipe own: no room"]
+
+
 def test_own_images_are_what_the_student_sees(toy_suite, tmp_path, methods, monkeypatch):
     methods["particular"] = Particular
     lengths = {**toy_suite.lengths, "own": toy_suite.lengths["paper"]}
