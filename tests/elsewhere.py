@@ -94,7 +94,7 @@ class Elsewhere:
 
     def __enter__(self) -> "Elsewhere":
         self._patches.setattr(rng, "generator", _generator)
-        # tensors of our kind cannot do without
+        # under which no view is made of a tensor of our kind
         self._patches.setattr(torch, "inference_mode", torch.no_grad)
         for mode in self._modes:
             mode.__enter__()
