@@ -35,7 +35,7 @@ def expect_writable(file: Path) -> None:
     """
     if file.is_dir():
         raise IsADirectoryError(f"{file}: a folder, expected the name of a file")
-    nearest = next(folder for folder in file.absolute().parents if folder.exists())
+    nearest = _nearest(file.absolute().parent)
     if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
         raise PermissionError(f"{file}: cannot be written, as {nearest} takes no files")
 
@@ -46,7 +46,16 @@ def expect_room(folder: Path, num_bytes: int, *, what: str) -> None:
     Raises:
         OSError: `folder`, or where it is to be made, has fewer bytes left.
     """
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    free = shutil.disk_usage(nearest).free
+    free = free_bytes(folder)
     if num_bytes > free:
         raise OSError(f"{what}: {num_bytes / 2**30:.3g} GiB, but {free / 2**30:.3g} are free there")
+
+
+def free_bytes(place: Path) -> int:
+    """Return how much the disk has left on which a file or folder is, or is to be made."""
+    return shutil.disk_usage(_nearest(place)).free
+
+
+def _nearest(place: Path) -> Path:
+    """Return a place or, where it is not there, the nearest folder above it that is."""
+    return next(path for path in (place, *place.absolute().parents) if path.exists())

@@ -12,12 +12,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from benchmark import views
 from benchmark.differentiable_augmentation import draw
 from benchmark.network import Network
-from benchmark.ranges import (
-    expect_counts,
-    expect_momenta,
-    expect_not_negative,
-    expect_positive,
-)
+from benchmark.ranges import expect_counts, expect_momenta, expect_not_negative, expect_positive
 from benchmark.spec import Loop, Objective, TrainingSet, UsageError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor
 
@@ -82,12 +82,10 @@ def distill(cell: Cell, experiment: Experiment) -> Distilled:
     folder = experiment.store.folder("distilled", key)
     file = folder / "distilled.safetensors"
     with experiment.store.lock(folder):
-        problem = experiment.problem(N=cell.N, labels=method.supervision == "labels")
-        by_products = experiment.store.folder("by-products", by_products_key(cell, experiment))
-        problem = replace(problem, cache=by_products)
         if experiment.suite.recipe == "own":
-            _expect_own(method, problem, CheckpointedLoop(None, description=str(cell)))
+            _expect_own(cell, method, experiment)
         if not file.exists():
+            problem = _problem(cell, method, experiment)
             for view in views_of(method):
                 experiment.representations(view)  # the teacher's cost, not the method's
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
@@ -110,11 +108,19 @@ def distill(cell: Cell, experiment: Experiment) -> Distilled:
     return Distilled(key=key, file=file, header=artifacts.read_header(file))
 
 
-def _expect_own(method: Method, problem: Problem, loop: CheckpointedLoop) -> None:
+def _problem(cell: Cell, method: Method, experiment: Experiment) -> Problem:
+    """Return what the method of a cell may see, with a place for its by-products."""
+    problem = experiment.problem(N=cell.N, labels=method.supervision == "labels")
+    by_products = experiment.store.folder("by-products", by_products_key(cell, experiment))
+    return replace(problem, cache=by_products)
+
+
+def _expect_own(cell: Cell, method: Method, experiment: Experiment) -> None:
     """Ask a method whether its set can be evaluated as published, before it is made or used."""
     try:
         if (ask := getattr(method, "expect_own", None)) is not None:
-            ask(problem, checkpoint=loop)
+            loop = CheckpointedLoop(None, description=str(cell))
+            ask(_problem(cell, method, experiment), checkpoint=loop)
     except UsageError as error:
         raise RefusedError(f"--recipe own: {error}") from error
 
@@ -129,13 +135,14 @@ def _distilled_tensors(
     """
     generator = rng.generator("distill", seed, device=problem.device)
     try:
-        tensors: Any = method.distill(problem, generator=generator, checkpoint=loop)
+        made: Any = method.distill(problem, generator=generator, checkpoint=loop)
     except CheckpointError:
         raise
     except UsageError as error:
         raise RefusedError(str(error)) from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+    if not isinstance(made, dict) or not all(isinstance(t, Tensor) for t in made.values()):
         raise UsageError(f"{type(method).__name__}.distill: expected a dict of tensors by name")
+    tensors: dict[str, Tensor] = made
     for name, tensor in tensors.items():
         if tensor.element_size() > FLOAT_BYTES:
             raise OverBudgetError(
@@ -148,7 +155,7 @@ def _distilled_tensors(
     }[method.limit]
     if stored > allowed:
         raise OverBudgetError(f"stores {stored} {method.limit}, but {allowed} are allowed")
-    return cast("dict[str, Tensor]", tensors)
+    return tensors
 
 
 def pretrained_student(cell: Cell, distilled: Distilled, experiment: Experiment) -> Student:
@@ -302,8 +309,7 @@ def stored_rows(cell: Cell, experiment: Experiment) -> list[Row]:
 
 def _has_row(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> bool:
     """Say whether a row is in the store; a test split that no row was made with stays unread."""
-    folder = _row_folder(cell, downstream, protocol, experiment)
-    if not folder.exists():
+    if not _row_folder(cell, downstream, protocol, experiment).exists():
         return False
     file = _row_file(cell, downstream, protocol, experiment)
     return file.exists() and file.stat().st_size > 0

@@ -21,7 +21,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from shutil import disk_usage
 from typing import Literal
 
 import torch
@@ -32,6 +31,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmark import rng
 from benchmark.differentiable_augmentation import OPERATIONS, draw
+from benchmark.files import free_bytes
 from benchmark.spec import Loop, UsageError
 
 from ._checked_file import charge_for, read_checked, write_checked
@@ -117,7 +117,7 @@ class Snapshots:
                 f"{most_gib:g}: raise it, lower datm.num_experts or datm.expert_epochs, or set "
                 "datm.expert_storage=fp16"
             )
-        free = disk_usage(next(p for p in self.folder.absolute().parents if p.exists())).free
+        free = free_bytes(self.folder)
         if gib * 2**30 > free and not self.folder.exists():
             raise UsageError(
                 f"datm: experts take {gib:.3g} GiB of disk, but {free / 2**30:.3g} GiB are free "

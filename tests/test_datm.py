@@ -1,5 +1,4 @@
 import math
-import shutil
 from dataclasses import fields, replace
 
 import pytest
@@ -379,7 +378,7 @@ def test_what_cannot_work_is_refused_in_one_line(labelled_problem, N, changes, m
 
 
 def test_experts_that_the_disk_has_no_room_for_are_refused(problem, monkeypatch):
-    monkeypatch.setattr(_experts, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 0))
+    monkeypatch.setattr(_experts, "free_bytes", lambda folder: 0)
     with pytest.raises(UsageError, match=r"take 2.8e-05 GiB of disk, but 0 GiB are free below"):
         distil(SMALL, problem)
 

@@ -89,7 +89,10 @@ def write_report(
         built = report.illustrated(built, folder, sets, beside=beside)
     if built.left_out:
         sys.stderr.write(f"{built.left_out}\n")
-    printed = built if shown is None else report.build(shown, title=title, notes=notes)
+    if shown is None or list(shown) == list(found):
+        printed = built
+    else:
+        printed = report.build(shown, title=title, notes=notes)
     first = next(iter(printed.tables), None)
     files = report_files.write(folder, built, formats)
     whole = [str(file) for file in files if file.parent == folder]  # each table has a file, too
