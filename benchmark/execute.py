@@ -27,8 +27,9 @@ from benchmark.provenance import provenance
 from benchmark.rows import Row
 from benchmark.run import run_cell
 from benchmark.spec import NonFiniteError, UsageError
-from benchmark.stage_keys import distilled_key
-from benchmark.stages import OverBudgetError, RefusedError, is_done
+from benchmark.stages.distillation import OverBudgetError, RefusedError
+from benchmark.stages.keys import distilled_key
+from benchmark.stages.probing import is_done
 
 _HALVINGS = 4  # of memory, before a cell that runs out of it is given up
 

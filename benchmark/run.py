@@ -3,14 +3,9 @@
 from benchmark.experiment import Experiment
 from benchmark.grid import TEACHER, Cell
 from benchmark.rows import Row
-from benchmark.stages import (
-    distill,
-    is_done,
-    pretrained_student,
-    probe_student,
-    stored_rows,
-    teacher_as_student,
-)
+from benchmark.stages.distillation import distill
+from benchmark.stages.pretraining import pretrained_student, teacher_as_student
+from benchmark.stages.probing import is_done, probe_student, stored_rows
 
 
 def run_cell(cell: Cell, experiment: Experiment) -> list[Row]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import cli, memory, stages
+from benchmark import cli, memory
 from benchmark import execute as execute_module
 from benchmark.commands import _suite
 from benchmark.compute import Compute
@@ -37,6 +37,7 @@ from benchmark.probes.fair import FairProbe, bytes_of_draw
 from benchmark.probes.paper import PaperProbe
 from benchmark.probing import extract, probe
 from benchmark.spec import ImageShape
+from benchmark.stages import probing
 from benchmark.store import Store
 
 CPU = torch.device("cpu")
@@ -452,7 +453,7 @@ def test_the_budget_reaches_the_probes(toy_suite, tmp_path, monkeypatch):
         seen.append(max_memory)
         return probe(*arguments, max_memory=max_memory, **settings)
 
-    monkeypatch.setattr(stages, "probe", spy)
+    monkeypatch.setattr(probing, "probe", spy)
     suite = replace(toy_suite, teacher="supervised", probes=("paper",), labels_per_class=(None,))
     rows = {}
     for budget in (None, GIB):

@@ -14,10 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmark import artifacts, plugins, stage_keys, stages
+from benchmark import artifacts, plugins
 from benchmark import execute as execute_module
 from benchmark import experiment as experiment_module
 from benchmark import loop as loop_module
+from benchmark import run as run_module
 from benchmark.compute import Compute
 from benchmark.execute import execute
 from benchmark.experiment import DataOptions, Experiment
@@ -29,7 +30,11 @@ from benchmark.methods.random_bytes import RandomBytes
 from benchmark.methods.random_labels import RandomLabels
 from benchmark.pretrain import Length
 from benchmark.spec import OwnEvaluation, Problem, UsageError
-from benchmark.stage_keys import distilled_key
+from benchmark.stages import keys, pretraining, probing
+from benchmark.stages.distillation import distill
+from benchmark.stages.keys import distilled_key
+from benchmark.stages.pretraining import pretrained_student
+from benchmark.stages.probing import is_done, stored_rows
 from benchmark.store import Store
 from benchmark.whitening import Whitening
 
@@ -195,8 +200,10 @@ def test_a_second_run_makes_nothing_and_reads_the_same_rows(toy_suite, whole, mo
     def forbidden(*arguments, **settings):
         raise AssertionError("made again")
 
-    for name in ("distill", "pretrained_student", "pretrain", "extract", "probe"):
-        monkeypatch.setattr(stages, name, forbidden)
+    monkeypatch.setattr(run_module, "distill", forbidden)
+    monkeypatch.setattr(run_module, "pretrained_student", forbidden)
+    monkeypatch.setattr(probing, "extract", forbidden)
+    monkeypatch.setattr(probing, "probe", forbidden)
     monkeypatch.setattr(experiment_module, "pretrain_teacher", forbidden)
     monkeypatch.setattr(experiment_module, "load_teacher", forbidden)
     before = {file: file.stat().st_mtime_ns for file in root.rglob("*") if file.is_file()}
@@ -351,8 +358,8 @@ def test_the_test_split_is_opened_after_everything_else(toy_suite, tmp_path, mon
     teacher = experiment_module.pretrain_teacher
     monkeypatch.setattr(experiment_module, "pretrain_teacher", note("teacher", teacher))
     monkeypatch.setattr(Random, "distill", note("distil", Random.distill))
-    monkeypatch.setattr(stages, "pretrain", note("pretrain", stages.pretrain))
-    monkeypatch.setattr(stages, "probe", note("probe", stages.probe))
+    monkeypatch.setattr(pretraining, "pretrain", note("pretrain", pretraining.pretrain))
+    monkeypatch.setattr(probing, "probe", note("probe", probing.probe))
     suite = small(toy_suite, methods=("random",))
     run(new_experiment(suite, tmp_path))
     opened = events.index("test")
@@ -584,8 +591,8 @@ def test_an_own_recipe_is_what_the_method_says_and_kept_apart(toy_suite, tmp_pat
     (cell,) = cells(suite)
     for recipe in ("paper", "own"):
         experiment = new_experiment(replace(suite, recipe=recipe), tmp_path)
-        distilled = stages.distill(cell, experiment)
-        network = stages.pretrained_student(cell, distilled, experiment).network
+        distilled = distill(cell, experiment)
+        network = pretrained_student(cell, distilled, experiment).network
         images = experiment.splits(suite.source).train.images[:2] / 255
         seen = (images - network.mean) / network.std if recipe == "paper" else 2 * (images - 0.5)
         torch.testing.assert_close(network.normalise(images), seen)
@@ -609,7 +616,7 @@ def test_what_the_own_evaluation_asks_for_first_is_charged_once(toy_suite, tmp_p
     lengths = {**toy_suite.lengths, "own": toy_suite.lengths["paper"]}
     suite = small(toy_suite, methods=("charging",), budgets=(6,), lengths=lengths, recipe="own")
     (cell,) = cells(suite)
-    distilled = stages.distill(cell, new_experiment(suite, tmp_path))
+    distilled = distill(cell, new_experiment(suite, tmp_path))
     assert 3600 <= distilled.header["seconds"] < 7200
 
 
@@ -636,17 +643,17 @@ def test_own_images_are_what_the_student_sees(toy_suite, tmp_path, methods, monk
     methods["particular"] = Particular
     lengths = {**toy_suite.lengths, "own": toy_suite.lengths["paper"]}
     suite = small(toy_suite, methods=("particular",), budgets=(6,), lengths=lengths, recipe="own")
-    seen, pretrain = [], stages.pretrain
+    seen, pretrain = [], pretraining.pretrain
 
     def spy(student, data, *arguments, **settings):
         seen.append(data.images)
         return pretrain(student, data, *arguments, **settings)
 
-    monkeypatch.setattr(stages, "pretrain", spy)
+    monkeypatch.setattr(pretraining, "pretrain", spy)
     experiment = new_experiment(suite, tmp_path)
     run(experiment)
     (cell,) = cells(suite)
-    stored, _ = artifacts.read(stages.distill(cell, experiment).file)
+    stored, _ = artifacts.read(distill(cell, experiment).file)
     assert torch.equal(seen[0], 255 - stored["images"].flatten(0, 1))
 
 
@@ -668,7 +675,7 @@ def test_a_student_of_labels_is_scored_by_its_own_classifier_on_the_source(toy_s
         *(("random", name, "paper") for name in downstream),
     ]
     (cell,) = (cell for cell in cells(suite) if cell.variant.method == "random-labels")
-    student = stages.pretrained_student(cell, stages.distill(cell, experiment), experiment)
+    student = pretrained_student(cell, distill(cell, experiment), experiment)
     with final_probe():
         test = experiment.splits(suite.source).open_test()
     right = student.network(test.images / 255).argmax(1) == test.labels
@@ -678,7 +685,7 @@ def test_a_student_of_labels_is_scored_by_its_own_classifier_on_the_source(toy_s
 def test_rows_keep_what_distillation_lowered():
     points = [{"loss": float(loss), "step": step} for step, loss in enumerate((8, 6, 4, 3, 2, 2))]
     history = {"outer steps": points, "a loop that was done": [], "short": [{"a": 1.0, "step": 0}]}
-    assert stages._falls(history) == {"a": [1.0, 1.0], "loss": [7.0, 2.0]}
+    assert probing._falls(history) == {"a": [1.0, 1.0], "loss": [7.0, 2.0]}
 
 
 def test_a_damaged_checkpoint_is_no_refusal(toy_suite, tmp_path, mortal):
@@ -714,7 +721,7 @@ def done(suite, root, N=4, label="random"):
         for cell in cells(suite)
         if (cell.variant.label, cell.N, cell.student) == (label, N, "convnet")
     ]
-    return stages.is_done(cell, experiment)
+    return is_done(cell, experiment)
 
 
 def test_an_emptied_file_of_rows_is_no_result(toy_suite, tmp_path):
@@ -745,9 +752,9 @@ def test_another_code_of_pretraining_or_probing_is_another_key(
 ):
     root, _, _ = whole
     assert done(toy_suite, root)
-    code_of = stage_keys.code_of
+    code_of = keys.code_of
     monkeypatch.setattr(
-        stage_keys, "code_of", lambda module: "new" if module == changed else code_of(module)
+        keys, "code_of", lambda module: "new" if module == changed else code_of(module)
     )
     assert not done(toy_suite, root)
 
@@ -803,7 +810,7 @@ def test_by_products_are_kept_apart_by_what_they_depend_on(
         compute = Compute(torch.device("cpu"), "fp32", threads=threads)
         run(Experiment(suite, store=Store(tmp_path), compute=compute, data=DataOptions()))
     assert len(set(seen)) == 2
-    monkeypatch.setattr(stage_keys, "PROTOCOL", 2)
+    monkeypatch.setattr(keys, "PROTOCOL", 2)
     run(new_experiment(suite, tmp_path))
     assert len(set(seen)) == 3
 
@@ -868,7 +875,7 @@ def test_precision_is_part_of_the_key(toy_suite, whole):
     root, _, _ = whole
     compute = Compute(torch.device("cpu"), "bf16")
     experiment = Experiment(toy_suite, store=Store(root), compute=compute, data=DataOptions())
-    assert not any(stages.is_done(cell, experiment) for cell in cells(toy_suite))
+    assert not any(is_done(cell, experiment) for cell in cells(toy_suite))
 
 
 @pytest.mark.parametrize(
@@ -919,14 +926,14 @@ def test_stored_rows_go_by_the_names_of_the_suite_that_asks(toy_suite, whole, mo
     renamed = replace(renamed, lengths={"paper": Length(steps=4)}, recipe="paper")
     experiment = new_experiment(renamed, root)
     (cell,) = cells(renamed)
-    rows = stages.stored_rows(cell, experiment)
+    rows = stored_rows(cell, experiment)
     before = [row for row in outcome.rows if row.label == "teacher" and row.probe == "paper"]
     assert {(row.suite, row.recipe) for row in rows} == {("other", "paper")}
     assert {row.context for row in rows}.isdisjoint(row.context for row in before)
     assert [row.value for row in rows] == [row.value for row in before]
     named = Variant(label="mine", method="random")
     (cell,) = [cell for cell in cells(toy_suite) if str(cell) == "random, N = 4, convnet, seed 0"]
-    rows = stages.stored_rows(replace(cell, variant=named), new_experiment(toy_suite, root))
+    rows = stored_rows(replace(cell, variant=named), new_experiment(toy_suite, root))
     assert {row.label for row in rows} == {"mine"}
 
 
@@ -948,4 +955,4 @@ def test_processes_share_a_store_and_give_the_same_rows(toy_suite, whole, tmp_pa
 
 def test_losses_may_be_logged_at_some_steps_only():
     points = [{"a": 4.0, "b": 1.0, "step": 0}, *({"a": 4.0 - i, "step": i} for i in range(1, 4))]
-    assert stages._falls({"outer steps": points}) == {"a": [4.0, 1.0], "b": [1.0, 1.0]}
+    assert probing._falls({"outer steps": points}) == {"a": [4.0, 1.0], "b": [1.0, 1.0]}

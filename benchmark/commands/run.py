@@ -26,7 +26,7 @@ from benchmark.planning.report import Plan
 from benchmark.planning.stored import stored_tasks
 from benchmark.reporting.stored_sets import StoredSets
 from benchmark.spec import UsageError
-from benchmark.stages import is_done
+from benchmark.stages.probing import is_done
 
 _NOTHING = "nothing could be run, for the reasons above"
 

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable
 
 from benchmark.experiment import Experiment
 from benchmark.grid import TEACHER, Cell
-from benchmark.stage_keys import distilled_key, student_settings
+from benchmark.stages.keys import distilled_key, student_settings
 from benchmark.store import key_of
 from benchmark.views import VIEWS
 

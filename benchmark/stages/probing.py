@@ -1,222 +1,26 @@
-"""The stages of a cell: each is looked up in the store before it is done, and kept there."""
+"""The numbers of a cell: its student's frozen features are probed, and each number is a row."""
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from torch import Tensor
-
-from benchmark import artifacts, rng, rows
+from benchmark import rows
 from benchmark.changes import changes
 from benchmark.cost import Cost, measure
 from benchmark.experiment import Experiment
-from benchmark.grid import (
-    TEACHER,
-    Cell,
-    Protocol,
-    evaluation_of,
-    method_of,
-    own_recipe,
-    probe_of,
-    protocols,
-    views_of,
-)
+from benchmark.grid import TEACHER, Cell, Protocol, method_of, probe_of, protocols
 from benchmark.images import final_probe
-from benchmark.loop import CheckpointedLoop, CheckpointError
-from benchmark.network import Network
-from benchmark.pretrain import pretrain
 from benchmark.probing import HeadProbe, LabelledFeatures, ProbeScore, extract, probe
 from benchmark.progress import bar
 from benchmark.provenance import device_name, provenance
 from benchmark.rows import Row
-from benchmark.spec import FLOAT_BYTES, Method, Problem, UsageError
-from benchmark.stage_keys import (
-    by_products_key,
-    distilled_settings,
-    row_settings,
-    student_settings,
-)
+from benchmark.stages.distillation import Distilled
+from benchmark.stages.keys import row_settings
+from benchmark.stages.pretraining import Student
 from benchmark.store import key_of
-
-
-class OverBudgetError(RuntimeError):
-    """A method stored more than its budget allows."""
-
-
-class RefusedError(UsageError):
-    """A method cannot do what it is asked for, such as with so small a budget."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Distilled:
-    """A stored distilled set; its file is all that later stages see of it."""
-
-    key: str
-    file: Path
-    header: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Student:
-    """A pretrained student (or the teacher in its place) and what its pretraining took."""
-
-    network: Network
-    header: Mapping[str, Any]
-
-
-def distill(cell: Cell, experiment: Experiment) -> Distilled:
-    """Return the distilled set of a cell.
-
-    Raises:
-        RefusedError: the method cannot do with this budget.
-        OverBudgetError: it stored more than it may.
-        NonFiniteError: its loss stopped being a number.
-    """
-    method = method_of(experiment.suite, cell.variant)
-    settings = distilled_settings(cell, experiment)
-    key = key_of(settings)
-    folder = experiment.store.folder("distilled", key)
-    file = folder / "distilled.safetensors"
-    with experiment.store.lock(folder):
-        if experiment.suite.recipe == "own":
-            _expect_own(cell, method, experiment)
-        if not file.exists():
-            problem = _problem(cell, method, experiment)
-            for view in views_of(method):
-                experiment.representations(view)  # the teacher's cost, not the method's
-            loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
-            with measure(experiment.compute.device) as spent:
-                tensors = _distilled_tensors(method, problem, cell.seed, loop)
-            header = {
-                **settings,
-                "shape": astuple(experiment.new_network.shape),
-                "storage": artifacts.count_by_component(tensors),
-                "num_numbers": artifacts.count_numbers(tensors),
-                "num_bytes": artifacts.count_bytes(tensors),
-                "compressed_bytes": artifacts.compressed_bytes(tensors),
-                "seconds": loop.seconds,
-                "peak_memory_mib": spent.peak_memory_mib,
-                "history": loop.history,
-                "provenance": provenance(experiment.compute.device),
-            }
-            artifacts.write(file, tensors, header)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return Distilled(key=key, file=file, header=artifacts.read_header(file))
-
-
-def _problem(cell: Cell, method: Method, experiment: Experiment) -> Problem:
-    """Return what the method of a cell may see, with a place for its by-products."""
-    problem = experiment.problem(N=cell.N, labels=method.supervision == "labels")
-    by_products = experiment.store.folder("by-products", by_products_key(cell, experiment))
-    return replace(problem, cache=by_products)
-
-
-def _expect_own(cell: Cell, method: Method, experiment: Experiment) -> None:
-    """Ask a method whether its set can be evaluated as published, before it is made or used."""
-    try:
-        if (ask := getattr(method, "expect_own", None)) is not None:
-            loop = CheckpointedLoop(None, description=str(cell))
-            ask(_problem(cell, method, experiment), checkpoint=loop)
-    except UsageError as error:
-        raise RefusedError(f"--recipe own: {error}") from error
-
-
-def _distilled_tensors(
-    method: Method, problem: Problem, seed: int, loop: CheckpointedLoop
-) -> dict[str, Tensor]:
-    """Return what a method stores, within its budget.
-
-    Raises:
-        UsageError: that are no tensors.
-    """
-    generator = rng.generator("distill", seed, device=problem.device)
-    try:
-        made: Any = method.distill(problem, generator=generator, checkpoint=loop)
-    except CheckpointError:
-        raise
-    except UsageError as error:
-        raise RefusedError(str(error)) from error
-    if not isinstance(made, dict) or not all(isinstance(t, Tensor) for t in made.values()):
-        raise UsageError(f"{type(method).__name__}.distill: expected a dict of tensors by name")
-    tensors: dict[str, Tensor] = made
-    for name, tensor in tensors.items():
-        if tensor.element_size() > FLOAT_BYTES:
-            raise OverBudgetError(
-                f"stores {name} as {tensor.dtype}: a number has {FLOAT_BYTES} bytes"
-            )
-    stored, allowed = {
-        "numbers": (artifacts.count_numbers(tensors), problem.num_floats),
-        "bytes": (artifacts.count_bytes(tensors), FLOAT_BYTES * problem.num_floats),
-        "none": (0, 0),
-    }[method.limit]
-    if stored > allowed:
-        raise OverBudgetError(f"stores {stored} {method.limit}, but {allowed} are allowed")
-    return tensors
-
-
-def pretrained_student(cell: Cell, distilled: Distilled, experiment: Experiment) -> Student:
-    """Return the student of a cell, pretrained on what is decoded from the stored file alone.
-
-    Raises:
-        NonFiniteError: its loss stopped being a number.
-    """
-    suite, device = experiment.suite, experiment.compute.device
-    settings = student_settings(cell, experiment)
-    key = key_of(settings)
-    folder = experiment.store.folder("students", key)
-    file = folder / "student.safetensors"
-    tensors, _ = artifacts.read(distilled.file, device=device)
-    data = method_of(suite, cell.variant).decode(tensors, experiment.new_network.shape)
-    network = experiment.new_network(
-        cell.student,
-        1 if data is None else data.targets.shape[2],
-        rng.generator("student", cell.student, cell.seed),
-        **experiment.student_settings(cell.student),
-    )
-    if data is not None:
-        own = evaluation_of(suite, data)
-        network.whitening = own.whitening
-        data = replace(data, images=data.images if own.images is None else own.images)
-    with experiment.store.lock(folder):
-        if not file.exists():
-            loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
-            steps = 0
-            with measure(device) as spent:
-                if data is not None:
-                    steps = pretrain(
-                        network,
-                        data,
-                        suite.lengths[suite.recipe],
-                        recipe=own_recipe(suite, data),
-                        generator=rng.generator("pretrain", cell.seed, device=device),
-                        checkpoint=loop,
-                    )
-            header = {
-                **settings,
-                "steps": steps,
-                "objective": None if data is None else data.objective,
-                "num_images": None if data is None else data.images.shape[0],
-                "num_views": None if data is None else len(data.views),
-                "seconds": loop.seconds,
-                "peak_memory_mib": spent.peak_memory_mib,
-            }
-            artifacts.write(file, network.state_dict(), header)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    weights, header = artifacts.read(file, device=device)
-    network.load_state_dict(weights)
-    return Student(network=network.eval(), header=header)
-
-
-def teacher_as_student(experiment: Experiment) -> Student:
-    """Return the teacher in a student's place: what pretraining could reach at best."""
-    nothing = dict.fromkeys(("objective", "num_images", "num_views", "peak_memory_mib"))
-    return Student(
-        network=experiment.teacher.network, header={"steps": 0, "seconds": 0.0, **nothing}
-    )
 
 
 def probe_student(

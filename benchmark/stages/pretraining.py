@@ -1,0 +1,86 @@
+"""The student of a cell, pretrained on its distilled set."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchmark import artifacts, rng
+from benchmark.cost import measure
+from benchmark.experiment import Experiment
+from benchmark.grid import Cell, evaluation_of, method_of, own_recipe
+from benchmark.loop import CheckpointedLoop
+from benchmark.network import Network
+from benchmark.pretrain import pretrain
+from benchmark.stages.distillation import Distilled
+from benchmark.stages.keys import student_settings
+from benchmark.store import key_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Student:
+    """A pretrained student (or the teacher in its place) and what its pretraining took."""
+
+    network: Network
+    header: Mapping[str, Any]
+
+
+def pretrained_student(cell: Cell, distilled: Distilled, experiment: Experiment) -> Student:
+    """Return the student of a cell, pretrained on what is decoded from the stored file alone.
+
+    Raises:
+        NonFiniteError: its loss stopped being a number.
+    """
+    suite, device = experiment.suite, experiment.compute.device
+    settings = student_settings(cell, experiment)
+    key = key_of(settings)
+    folder = experiment.store.folder("students", key)
+    file = folder / "student.safetensors"
+    tensors, _ = artifacts.read(distilled.file, device=device)
+    data = method_of(suite, cell.variant).decode(tensors, experiment.new_network.shape)
+    network = experiment.new_network(
+        cell.student,
+        1 if data is None else data.targets.shape[2],
+        rng.generator("student", cell.student, cell.seed),
+        **experiment.student_settings(cell.student),
+    )
+    if data is not None:
+        own = evaluation_of(suite, data)
+        network.whitening = own.whitening
+        data = replace(data, images=data.images if own.images is None else own.images)
+    with experiment.store.lock(folder):
+        if not file.exists():
+            loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
+            steps = 0
+            with measure(device) as spent:
+                if data is not None:
+                    steps = pretrain(
+                        network,
+                        data,
+                        suite.lengths[suite.recipe],
+                        recipe=own_recipe(suite, data),
+                        generator=rng.generator("pretrain", cell.seed, device=device),
+                        checkpoint=loop,
+                    )
+            header = {
+                **settings,
+                "steps": steps,
+                "objective": None if data is None else data.objective,
+                "num_images": None if data is None else data.images.shape[0],
+                "num_views": None if data is None else len(data.views),
+                "seconds": loop.seconds,
+                "peak_memory_mib": spent.peak_memory_mib,
+            }
+            artifacts.write(file, network.state_dict(), header)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    weights, header = artifacts.read(file, device=device)
+    network.load_state_dict(weights)
+    return Student(network=network.eval(), header=header)
+
+
+def teacher_as_student(experiment: Experiment) -> Student:
+    """Return the teacher in a student's place: what pretraining could reach at best."""
+    nothing = dict.fromkeys(("objective", "num_images", "num_views", "peak_memory_mib"))
+    return Student(
+        network=experiment.teacher.network, header={"steps": 0, "seconds": 0.0, **nothing}
+    )
