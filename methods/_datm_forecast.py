@@ -1,6 +1,7 @@
 """What trajectory matching takes, counted: experts once, and the outer steps of each set."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def trajectory_forecast(
         made: the network that these are of.
     """
     widths, norm = recipe.inner_widths or None, method.inner_norm
-    network = classifier(problem, method.inner_model, widths=widths, norm=norm, precision=None)
+    expert = classifier(problem, method.inner_model, widths=widths, norm=norm)
+    unrolled = replace(expert, precision=None)  # `Datm.distill`
     num, epochs, size = method.num_experts, method.expert_epochs, method.expert_batch
     snapshots = Snapshots(Path(), made.num_weights, method.expert_storage)
     n, x, m = len(problem.images), problem.shape.numel, problem.budget.N
@@ -41,9 +43,9 @@ def trajectory_forecast(
     asked = m * num + n if recipe.initial_images == "correct" else m
     return Forecast(
         work=(
-            Work(network=network, forward=asked, batch=size, products=2 * 4 * n * x * x),
+            Work(network=expert, forward=asked, batch=size, products=2 * 4 * n * x * x),
             Work(
-                network=network,
+                network=unrolled,
                 training=passes * batch,
                 batch=batch,
                 graphs=2 * len(segments[0]),  # of a step, and of its gradient
@@ -53,7 +55,7 @@ def trajectory_forecast(
         ),
         once=(
             Work(products=2 * (2 * n * x * x + 9 * x**3)),
-            trained(network, steps=_GSAM * num * epochs * math.ceil(n / size), batch=size),
+            trained(expert, steps=_GSAM * num * epochs * math.ceil(n / size), batch=size),
         ),
         pairs=m,
         held=4 * n * x + 2 * 4 * made.num_weights * math.isqrt(T),

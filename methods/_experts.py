@@ -9,6 +9,9 @@ et al., ICLR 2022), adaptive as in ASAM, which trajectory matching has from FTD 
     g_v = g - cos(g, g_p) ||g|| g_p / ||g_p||       what of g is orthogonal to g_p
     w  <- w - lr (g_p - alpha g_v)
 
+All in single precision, as released: e moves a weight by some millionths of itself, which half
+precision would round away, so that g_p differed from g by rounding alone.
+
 A snapshot of the weights is kept after every epoch, each in a file of its own. The random numbers
 of an epoch depend on the expert, the epoch and all that the training depends on, and there is no
 momentum, so a snapshot follows from the one before it: a killed training goes on after its last
@@ -32,7 +35,7 @@ from torch.nn.functional import cross_entropy
 from benchmark import rng
 from benchmark.differentiable_augmentation import OPERATIONS, draw
 from benchmark.files import free_bytes
-from benchmark.spec import Loop, UsageError
+from benchmark.spec import Loop, NonFiniteError, UsageError
 
 from ._checked_file import charge_for, read_checked, write_checked
 from ._trajectory import FlatNetwork
@@ -194,7 +197,7 @@ class Experts:
             weights = self.snapshots.read(expert, epoch)
         if weights is None:
             file = self.snapshots.file(expert, epoch)
-            raise UsageError(f"{file}: damaged as soon as written: is this disk failing?")
+            raise OSError(f"{file}: damaged as soon as written: is this disk failing?")
         return weights.to(self.images)
 
     @torch.no_grad()
@@ -218,7 +221,7 @@ class Experts:
             started = time.monotonic()
             weights, loss = self._epoch(weights, self._generator(expert, current))
             if not math.isfinite(loss) or not bool(weights.isfinite().all()):
-                raise UsageError(
+                raise NonFiniteError(
                     f"expert {expert} diverged in epoch {current}: choose an expert_lr below "
                     f"{self.training.lr:g} or an expert_rho below {self.training.rho:g}"
                 )

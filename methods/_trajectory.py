@@ -15,6 +15,7 @@ time, with its graph, when the gradient arrives at its end (the last one is unro
 the graphs of sqrt(T) steps and sqrt(T) vectors of weights; arithmetic: a third more than one graph.
 """
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from benchmark.differentiable_augmentation import OPERATIONS, Augmentation, draw_each
-from benchmark.network import Network
+from benchmark.network import Network, Precision
 from benchmark.spec import UsageError
 
 Objective = Callable[[Tensor], Tensor]
@@ -60,6 +61,12 @@ class FlatNetwork:
     def weights(self) -> Float[Tensor, " weights"]:
         """The network's own weights, as a new vector."""
         return torch.cat([weight.flatten() for weight in self.network.parameters()])
+
+    def at(self, precision: Precision) -> "FlatNetwork":
+        """Return the same network, computed in a precision."""
+        network = copy.deepcopy(self.network)
+        network.precision = precision
+        return FlatNetwork(network)
 
     def __call__(
         self, weights: Float[Tensor, " weights"], images: Float[Tensor, "b c h w"]

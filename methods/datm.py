@@ -43,7 +43,7 @@ Differences from the released code (NUS-HPC-AI-Lab/DATM):
 * A matching loss that is not finite stops the run; there, the step is skipped.
 * All randomness comes from named seeds. There, augmentations and networks are seeded by the clock.
 * Whitening is fitted and applied in double precision.
-* Experts and the unrolled steps run in the run's precision (there, in float32).
+* Unrolled steps run in the run's precision (there, in float32, as experts do here as well).
 * A last batch of inner steps that is short comes last (there, first; no published setting has one).
 """
 
@@ -193,7 +193,14 @@ class Datm:
             )
             experts.train(self.num_experts, self.expert_epochs, checkpoint)
             distilled = self._start(experts, recipe, k=k, ipc=ipc, generator=generator)
-            self._optimise(distilled, experts, recipe, generator=generator, checkpoint=checkpoint)
+            self._optimise(
+                distilled,
+                experts,
+                recipe,
+                network=experts.network.at(problem.precision),
+                generator=generator,
+                checkpoint=checkpoint,
+            )
         stored = {
             "images": zca.unwhiten(distilled.images),
             "logits": distilled.logits,
@@ -267,7 +274,6 @@ class Datm:
                 problem,
                 self.inner_model,
                 generator,
-                precision=problem.precision if isinstance(problem, Problem) else "fp32",
                 widths=recipe.inner_widths or None,
                 norm=self.inner_norm,
             )
@@ -322,6 +328,7 @@ class Datm:
         experts: Experts,
         recipe: Recipe,
         *,
+        network: FlatNetwork,
         generator: torch.Generator,
         checkpoint: Loop,
     ) -> None:
@@ -339,7 +346,7 @@ class Datm:
             loss, gradient = match(
                 distilled,
                 inner_loss=SoftLabelLoss.draw(
-                    experts.network,
+                    network,
                     recipe.inner_batch,
                     m=len(distilled.images),
                     num_steps=recipe.inner_steps,
@@ -362,20 +369,13 @@ class Datm:
             )
 
     def _optimizer(self, distilled: SoftSet, recipe: Recipe) -> torch.optim.SGD:
+        learned = (
+            (distilled.images, recipe.image_lr, self.image_momentum),
+            (distilled.logits, recipe.logit_lr, self.logit_momentum),
+            (distilled.lr, recipe.lr_lr, self.lr_momentum),
+        )
         return torch.optim.SGD(
-            [
-                {
-                    "params": [distilled.images],
-                    "lr": recipe.image_lr,
-                    "momentum": self.image_momentum,
-                },
-                {
-                    "params": [distilled.logits],
-                    "lr": recipe.logit_lr,
-                    "momentum": self.logit_momentum,
-                },
-                {"params": [distilled.lr], "lr": recipe.lr_lr, "momentum": self.lr_momentum},
-            ]
+            [{"params": [part], "lr": lr, "momentum": momentum} for part, lr, momentum in learned]
         )
 
 

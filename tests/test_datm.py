@@ -333,6 +333,15 @@ def test_seeds_share_the_experts_that_the_data_and_settings_determine(problem, m
     assert len(trained) == 6 + 2 + 6 + 6
 
 
+def test_experts_learn_in_single_precision(problem, tmp_path):
+    """Half precision rounds GSAM's climb away; the unrolled steps follow the run's."""
+    halved = replace(problem, precision="bf16", cache=tmp_path / "halved")
+    sets = [distil(SMALL, each) for each in (problem, halved)]
+    for plain, same in zip(snapshots(problem, 0), snapshots(halved, 0), strict=True):
+        assert torch.equal(plain, same)
+    assert not torch.equal(sets[0]["images"], sets[1]["images"])
+
+
 def test_networks_see_whitened_images_as_they_are(problem, monkeypatch):
     seen = []
 
