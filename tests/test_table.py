@@ -171,7 +171,7 @@ def test_no_character_of_text_is_a_command_of_latex():
 
 
 def test_an_estimate_is_shown_with_its_interval_and_a_missing_one_is_a_dash():
-    found = Estimate(1.25, 3, standard_error=0.5, degrees=2.0)
+    found = Estimate(1.25, 3, standard_error=0.5, parts=((1.0, 2.0),))
     assert estimated(None) == MISSING
     assert estimated(
         found, ["a"], sign="+", note="!", mark="noise", parts={"p": 0.1, "gap": None}
