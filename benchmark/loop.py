@@ -38,6 +38,7 @@ class CheckpointedLoop:
         self.save_every_seconds = save_every_seconds
         self.history: dict[str, list[dict[str, float]]] = {}
         self._pending: list[tuple[int, dict[str, Tensor | float]]] = []
+        self._entered: set[str] = set()
         self._name, self._total = "", 0
         self._progress: tqdm[Any] | None = None
         self._seconds_before = 0.0
@@ -52,9 +53,13 @@ class CheckpointedLoop:
         """See `spec.Loop.steps`.
 
         Raises:
+            ValueError: a loop of this name was entered before.
             CheckpointError: there is a checkpoint that cannot be gone on from.
             NonFiniteError: a logged value is not finite (found out some steps later).
         """
+        if name in self._entered:
+            raise ValueError(f"a second loop is called {name!r}: each needs a name of its own")
+        self._entered.add(name)
         self._name, self._total = name, total
         start = self._restore(name, state)
         saved_at, pause = time.monotonic(), self.save_every_seconds

@@ -315,8 +315,9 @@ class Loop(Protocol):
         """Yield the step numbers that remain of the `total` steps of the loop called `name`.
 
         Saves `state` from time to time and at the end. When the same loop is entered in a later
-        process, it first restores `state` and goes on; when it had finished, it yields nothing. A
-        part of `state` is a tensor, a generator, or has `state_dict` and `load_state_dict`.
+        process, it first restores `state` and goes on; when it had finished, it yields nothing. So
+        each loop of a method has a name of its own. A part of `state` is a tensor, a generator, or
+        has `state_dict` and `load_state_dict`.
         """
 
     def charge(self, seconds: float) -> None:

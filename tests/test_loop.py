@@ -92,10 +92,18 @@ def test_several_loops_each_go_on_where_they_were(tmp_path, saved_at_every_step)
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path):
-    walk, loop = Walk(), new_loop(None, save_every_seconds=0.0)
-    walk.go(loop, "walk", 3)
-    assert Walk().go(loop, "walk", 3) == [0, 1, 2]
+    Walk().go(new_loop(None, save_every_seconds=0.0), "walk", 3)
+    assert Walk().go(new_loop(None), "walk", 3) == [0, 1, 2]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_two_loops_of_one_name_are_refused(tmp_path, kept):
+    """With a folder the second would take the first one's checkpoint for its own, and no step."""
+    loop = new_loop(tmp_path if kept else None)
+    Walk().go(loop, "walk", 3)
+    with pytest.raises(ValueError, match=r"a second loop is called 'walk'"):
+        Walk().go(loop, "walk", 3)
 
 
 def test_seconds_add_up_over_processes(tmp_path, clock):
