@@ -1,16 +1,24 @@
 """What is to be run: suites are data, and flags turn them into cells."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, NamedTuple, get_args
 
 from benchmark import plugins
 from benchmark.network import Precision
 from benchmark.pretrain import RECIPES, Length, Recipe
 from benchmark.probes.linear import Probe
 from benchmark.probing import HEAD, PROBES, HeadProbe
-from benchmark.settings import replace
-from benchmark.spec import Method, Objective, OwnEvaluation, TrainingSet, UsageError
+from benchmark.settings import expect_plain, replace
+from benchmark.spec import (
+    Limit,
+    Method,
+    Objective,
+    OwnEvaluation,
+    Supervision,
+    TrainingSet,
+    UsageError,
+)
 
 TEACHER = "teacher"  # the control that probes the teacher itself instead of a student
 TEACHER_MODEL = "teacher-model"  # owns the settings of the backbone of a teacher pretrained here
@@ -136,7 +144,7 @@ def _without_budget(cell: Cell) -> Cell:
     """Return the cell as it is if its method has a budget; the teacher has no student either."""
     if cell.variant.method == TEACHER:
         return Cell(variant=cell.variant, N=None, student=TEACHER, seed=cell.seed)
-    if plugins.load("methods", cell.variant.method).limit != "none":
+    if method_class(cell.variant.method).limit != "none":
         return cell
     return Cell(variant=cell.variant, N=None, student=cell.student, seed=cell.seed)
 
@@ -157,9 +165,29 @@ def method_of(suite: Suite, variant: Variant) -> Method:
     Raises:
         UsageError: no such method, or no such field.
     """
-    method: Method = plugins.load("methods", variant.method)()
     changes = {**suite.settings.get(variant.method, {}), **variant.settings}
-    return replace(variant.method, method, changes)  # type: ignore[no-any-return]
+    method: Method = replace(variant.method, method_class(variant.method)(), changes)
+    expect_plain(variant.method, method)
+    return method
+
+
+def method_class(name: str) -> Any:
+    """Return the class of a method.
+
+    Raises:
+        UsageError: there is none, or it is not what `spec.Method` asks for.
+    """
+    made = plugins.load("methods", name)
+    if not is_dataclass(made):
+        raise UsageError(f"method {name}: expected a dataclass, whose fields are its settings")
+    for field_ in fields(made):
+        if field_.default is MISSING and field_.default_factory is MISSING:
+            raise UsageError(f"method {name}: its setting {field_.name} has no default")
+    for attribute, allowed in (("supervision", Supervision), ("limit", Limit)):
+        if (found := getattr(made, attribute, None)) not in get_args(allowed):
+            choices = ", ".join(map(repr, get_args(allowed)))
+            raise UsageError(f"method {name}: its {attribute} is {found!r}, expected {choices}")
+    return made
 
 
 def views_of(method: Method) -> tuple[str, ...]:
@@ -221,7 +249,7 @@ def is_supervised(variant: Variant) -> bool:
     """Say whether a method sees labels."""
     if variant.method == TEACHER:
         return False
-    return bool(plugins.load("methods", variant.method).supervision == "labels")
+    return bool(method_class(variant.method).supervision == "labels")
 
 
 def probe_of(suite: Suite, name: str) -> Probe | HeadProbe:

@@ -120,7 +120,11 @@ def append(file: Path, new: Iterable[Row]) -> None:
 
 
 def write(file: Path, rows: Iterable[Row]) -> None:
-    """Write rows to `file`, whole or not at all."""
+    """Write rows to `file`, whole or not at all.
+
+    Raises:
+        ValueError: one of them could not be read again; the message says what would be right.
+    """
     with atomic(file) as temporary:
         temporary.write_text(_lines(rows), encoding="utf-8")
 
@@ -134,7 +138,10 @@ def _locked(file: Path) -> Iterator[None]:
 
 
 def _lines(rows: Iterable[Row]) -> str:
-    return "".join(json.dumps(asdict(row)) + "\n" for row in rows)
+    lines = [json.dumps(asdict(row)) for row in rows]
+    for line in lines:
+        _row(line)  # what cannot be read again is not written
+    return "".join(f"{line}\n" for line in lines)
 
 
 def read(file: Path) -> list[Row]:

@@ -5,6 +5,7 @@
 
 import dataclasses
 import inspect
+import json
 import math
 import typing
 from collections.abc import Callable, Mapping
@@ -28,6 +29,18 @@ def identity(record: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in ignored}
 
 
+def expect_plain(owner: str, record: Any) -> None:
+    """Raise a UsageError for a setting that is not plain: no key and no row could hold it."""
+    for name, value in identity(record).items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"{owner}.{name} is {value!r}, expected a finite number, text, true, false, none, "
+                "or a tuple of these"
+            ) from error
+
+
 def replace(owner: str, record: Any, changes: Mapping[str, Any]) -> Any:
     """Return a frozen dataclass with `changes` made, text values parsed to their fields' types.
 
@@ -36,7 +49,7 @@ def replace(owner: str, record: Any, changes: Mapping[str, Any]) -> Any:
     """
     if not hasattr(record, "__dataclass_fields__"):
         raise UsageError(f"{owner}: expected a dataclass, whose fields are its settings")
-    types = typing.get_type_hints(type(record))
+    types = _hints(owner, type(record))
     fields = {field.name: types[field.name] for field in dataclasses.fields(record)}
     parsed = _parsed(owner, fields, changes)
     try:
@@ -53,8 +66,15 @@ def arguments(owner: str, factory: Callable[..., Any], given: Mapping[str, Any])
     Raises:
         UsageError: as `replace`.
     """
-    types = typing.get_type_hints(factory)
+    types = _hints(owner, factory)
     return _parsed(owner, {name: types[name] for name in defaults(factory)}, given)
+
+
+def _hints(owner: str, of: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(of)
+    except NameError as error:
+        raise UsageError(f"{owner}: the type of a setting cannot be resolved ({error})") from error
 
 
 def defaults(factory: Callable[..., Any]) -> dict[str, Any]:

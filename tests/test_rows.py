@@ -1,4 +1,5 @@
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
@@ -104,6 +105,15 @@ def test_a_line_that_is_no_row_is_named(new_row, tmp_path, change, message):
     with pytest.raises(UsageError, match=f"^{file}, line 2: {message}") as caught:
         rows.read(file)
     assert "\n" not in str(caught.value)
+
+
+def test_what_could_not_be_read_again_is_not_written(new_row, tmp_path):
+    rows.write(tmp_path / "rows.jsonl", [new_row()])
+    endless = new_row(settings={"rate": math.inf})
+    for write in (rows.write, rows.append, rows.update):
+        with pytest.raises(ValueError, match=r"settings\.rate is inf, expected a finite number"):
+            write(tmp_path / "rows.jsonl", [endless])
+    assert rows.read(tmp_path / "rows.jsonl") == [new_row()]
 
 
 @pytest.mark.parametrize("content", [None, b"\xff"])
