@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -609,6 +610,23 @@ class Charging(RandomLabels):
     def distill(self, problem, *, generator, checkpoint):
         checkpoint.charge(3600.0)
         return super().distill(problem, generator=generator, checkpoint=checkpoint)
+
+
+def test_seconds_are_of_the_stage_alone(toy_suite, tmp_path, monkeypatch):
+    """Neither those of compressing what was distilled, nor of decoding the test split."""
+
+    def slowly(function):
+        def slow(*arguments, **settings):
+            time.sleep(3)
+            return function(*arguments, **settings)
+
+        return slow
+
+    monkeypatch.setattr(artifacts, "compressed_bytes", slowly(artifacts.compressed_bytes))
+    monkeypatch.setattr(Splits, "open_test", slowly(Splits.open_test))
+    outcome = run(new_experiment(small(toy_suite, methods=("random",)), tmp_path))
+    for row in outcome.rows:
+        assert row.distill_seconds + row.features_seconds < 3
 
 
 def test_what_the_own_evaluation_asks_for_first_is_charged_once(toy_suite, tmp_path, methods):

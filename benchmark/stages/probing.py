@@ -46,14 +46,16 @@ def probe_student(
     ]
     if missing:
         splits, device = experiment.splits(downstream), experiment.compute.device
-        with measure(device) as spent, final_probe():
+        with final_probe():
+            test_split = splits.open_test()
+        with measure(device) as spent:
             train, test = (
                 LabelledFeatures(
                     features=extract(student.network, split.images),
                     labels=split.labels.to(device),
                     fingerprint=split.fingerprint,
                 )
-                for split in (splits.train, splits.open_test())
+                for split in (splits.train, test_split)
             )
         with bar(total=len(missing), description=f"{cell}: probes on {downstream}") as progress:
             for protocol in missing:
