@@ -41,7 +41,7 @@ examples:
     "report": """
 examples:
   python -m benchmark report
-  python -m benchmark report --suite cifar100
+  python -m benchmark report --suite cifar100-small --reports reports
   python -m benchmark report --rows a/rows.jsonl b/rows.jsonl --output merged
   python -m benchmark report --rows a b --store .benchmark elsewhere/.benchmark
   python -m benchmark report --suite quick --format markdown,csv,latex
@@ -49,7 +49,7 @@ examples:
     "compare": """
 examples:
   python -m benchmark compare before/rows.jsonl after/rows.jsonl
-  python -m benchmark compare reports/quick elsewhere/reports/quick
+  python -m benchmark compare reports/quick results/quick
   python -m benchmark compare reports/quick reports/cifar100-small
 """,
     "teacher": """
@@ -282,9 +282,9 @@ def _add_reports(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reports",
         type=_path,
-        default=Path("reports"),
+        default=Path("results"),
         metavar="DIR",
-        help="reports go to DIR/<suite>/ (default: reports)",
+        help="reports go to DIR/<suite>/ (default: results)",
     )
     parser.add_argument(
         "--format",

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -113,9 +114,9 @@ def test_no_path_at_all_is_told(run):
 def test_a_run_prints_its_table_and_leaves_a_report_and_rows(run, tmp_path):
     code, out, errors = run("--seeds", "11")
     assert (code, errors) == (0, [])
-    folder = tmp_path / "reports" / "toy"
+    folder = tmp_path / "results" / "toy"
     assert out.startswith("### Cross-architecture, N = 4: paper probe, all labels\n")
-    assert out.endswith("\nreports/toy/report.md\nreports/toy/report.html\n")
+    assert out.endswith("\nresults/toy/report.md\nresults/toy/report.html\n")
     report = (folder / "report.md").read_text()
     assert report.startswith("# patterns\n\nNothing to be learnt from it.\n")
     made_by = re.search(r"^- made by:\n  - (.*)$", report, re.MULTILINE)[1]
@@ -123,7 +124,7 @@ def test_a_run_prints_its_table_and_leaves_a_report_and_rows(run, tmp_path):
         "python -m benchmark run --suite toy --methods random --controls none"
     )
     assert " --seeds 11 " in made_by
-    assert out.partition("\n\nreports/")[0] in report
+    assert out.partition("\n\nresults/")[0] in report
     assert {row.label for row in rows.read(folder / "rows.jsonl")} == {"random"}
     assert {file.name for file in folder.iterdir() if not file.name.startswith(".")} == {
         *("report.md", "report.html", "rows.jsonl", "figures")
@@ -136,7 +137,7 @@ def test_a_run_prints_its_table_and_leaves_a_report_and_rows(run, tmp_path):
 
 def test_a_second_run_gives_the_same_and_a_third_adds_to_it(run, tmp_path):
     run()
-    file = tmp_path / "reports" / "toy" / "rows.jsonl"
+    file = tmp_path / "results" / "toy" / "rows.jsonl"
     before = file.read_text()
     assert run() == run()
     assert file.read_text() == before
@@ -160,14 +161,14 @@ def test_what_is_done_already_is_said(run, benchmark_, store):
 
 def test_report_is_made_from_rows_alone(run, benchmark_, tmp_path, monkeypatch):
     run()
-    file = tmp_path / "reports" / "toy" / "report.md"
+    file = tmp_path / "results" / "toy" / "report.md"
     before = file.read_text()
     file.unlink()
     monkeypatch.setattr(experiment_module, "load_splits", None)
     code, out, errors = benchmark_("report", "--suite", "toy")
     assert (code, errors) == (0, [])
     assert file.read_text() == before
-    assert out.endswith("reports/toy/report.md\nreports/toy/report.html\n")
+    assert out.endswith("results/toy/report.md\nresults/toy/report.html\n")
 
 
 def test_rows_of_two_files_are_merged(benchmark_, new_row, tmp_path):
@@ -184,16 +185,16 @@ def test_rows_of_two_files_are_merged(benchmark_, new_row, tmp_path):
 
 @pytest.mark.parametrize("suite", [(), ("--suite", "toy")])
 def test_rows_without_a_folder_change_no_run(benchmark_, new_row, tmp_path, suite):
-    kept = tmp_path / "reports" / "toy" / "rows.jsonl"
+    kept = tmp_path / "results" / "toy" / "rows.jsonl"
     rows.write(kept, [new_row(seed=0)])
     named = tmp_path / "elsewhere" / "rows.jsonl"
-    merged = tmp_path / "reports" / "toy-merged"
+    merged = tmp_path / "results" / "toy-merged"
     rows.write(merged / "rows.jsonl", [new_row(seed=9)])
     rows.write(named, [new_row(seed=1), new_row(seed=2)])
     before = kept.read_bytes(), named.read_bytes()
     code, out, _ = benchmark_("report", *suite, "--rows", "elsewhere", "--format", "csv,latex")
     assert code == 0
-    assert out.endswith("\n\nreports/toy-merged\n")
+    assert out.endswith("\n\nresults/toy-merged\n")
     assert (kept.read_bytes(), named.read_bytes()) == before
     assert [path.name for path in kept.parent.iterdir()] == ["rows.jsonl"]
     assert [row.seed for row in rows.read(merged / "rows.jsonl")] == [1, 2]
@@ -264,16 +265,16 @@ def test_no_suite_has_a_report_of_the_rows_of_another(benchmark_, new_row, tmp_p
     assert line == (
         "--suite quick: the last row is of suite 'toy', expected rows of the suite, or no --suite"
     )
-    assert not (tmp_path / "reports").exists()
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_report_of_another_folder(benchmark_, new_row, tmp_path):
-    rows.write(tmp_path / "reports" / "toy" / "rows.jsonl", [new_row()])
+    rows.write(tmp_path / "results" / "toy" / "rows.jsonl", [new_row()])
     code, out, _ = benchmark_(
         *("report", "--suite", "toy", "--output", "new", "--format", "markdown")
     )
     assert (code, out.splitlines()[-1]) == (0, "new/report.md")
-    assert [path.name for path in (tmp_path / "reports" / "toy").iterdir()] == ["rows.jsonl"]
+    assert [path.name for path in (tmp_path / "results" / "toy").iterdir()] == ["rows.jsonl"]
 
 
 def test_two_runs_are_compared(benchmark_, new_row, tmp_path):
@@ -344,7 +345,7 @@ def test_a_teacher_is_kept_in_a_file_and_used_from_there(run, benchmark_, tmp_pa
         assert picture.format == "PNG" and picture.width > 600
     code, _, errors = run("--teacher", "new/t.safetensors")
     assert (code, errors) == (0, [])
-    (row, *_) = rows.read(tmp_path / "reports" / "toy" / "rows.jsonl")
+    (row, *_) = rows.read(tmp_path / "results" / "toy" / "rows.jsonl")
     assert row.teacher == "supervised"
 
 
@@ -364,6 +365,40 @@ def test_a_broken_plug_in_is_listed_as_such(benchmark_, plug):
     assert code == 0
     assert re.search(r"broken +\(.* cannot be loaded: ImportError: no module \(.*line", out)
     assert "supervised" in out
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"limit": None}, "method odd: its limit is None, expected 'numbers', 'bytes', 'none'"),
+        ({"limit": "floats"}, "method odd: its limit is 'floats', expected 'numbers', "),
+        ({"supervision": "label"}, "method odd: its supervision is 'label', expected 'none', "),
+        ({"__annotations__": {"rate": float}}, "method odd: its setting rate has no default"),
+        (
+            {"__annotations__": {"rate": "Unknown"}, "rate": 1.0},
+            "odd: the type of a setting cannot be resolved (name 'Unknown' is not defined)",
+        ),
+        (
+            {"__annotations__": {"rate": float}, "rate": math.inf},
+            "odd.rate is inf, expected a finite number, text, true, false, none, or a tuple of",
+        ),
+        (
+            {"__annotations__": {"kinds": frozenset}, "kinds": frozenset({"a"})},
+            "odd.kinds is frozenset({'a'}), expected a finite number, ",
+        ),
+    ],
+)
+def test_a_method_that_is_not_whole_is_told_before_anything_is_made(run, plug, members, message):
+    odd = dataclass(frozen=True, kw_only=True)(type("Odd", (Random,), members))
+    plug["methods"]["odd"] = Entry(odd)
+    assert refused(run("--methods", "odd")).startswith(message)
+
+
+def test_a_method_that_is_no_dataclass_is_told(run, plug):
+    plug["methods"]["odd"] = Entry(object)
+    assert refused(run("--methods", "odd")) == (
+        "method odd: expected a dataclass, whose fields are its settings"
+    )
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["list"], ["report"], ["compare"], ["teacher"]])
@@ -416,7 +451,7 @@ def test_a_failed_cell_is_named_and_the_exit_code_is_1(run, tmp_path):
         "failed: greedy, N = 4, convnet, seed 0: stores 3105 numbers, but 3104 are allowed"
     ]
     assert "| random |" in out
-    assert "| greedy" not in (tmp_path / "reports" / "toy" / "report.md").read_text()
+    assert "| greedy" not in (tmp_path / "results" / "toy" / "report.md").read_text()
 
 
 def test_a_skipped_cell_is_named_and_is_no_failure(run):
@@ -435,7 +470,7 @@ def test_less_than_one_image_of_a_class_is_a_dash_and_told_why(run, tmp_path):
         "for each of 3 classes; the smallest budget that holds a class-balanced set is 3"
     )
     assert line == reason
-    report = (tmp_path / "reports" / "toy" / "report.md").read_text()
+    report = (tmp_path / "results" / "toy" / "report.md").read_text()
     assert re.search(r"\|\s+\| +N = 2 \| +N = 3 \|", report)
     assert re.search(r"\| random-labels +\| +– \| +\d+\.\d\d \|", report)
     code, _, errors = run("--methods", "random-labels", "--budgets", "2")
@@ -533,9 +568,9 @@ def test_a_mistake_is_one_line_that_says_what_would_be_right(run, words, message
         ("rum", "unknown command 'rum': did you mean 'run'\\? known: run, plan, report, "),
         ("list", "the following arguments are required: KIND"),
         ("list metods", "argument KIND: unknown kind 'metods': did you mean 'methods'\\? known: m"),
-        ("report", "reports/quick/rows.jsonl: no such file; `run` makes it, or name others"),
+        ("report", "results/quick/rows.jsonl: no such file; `run` makes it, or name others"),
         ("report --suite toyy", "unknown suite 'toyy': did you mean 'toy'\\? known: cifar100, "),
-        ("report --suite toy", "reports/toy/rows.jsonl: no such file; `run` makes it, or name oth"),
+        ("report --suite toy", "results/toy/rows.jsonl: no such file; `run` makes it, or name oth"),
         ("report --format cvs", "argument --format: unknown format 'cvs': did you mean 'csv'\\? "),
         ("compare a.jsonl", "the following arguments are required: B"),
         ("compare a.jsonl b", "a.jsonl: no such file; expected rows.jsonl of a run, or the folder"),
@@ -571,19 +606,19 @@ def test_a_mistake_in_any_command_is_one_line(benchmark_, words, message):
 def test_rows_of_another_kind_are_told_before_anything_is_run(
     run, tmp_path, monkeypatch, content, message
 ):
-    file = tmp_path / "reports" / "toy" / "rows.jsonl"
+    file = tmp_path / "results" / "toy" / "rows.jsonl"
     file.parent.mkdir(parents=True)
     file.write_text(content)
     monkeypatch.setattr(experiment_module, "load_splits", None)
-    assert refused(run()).startswith(f"reports/toy/rows.jsonl, line 1: {message}")
+    assert refused(run()).startswith(f"results/toy/rows.jsonl, line 1: {message}")
     assert file.read_text() == content
 
 
 def test_bytes_that_are_no_text_are_told_too(run, tmp_path):
-    file = tmp_path / "reports" / "toy" / "rows.jsonl"
+    file = tmp_path / "results" / "toy" / "rows.jsonl"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"\xff\xfe")
-    assert refused(run()).startswith("reports/toy/rows.jsonl: cannot be read ('utf-8' codec")
+    assert refused(run()).startswith("results/toy/rows.jsonl: cannot be read ('utf-8' codec")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", json.dumps({}).encode()])
@@ -591,6 +626,15 @@ def test_a_teacher_file_that_is_none_is_one_line(run, tmp_path, content):
     (tmp_path / "t.safetensors").write_bytes(content)
     line = refused(run("--teacher", "t.safetensors"))
     assert line.startswith("t.safetensors: not a whole safetensors file")
+
+
+def test_a_dry_run_too_refuses_images_that_the_teacher_does_not_take(run):
+    words = ("--teacher", "fashion-mnist-teacher", "--size", "16")
+    message = r"teacher\.safetensors: this teacher takes 3x32x32 images, not 3x16x16"
+    assert re.search(message, refused(run(*words)))
+    code, _, (line,) = run(*words, "--dry-run")
+    assert code == 2
+    assert re.search(message, line)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(run, tmp_path):
