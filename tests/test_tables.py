@@ -538,6 +538,8 @@ def test_what_the_main_grids_are_is_seen_from_rows(full_grid, new_row):
     assert first_student([new_row(student="teacher")]) is None
     assert main_downstream([new_row(downstream="b"), new_row(downstream="a")]) == "a"
     assert main_budget([new_row(N=7), new_row(N=3)]) == 3
+    ablation = [new_row(N=7, label="ours"), new_row(N=7, label="ours: bases only")]
+    assert main_budget([*ablation, new_row(N=3, label="ours")]) == 7
     assert main_budget([new_row(N=3), new_row(N=100)]) == 100
     assert main_budget([new_row(N=3), new_row(N=100), new_row(N=3, student="vit")]) == 3
     assert first_student([new_row(student="a"), new_row(student="vit")]) == "vit"

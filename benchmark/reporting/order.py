@@ -176,10 +176,16 @@ def first_student(rows: Iterable[Row]) -> str | None:
 def main_budget(rows: Iterable[Row]) -> int | None:
     """Return the budget of the cross-architecture table: the one with the most students.
 
-    Of several, that of the published table; else the smallest.
+    Of several, the one with the most variants, as an ablation has one budget; then that of the
+    published table; else the smallest.
     """
-    found: dict[int, set[str]] = defaultdict(set)
+    students, labels = defaultdict[int, set[str]](set), defaultdict[int, set[str]](set)
     for row in rows:
         if row.N is not None:
-            found[row.N].add(row.student)
-    return max(found, key=lambda N: (len(found[N]), N == BUDGET, -N), default=None)
+            students[row.N].add(row.student)
+            labels[row.N].add(row.label)
+    return max(
+        students,
+        key=lambda N: (len(students[N]), len(labels[N]), N == BUDGET, -N),
+        default=None,
+    )
