@@ -177,12 +177,12 @@ class Experiment:
 
     @property
     def teacher_history(self) -> list[dict[str, float]]:
-        """What pretraining the teacher logged; nothing if that was not here."""
-        points: list[dict[str, float]] = []
-        if self.suite.teacher in plugins.names("teachers"):
-            file = self._teacher_file.with_name("history.json")
-            (points,) = json.loads(file.read_text(), parse_int=float).values()
-        return points
+        """What the teacher's last loop logged; nothing if it was not pretrained here."""
+        if self.suite.teacher not in plugins.names("teachers"):
+            return []
+        file = self._teacher_file.with_name("history.json")
+        loops: dict[str, list[dict[str, float]]] = json.loads(file.read_text(), parse_int=float)
+        return next(reversed(loops.values()), [])
 
     @property
     def teacher_exists(self) -> bool:

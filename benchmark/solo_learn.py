@@ -85,11 +85,13 @@ def _load(file: Path) -> Mapping[str, Any]:
             f"{file}: holds more than weights and plain values, which are all that is read of a "
             "file of someone else's; keep its state_dict alone"
         ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+    except Exception as error:  # whatever a damaged file brings about
         raise UsageError(f"{file}: not a whole file of torch.save") from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise UsageError(f"{file}: not a checkpoint of solo-learn, it has no state_dict")
-    return checkpoint
+    found: Mapping[str, Any] = checkpoint
+    return found
 
 
 def _backbone(file: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -124,7 +126,7 @@ def _num_classes(file: Path, state: Mapping[str, Tensor]) -> int:
     Raises:
         UsageError: these are neither CIFAR-10's nor CIFAR-100's.
     """
-    classes = state.get("classifier.weight", torch.empty(0)).shape[0]
+    (classes, *_) = *state.get("classifier.weight", torch.empty(0)).shape, 0
     if classes not in _PIXELS:
         raise UsageError(
             f"{file}: its classifier has {classes} outputs, expected "

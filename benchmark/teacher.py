@@ -6,7 +6,7 @@ make it. Nothing in it is ever unpickled.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +154,7 @@ def assemble(
     Raises:
         UsageError: they do not fit each other, or images of this shape; `file` is named.
     """
-    if header.image_shape != (shape.c, shape.h, shape.w):
-        taken, given = ("x".join(map(str, s)) for s in (header.image_shape, asdict(shape).values()))
-        raise UsageError(f"{file}: this teacher takes {taken} images, not {given}")
+    expect_shape(file, header.image_shape, shape)
     network = new_network(header.model, 1, torch.Generator(), **header.model_settings)
     _load_backbone(file, network, header, tensors)
     statistics = None
@@ -164,6 +162,13 @@ def assemble(
         mean, std = (_vector(file, tensors, name, header.d) for name in (_MEAN, _STD))
         statistics = mean.to(network.mean), std.to(network.mean)
     return Teacher(network, header, statistics)
+
+
+def expect_shape(file: Path, taken: tuple[int, int, int], shape: ImageShape) -> None:
+    """Raise a UsageError if the teacher of a file takes images of another shape."""
+    if taken != astuple(shape):
+        takes, given = ("x".join(map(str, sizes)) for sizes in (taken, astuple(shape)))
+        raise UsageError(f"{file}: this teacher takes {takes} images, not {given}")
 
 
 def teacher_identity(file: Path) -> dict[str, Any]:
@@ -237,9 +242,11 @@ def _header(file: Path, content: Mapping[str, Any]) -> TeacherHeader:
             raise UsageError(
                 f"{file}: header says {name} = {values[name]!r}, expected {expected.__name__}"
             )
-    for name in ("mean", "std"):
-        if not all(isinstance(number, float) for number in values[name]):
-            raise UsageError(f"{file}: header says {name} = {values[name]!r}, expected numbers")
+    for name in ("mean", "std", "held_out"):
+        found = values[name]
+        numbers = found.values() if isinstance(found, dict) else found
+        if not all(isinstance(number, float) for number in numbers):
+            raise UsageError(f"{file}: header says {name} = {found!r}, expected numbers")
     for name in ("standardise", "storage"):
         if name not in values["settings"]:
             raise UsageError(f"{file}: not a teacher file, its settings lack {name}")
@@ -248,6 +255,8 @@ def _header(file: Path, content: Mapping[str, Any]) -> TeacherHeader:
 
 _EXPECTED = {
     "kind": str,
+    "source": str,
+    "seconds": float,
     "held_out": dict,
     "settings": dict,
     "model": str,

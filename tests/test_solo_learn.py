@@ -144,10 +144,18 @@ class Stranger:
     """Would be run by unpickling."""
 
 
+def flat(content):
+    """Return a checkpoint whose classifier is one number."""
+    content["state_dict"]["classifier.weight"] = torch.tensor(1.0)
+    return content
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
         (lambda: [1, 2], "not a checkpoint of solo-learn, it has no state_dict"),
+        (lambda: {"state_dict": {7: torch.ones(1)}}, "it has no state_dict"),
+        (lambda: flat(layout(backbone())), "its classifier has 0 outputs, expected"),
         (lambda: {"state_dict": {}}, "nothing in it is backbone"),
         (lambda: {"hyper_parameters": Stranger()}, "holds more than weights and plain values"),
         (lambda: without(layout(backbone()), "layer4"), "weight layer4.0.bn1.bias is absent, but"),
@@ -174,6 +182,17 @@ def test_what_is_no_whole_file_is_refused_in_one_line(tmp_path, content):
         file.write_bytes(content)
     with pytest.raises(UsageError, match=r"t\.ckpt: (not a whole file|no such file|holds more)"):
         read_solo_learn(file, new_network, SHAPE)
+
+
+def test_damaged_bytes_are_refused_in_one_line(tmp_path):
+    """In the format before zip files too, where nearly any error may come of them."""
+    file = tmp_path / "t.ckpt"
+    torch.save({"state_dict": {"a": torch.ones(2)}}, file, _use_new_zipfile_serialization=False)
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 3):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with pytest.raises(UsageError, match=r"t\.ckpt: "):
+            read_solo_learn(file, new_network, SHAPE)
 
 
 def test_images_of_another_size_are_refused(tmp_path):

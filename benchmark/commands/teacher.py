@@ -34,8 +34,11 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _write_curve(teacher: Path, points: Sequence[Mapping[str, float]]) -> None:
-    """Write loss and held-out accuracy by step as a table and as a picture."""
+    """Write what was logged by step as a table, and as a picture if that is what `fit` logs."""
+    logged = pd.DataFrame(points)
     with atomic(teacher.with_suffix(".csv")) as temporary:
-        pd.DataFrame(points).to_csv(temporary, index=False, lineterminator="\n")
+        logged.to_csv(temporary, index=False, lineterminator="\n")
+    if not {"loss", "held_out"} <= set(logged):
+        return
     with atomic(teacher.with_suffix(".png")) as temporary:
         temporary.write_bytes(teacher_curve(points).render().png)

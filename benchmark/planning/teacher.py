@@ -9,7 +9,7 @@ from benchmark.images import Sizes
 from benchmark.network_factory import model_settings
 from benchmark.planning.networks import Networks
 from benchmark.spec import UsageError
-from benchmark.teacher import shipped_teachers, teacher_identity
+from benchmark.teacher import expect_shape, shipped_teachers, teacher_identity
 from benchmark.workload import Architecture, Forecast, TeacherOutline
 
 
@@ -72,6 +72,7 @@ def _from_file(name: str, networks: Networks) -> PlannedTeacher:
         known = [*plugins.names("teachers"), *shipped, "FILE.safetensors", "FILE.ckpt"]
         raise plugins.unknown("teacher", name, known)
     identity = teacher_identity(file)
+    expect_shape(file, identity["image_shape"], networks.new_network.shape)
     network = Architecture.of(identity["model"], 1, identity["model_settings"])
     d = networks.of(network).num_features
     return PlannedTeacher(network=network, d=d, forecast=None, is_file=True)
