@@ -175,7 +175,10 @@ def test_the_command_prints_a_table_and_writes_what_it_measured(rates, tmp_path,
         assert measured["ratio"] == measured["plain"]["median"] / measured["fast"]["median"]
         assert re.search(rf"^\| {measured['name']} .*{measured['ratio']:.2f}", out, re.M)
     assert found["machine"]["threads"] == torch.get_num_threads()
-    assert files["md"].read_text("utf-8") == kernel_report.document(found)
+    document = files["md"].read_text("utf-8")
+    assert document == kernel_report.document(found)
+    command = "python -m benchmark time --small --only view-expansion,ridge-solve"
+    assert f"Made by `{command}`." in document
 
 
 def test_a_wrong_name_is_said_before_anything_is_timed(capsys):

@@ -1,12 +1,13 @@
 """One outer step of `ours` under all four views, its inner step included."""
 
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from benchmark.compute import Compute
-from benchmark.methods._distilled import Bases
 from benchmark.methods.ours import Ours
 from benchmark.timing import Kernel
 
@@ -24,15 +25,13 @@ def ours_step(compute: Compute, *, small: bool = False) -> Kernel:
     u, q = (5, 4) if small else (200, 200)
     views = Ours().views
 
-    def new() -> Bases:
-        return new_bases(compute, m=m, u=u, q=q, d=d, side=side)
+    start = new_bases(compute, m=m, u=u, q=q, d=d, side=side)
 
     def decode(parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         image_bases, coefficients, target_bases, codes = parameters
-        constant = new()
         combined = torch.einsum("mu,uchw->mchw", coefficients, enlarged(image_bases, side))
-        images = combined + enlarged(constant.image_mean[None], side)
-        return images, codes @ target_bases + constant.target_mean
+        images = combined + enlarged(start.image_mean[None], side)
+        return images, codes @ target_bases + start.target_mean
 
     step = OuterStep(
         settings=Ours(
@@ -42,7 +41,7 @@ def ours_step(compute: Compute, *, small: bool = False) -> Kernel:
             staggered=False,
             inner_widths=widths,
         ),
-        new_distilled=new,
+        new_distilled=partial(deepcopy, start),
         decode=decode,
         views=views,
         side=side,

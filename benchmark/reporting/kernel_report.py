@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from benchmark import plugins
 from benchmark.compute import Compute
 from benchmark.provenance import provenance, short_commit
 from benchmark.reporting.table import Cell, Table
@@ -121,8 +122,11 @@ def machine(recorded: Mapping[str, Any]) -> str:
 
 def document(recorded: Mapping[str, Any]) -> str:
     """Return the whole report in Markdown."""
-    command = "python -m benchmark time" + (" --small" if recorded["small"] else "")
     kernels = recorded["kernels"]
+    timed = [kernel["name"] for kernel in kernels]
+    command = "python -m benchmark time" + (" --small" if recorded["small"] else "")
+    if set(timed) != set(plugins.names("kernels")):
+        command += f" --only {','.join(timed)}"
     slow = [kernel["name"] for kernel in kernels if kernel["ratio"] <= 1]
     far = [kernel["name"] for kernel in kernels if kernel["times_floor"] > _FAR]
     parts = [
