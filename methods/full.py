@@ -17,7 +17,11 @@ __all__ = ["Full"]
 
 @dataclass(frozen=True, kw_only=True)
 class Full:
-    """Every source image (uint8) and representation, whatever the budget."""
+    """Every source image (uint8) and representation, whatever the budget.
+
+    By the recipe `paper` its student takes as many epochs as any, so many times the steps of a
+    small set's: what a budget costs at most. By `equal-steps` it takes as many steps as they do.
+    """
 
     supervision: ClassVar[Supervision] = "none"
     limit: ClassVar[Limit] = "none"

@@ -24,6 +24,7 @@ named:
 * Representations of real images are computed once, and the linear system is solved by Cholesky.
 * Above `distilled_batch` pairs, each step draws that many. The released code has one size, N = 1
   000.
+* Students train on batches of equal size (there, a short one comes last: 232 of 256 at N = 1 000).
 * The teacher pads its stem by 1, not 2.
 """
 

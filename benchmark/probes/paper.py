@@ -19,8 +19,9 @@ from benchmark.ranges import expect_counts, expect_momenta, expect_positive
 class PaperProbe:
     """The linear evaluation of KRR-ST, which the paper follows: SGD on features as they are.
 
-    Cross-entropy, no weight decay, the layer initialised as `torch.nn.Linear`, every image used
-    equally often. Defaults are those of KRR-ST's released code (`linear_eval`), which normalises a
+    Cross-entropy, no weight decay, the layer initialised as `torch.nn.Linear`, images in the order
+    of one shuffled pass after the other, whose batches are all full (there, one that ends a pass is
+    short). Defaults are those of KRR-ST's released code (`linear_eval`), which normalises a
     transfer set by its own statistics; here a network keeps those of its source.
     """
 

@@ -35,7 +35,8 @@ def cost(rows: Sequence[Row]) -> list[Table]:
         f"those of one {unquoted(student or 'network')}: features of all datasets, all probes on "
         "them. Peak memory is what was allocated on a GPU. On a CPU it is the most that the whole "
         "process held, which says nothing of how methods differ. A seed that ran on several "
-        "devices is here on each."
+        "devices is here on each; a set or student that one device made and another probed is "
+        "counted on the latter."
     )
     body = [
         [*names(*key), *_line([row for row in mine if row.device == device])]

@@ -33,8 +33,8 @@ class BarlowTwins:
     """Pretrains without labels.
 
     Differences from the published run: backbone and projector may run in bf16 (published: fp16),
-    the stem is padded by 1 as everywhere else (published: by 2), and `benchmark.augment` says how
-    the augmentations differ.
+    as everywhere else the stem is padded by 1 (published: by 2) and the last norm of every block
+    starts at zero (published: at one), and `benchmark.augment` says how the augmentations differ.
 
     Attributes:
         model: the backbone.

@@ -29,7 +29,9 @@ __all__ = ["Supervised"]
 class Supervised:
     """Pretrains with labels by cross-entropy, on randomly shifted and flipped images.
 
-    Differences from the usual recipe: biases and norms have no weight decay.
+    Differences from the usual recipe: biases and norms have no weight decay, the last norm of every
+    block starts at zero, the rate falls by the step, a short last batch is left out, and a tenth of
+    the images is held out.
 
     Attributes:
         model: the backbone.
