@@ -64,7 +64,7 @@ reproduction of the published numbers.
         # fewer epochs, on a far smaller network.
         "barlow-twins": {
             "model": "resnet-small",
-            "epochs": 60,
+            "epochs": 100,
             "optimizer": "adamw",
             "lr": 2e-3,
             "warmup_epochs": 3,
@@ -74,7 +74,8 @@ reproduction of the published numbers.
             "solarise": 0.0,
             "standardise": True,
             "storage": "fp16",
-            "probe_every": 5,
+            "probe_every": 10,
+            "compile": True,
         },
         "teacher-model": {"widths": (32, 64, 128, 256), "last_width": 512},
         "convnet": {"widths": (32, 64, 128)},
