@@ -16,7 +16,7 @@ cifar100_small_labels: Suite = replace(
 What `cifar100-small` asks, of one student at one budget, with the one thing changed that
 self-supervised distillation must do without: the teacher (the same network) saw the labels of
 CIFAR-100. It shows what the methods make of representations that are much better than those of an
-untrained student; nothing here is self-supervised. Takes about three hours of one core.
+untrained student; nothing here is self-supervised. Takes about an hour and a half of one core.
 """.strip(),
     teacher="supervised",
     students=("convnet",),
