@@ -180,9 +180,11 @@ def test_trajectories_are_counted_as_by_hand(labelled_problem):
     Of each step and of its gradient, that is; see `test_plan_memory`.
     """
     forecast = SMALL["datm"].forecast(shapes_of(labelled_problem(N=6)))
-    _, matched = forecast.work
+    labels, matched = forecast.work
     assert (matched.training, matched.graphs) == (3 * 4 * (3 + 3 * 5), 2 * 3)
     _, experts = forecast.once
+    precisions = [work.network.precision for work in (labels, matched, experts)]
+    assert precisions == ["fp32", None, "fp32"]
     assert experts.training == 2 * 2 * 3 * 36  # two gradients a step of 36 images an epoch
     weights = 8 * 27 + 8 + 16 + 16 * 72 + 16 + 32 + 3 * 16 * 4 + 3
     assert forecast.disk == pytest.approx(2 * 4 * 4 * weights)
