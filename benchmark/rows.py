@@ -101,8 +101,8 @@ class Row:
 def update(file: Path, new: Iterable[Row]) -> list[Row]:
     """Merge `new` rows into those of `file`, which other processes may be doing too; return all."""
     with _locked(file):
-        merged = merge(read(file) if file.exists() else [], new)
-        write(file, merged)
+        merged = merge(read(file) if file.exists() else [], _readable(new))
+        _write(file, merged)
     return merged
 
 
@@ -116,7 +116,7 @@ def append(file: Path, new: Iterable[Row]) -> None:
         if old and not old.endswith(b"\n"):
             old += b"\n"
         with atomic(file) as temporary:
-            temporary.write_bytes(old + _lines(new).encode())
+            temporary.write_bytes(old + _lines(_readable(new)).encode())
 
 
 def write(file: Path, rows: Iterable[Row]) -> None:
@@ -125,6 +125,10 @@ def write(file: Path, rows: Iterable[Row]) -> None:
     Raises:
         ValueError: one of them could not be read again; the message says what would be right.
     """
+    _write(file, _readable(rows))
+
+
+def _write(file: Path, rows: Iterable[Row]) -> None:
     with atomic(file) as temporary:
         temporary.write_text(_lines(rows), encoding="utf-8")
 
@@ -138,10 +142,15 @@ def _locked(file: Path) -> Iterator[None]:
 
 
 def _lines(rows: Iterable[Row]) -> str:
-    lines = [json.dumps(asdict(row)) for row in rows]
-    for line in lines:
-        _row(line)  # what cannot be read again is not written
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(json.dumps(asdict(row)) + "\n" for row in rows)
+
+
+def _readable(rows: Iterable[Row]) -> list[Row]:
+    """Return rows that are new to a file, all of which can be read again."""
+    found = list(rows)
+    for row in found:
+        _row(json.dumps(asdict(row)))
+    return found
 
 
 def read(file: Path) -> list[Row]:
