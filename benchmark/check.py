@@ -20,7 +20,7 @@ from benchmark.network_factory import is_model, model_settings
 from benchmark.pretrain import RECIPES
 from benchmark.probes.fair import FairProbe
 from benchmark.probing import HEAD, PROBES
-from benchmark.settings import replace
+from benchmark.settings import expect_plain, replace
 from benchmark.spec import UsageError
 
 
@@ -40,6 +40,7 @@ def check(suite: Suite, cells: Sequence[Cell]) -> None:
     for cell in cells:
         if cell.variant.method != TEACHER:
             method = method_of(suite, cell.variant)
+            expect_plain(cell.variant.method, method)
             if (inner_model := getattr(method, "inner_model", None)) is not None:
                 model_settings(inner_model, {})
     for owner, given in suite.settings.items():

@@ -1,7 +1,7 @@
 """What is to be run: suites are data, and flags turn them into cells."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, NamedTuple, get_args
 
 from benchmark import plugins
@@ -9,7 +9,7 @@ from benchmark.network import Precision
 from benchmark.pretrain import RECIPES, Length, Recipe
 from benchmark.probes.linear import Probe
 from benchmark.probing import HEAD, PROBES, HeadProbe
-from benchmark.settings import expect_plain, replace
+from benchmark.settings import expect_dataclass, replace
 from benchmark.spec import (
     Limit,
     Method,
@@ -167,7 +167,6 @@ def method_of(suite: Suite, variant: Variant) -> Method:
     """
     changes = {**suite.settings.get(variant.method, {}), **variant.settings}
     method: Method = replace(variant.method, method_class(variant.method)(), changes)
-    expect_plain(variant.method, method)
     return method
 
 
@@ -178,8 +177,7 @@ def method_class(name: str) -> Any:
         UsageError: there is none, or it is not what `spec.Method` asks for.
     """
     made = plugins.load("methods", name)
-    if not is_dataclass(made):
-        raise UsageError(f"method {name}: expected a dataclass, whose fields are its settings")
+    expect_dataclass(f"method {name}", made)
     for field_ in fields(made):
         if field_.default is MISSING and field_.default_factory is MISSING:
             raise UsageError(f"method {name}: its setting {field_.name} has no default")

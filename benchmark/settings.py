@@ -29,6 +29,12 @@ def identity(record: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in ignored}
 
 
+def expect_dataclass(owner: str, record: Any) -> None:
+    """Raise a UsageError for what is neither a dataclass nor an instance of one."""
+    if not dataclasses.is_dataclass(record):
+        raise UsageError(f"{owner}: expected a dataclass, whose fields are its settings")
+
+
 def expect_plain(owner: str, record: Any) -> None:
     """Raise a UsageError for a setting that is not plain: no key and no row could hold it."""
     for name, value in identity(record).items():
@@ -47,8 +53,7 @@ def replace(owner: str, record: Any, changes: Mapping[str, Any]) -> Any:
     Raises:
         UsageError: `owner` has no such field, or the value does not fit its type.
     """
-    if not hasattr(record, "__dataclass_fields__"):
-        raise UsageError(f"{owner}: expected a dataclass, whose fields are its settings")
+    expect_dataclass(owner, record)
     types = _hints(owner, type(record))
     fields = {field.name: types[field.name] for field in dataclasses.fields(record)}
     parsed = _parsed(owner, fields, changes)
