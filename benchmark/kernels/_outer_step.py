@@ -33,7 +33,7 @@ class OuterStep:
 
     Attributes:
         settings: of the loop; one step of it is taken.
-        new_distilled: makes the distilled pairs, the same ones whenever it is called.
+        distilled: the pairs that a step starts from, and leaves as they are.
         decode: plainly makes images and codes [v m d] from the pairs' parameters.
         views: of every image.
         side: of an image.
@@ -43,7 +43,7 @@ class OuterStep:
     """
 
     settings: OuterLoop
-    new_distilled: Callable[[], Distilled]
+    distilled: Distilled
     decode: Decode
     views: tuple[str, ...]
     side: int
@@ -65,7 +65,7 @@ class OuterStep:
         inner, plain_inner = (self._inner_model(how) for how in (self.compute, twin))
 
         def fast() -> Outcome:
-            model, distilled, loop = deepcopy(inner), self.new_distilled(), BareLoop()
+            model, distilled, loop = deepcopy(inner), deepcopy(self.distilled), BareLoop()
             gradients = [_caught(parameter) for parameter in distilled.parameters()]
             problem = Problem(
                 source="random",
@@ -122,7 +122,7 @@ class OuterStep:
 
     def _plain_step(self, model: Network, teacher: Network, images: Tensor) -> Outcome:
         settings, generator = self.settings, self._draws()
-        parameters = [p.detach().requires_grad_() for p in self.new_distilled().parameters()]
+        parameters = [p.detach().requires_grad_() for p in deepcopy(self.distilled).parameters()]
         device = images.device
         torch.randint(1, (1,), generator=generator, device=device)  # the only member of the pool
         size = (settings.real_batch,)

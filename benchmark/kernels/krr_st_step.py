@@ -21,12 +21,10 @@ def krr_st_step(compute: Compute, *, small: bool = False) -> Kernel:
         (6, 16, 16, 64, (8, 16)) if small else (100, 1024, 32, 512, (128, 256, 512))
     )
 
-    def new_pairs() -> Pairs:
-        return Pairs(
-            pixels=0.5 + 0.2 * normal("pixels", N, 3, side, side, compute=compute),
-            codes=normal("codes", 1, N, d, compute=compute),
-        )
-
+    start = Pairs(
+        pixels=0.5 + 0.2 * normal("pixels", N, 3, side, side, compute=compute),
+        codes=normal("codes", 1, N, d, compute=compute),
+    )
     step = OuterStep(
         settings=KrrSt(
             outer_steps=1,
@@ -35,7 +33,7 @@ def krr_st_step(compute: Compute, *, small: bool = False) -> Kernel:
             staggered=False,
             inner_widths=widths,
         ),
-        new_distilled=new_pairs,
+        distilled=start,
         decode=_as_they_are,
         views=("identity",),
         side=side,

@@ -1,8 +1,6 @@
 """One outer step of `ours` under all four views, its inner step included."""
 
 from collections.abc import Sequence
-from copy import deepcopy
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,7 +22,6 @@ def ours_step(compute: Compute, *, small: bool = False) -> Kernel:
     )
     u, q = (5, 4) if small else (200, 200)
     views = Ours().views
-
     start = new_bases(compute, m=m, u=u, q=q, d=d, side=side)
 
     def decode(parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -41,7 +38,7 @@ def ours_step(compute: Compute, *, small: bool = False) -> Kernel:
             staggered=False,
             inner_widths=widths,
         ),
-        new_distilled=partial(deepcopy, start),
+        distilled=start,
         decode=decode,
         views=views,
         side=side,
