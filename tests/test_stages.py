@@ -203,6 +203,7 @@ def test_a_second_run_makes_nothing_and_reads_the_same_rows(toy_suite, whole, mo
 
     monkeypatch.setattr(run_module, "distill", forbidden)
     monkeypatch.setattr(run_module, "pretrained_student", forbidden)
+    monkeypatch.setattr(pretraining, "pretrain", forbidden)
     monkeypatch.setattr(probing, "extract", forbidden)
     monkeypatch.setattr(probing, "probe", forbidden)
     monkeypatch.setattr(experiment_module, "pretrain_teacher", forbidden)
