@@ -26,16 +26,23 @@ class CheckpointedLoop:
     """The harness's `spec.Loop`: one checkpoint file per named loop below `folder`.
 
     With `folder=None` nothing is saved. State is saved every `save_every_seconds`, or less often
-    where that would take more than a twentieth of the time, and when a loop ends. Checkpoints hold
-    tensors and plain values only and are read with `weights_only=True`.
+    where that would take more than a twentieth of the time, and when a loop ends (unless not
+    `save_ends`: then what took less is done once more). Checkpoints hold tensors and plain values
+    only and are read with `weights_only=True`.
     """
 
     def __init__(
-        self, folder: Path | None, *, description: str, save_every_seconds: float = 60.0
+        self,
+        folder: Path | None,
+        *,
+        description: str,
+        save_every_seconds: float = 60.0,
+        save_ends: bool = True,
     ) -> None:
         self.folder = folder
         self.description = description
         self.save_every_seconds = save_every_seconds
+        self.save_ends = save_ends
         self.history: dict[str, list[dict[str, float]]] = {}
         self._pending: list[tuple[int, dict[str, Tensor | float]]] = []
         self._entered: set[str] = set()
@@ -74,7 +81,7 @@ class CheckpointedLoop:
                     self._save(name, step + 1, state)
                     saved_at = time.monotonic()
                     pause = max(self.save_every_seconds, (saved_at - began) / _SAVING_SHARE)
-        if start < total:
+        if start < total and self.save_ends:
             self._save(name, total, state)
 
     def charge(self, seconds: float) -> None:

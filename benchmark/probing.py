@@ -22,12 +22,12 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from benchmark import rng
+from benchmark.loop import CheckpointedLoop
 from benchmark.network import Network, Precision, in_mode
 from benchmark.probes.fair import FairProbe
 from benchmark.probes.linear import Probe, random_ranks
 from benchmark.probes.paper import PaperProbe
-from benchmark.progress import bar
-from benchmark.spec import NonFiniteError, UsageError
+from benchmark.spec import Loop, NonFiniteError, UsageError
 
 BATCH = 256  # images in a forward pass, when features are extracted
 NUM_DRAWS = 10  # subsets of the training split that a few-label number is the mean of
@@ -103,19 +103,25 @@ class ProbeScore:
 
 
 def extract(
-    network: Network, images: UInt8[Tensor, "n c h w"], *, batch_size: int = BATCH
+    network: Network,
+    images: UInt8[Tensor, "n c h w"],
+    *,
+    checkpoint: Loop,
+    name: str = "features",
+    batch_size: int = BATCH,
 ) -> Float[Tensor, "n p"]:
     """Return the frozen features of all images, on the network's device.
 
-    Images may be anywhere, also in a memory-mapped file: a batch at a time is brought over.
+    Images may be anywhere, also in a memory-mapped file: a batch at a time is brought over. `name`
+    is that of the loop.
     """
     device = network.mean.device
     features = torch.empty(len(images), network.num_features, device=device)
-    progress = bar(total=len(images), description="extract features")
-    with progress, in_mode(network, training=False), torch.inference_mode():
-        for batch, out in zip(images.split(batch_size), features.split(batch_size), strict=True):
-            out.copy_(network.features(batch.to(device, non_blocking=True) / 255))
-            progress.update(len(batch))
+    batches, parts = images.split(batch_size), features.split(batch_size)
+    with in_mode(network, training=False), torch.inference_mode():
+        for step in checkpoint.steps(name, len(batches), features=features):
+            batch = batches[step].to(device, non_blocking=True)
+            parts[step].copy_(network.features(batch / 255))
     return features
 
 
@@ -127,6 +133,7 @@ def probe(
     kind: Probe,
     labels_per_class: int | None,
     seed: int,
+    checkpoint: CheckpointedLoop,
     precision: Precision = "fp32",
     max_memory: int | None = None,
 ) -> ProbeScore:
@@ -143,13 +150,13 @@ def probe(
     _expect_finite("training", train)
     _expect_finite("test", test)
     subsets = _subsets(train, labels_per_class, num_classes).to(train.labels.device)
-    started = time.perf_counter()
     classifiers = kind.fit(
         train.features,
         train.labels,
         subsets=subsets,
         num_classes=num_classes,
         generator=rng.generator("probe", kind.name, train.fingerprint, seed),
+        checkpoint=checkpoint,
         precision=precision,
         max_memory=max_memory,
     )
@@ -162,7 +169,7 @@ def probe(
         draws=draws,
         strength=classifiers.strength,
         converged=classifiers.converged,
-        seconds=time.perf_counter() - started,
+        seconds=checkpoint.seconds,
     )
 
 

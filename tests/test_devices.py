@@ -8,6 +8,7 @@ import torch
 
 from benchmark import plugins
 from benchmark.compute import Compute
+from benchmark.loop import CheckpointedLoop
 from benchmark.network_factory import NetworkFactory
 from benchmark.probes.fair import FairProbe
 from benchmark.probes.paper import PaperProbe
@@ -80,6 +81,7 @@ def test_probes_fit_alike(kind, p, device):
             subsets=torch.arange(48)[None],
             num_classes=4,
             generator=generator(),
+            checkpoint=CheckpointedLoop(None, description="toy"),
         )
         raw = features @ classifiers.weights[0].cpu().T.float() + classifiers.biases[0].cpu()
         return raw - raw.mean(1, keepdim=True)

@@ -142,6 +142,14 @@ def test_the_end_of_a_loop_is_always_saved(tmp_path):
     assert Walk().go(new_loop(tmp_path), "short walk", 3) == []
 
 
+def test_the_end_of_a_loop_may_be_left_unsaved_if_it_came_soon(tmp_path, saved_at_every_step):
+    """What a later step finds is then made once more, or gone on from where it was saved."""
+    Walk().go(new_loop(tmp_path, save_ends=False), "short walk", 3)
+    assert Walk().go(new_loop(tmp_path), "short walk", 3) == [0, 1, 2]
+    Walk().go(new_loop(tmp_path, save_ends=False, save_every_seconds=0.0), "long walk", 3)
+    assert Walk().go(new_loop(tmp_path), "long walk", 3) == []
+
+
 def test_history_is_thinned_evenly_and_keeps_the_last_step():
     loop = new_loop(None)
     for step in loop.steps("long", 1003):

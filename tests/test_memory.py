@@ -60,6 +60,10 @@ class Recorded(nn.Module):
         return self.layers(x)
 
 
+def new_loop():
+    return CheckpointedLoop(None, description="toy")
+
+
 def recorded(max_memory, **settings):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -140,8 +144,10 @@ def test_features_do_not_depend_on_chunks(model, settings):
     with torch.inference_mode():
         torch.testing.assert_close(chunked.features(images), whole.features(images))
     torch.testing.assert_close(
-        extract(chunked.float(), (255 * images).to(torch.uint8), batch_size=3),
-        extract(whole.float(), (255 * images).to(torch.uint8)),
+        extract(
+            chunked.float(), (255 * images).to(torch.uint8), checkpoint=new_loop(), batch_size=3
+        ),
+        extract(whole.float(), (255 * images).to(torch.uint8), checkpoint=new_loop()),
     )
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -384,7 +390,7 @@ def test_bilevel_steps_do_not_depend_on_chunks(toy_problem, method):
         ).distill(
             replace(problem, new_network=new_network),
             generator=torch.Generator().manual_seed(0),
-            checkpoint=CheckpointedLoop(None, description="toy"),
+            checkpoint=new_loop(),
         )
         stored.append(tensors)
     for name, whole in stored[0].items():
@@ -409,6 +415,7 @@ def test_probes_do_not_depend_on_how_many_draws_are_solved_at_once(kind, p):
             subsets=subsets,
             num_classes=3,
             generator=torch.Generator().manual_seed(1),
+            checkpoint=new_loop(),
             max_memory=budget,
         )
         for budget in (None, TINY)
@@ -434,6 +441,7 @@ def test_what_probes_expect_to_hold_for_a_draw_is_about_what_they_hold(q, p, k):
                 subsets=torch.arange(3 * q).view(3, q),
                 num_classes=k,
                 generator=torch.Generator().manual_seed(1),
+                checkpoint=new_loop(),
             )
         assert 0.4 * each < live.most / 3 < 1.5 * each
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmark.grid import cells
+from benchmark.loop import CheckpointedLoop
 from benchmark.memory import GIB, _LiveBytes
 from benchmark.methods._trajectory import FlatNetwork
 from benchmark.network_factory import NetworkFactory
@@ -129,6 +130,7 @@ def test_draws_are_planned_as_they_are_solved(kind, p, max_memory, monkeypatch):
         subsets=torch.cat([3 * subsets, 3 * subsets + 1, 3 * subsets + 2], dim=1),
         num_classes=3,
         generator=stream,
+        checkpoint=CheckpointedLoop(None, description="toy"),
         max_memory=max_memory,
     )
     sizes = Probed(n=60, num_test=24, p=p, k=3, labels_per_class=10)

@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar
 
@@ -10,6 +11,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from benchmark import loop
+from benchmark.loop import CheckpointedLoop
 from benchmark.network import Network
 from benchmark.probes import logistic
 from benchmark.probes.fair import FairProbe, _in_tenths
@@ -48,6 +51,10 @@ def test_the_head_is_scored_as_it_is():
         HeadProbe().score(head, broken)
 
 
+def new_loop(folder=None, **settings):
+    return CheckpointedLoop(folder, description="toy", **settings)
+
+
 def everything(data):
     return torch.arange(len(data.labels))[None]
 
@@ -59,6 +66,7 @@ def fit(kind, data, subsets=None, seed=0, precision="fp32"):
         subsets=everything(data) if subsets is None else subsets,
         num_classes=int(data.labels.max()) + 1,
         generator=generator(seed),
+        checkpoint=new_loop(),
         precision=precision,
     )
 
@@ -72,6 +80,7 @@ def score(data, test, kinds, labels_per_class=(None,), seed=0):
             kind=kind,
             labels_per_class=amount,
             seed=seed,
+            checkpoint=new_loop(),
         )
         for amount in labels_per_class
         for kind in kinds
@@ -402,6 +411,57 @@ def test_mistakes_get_one_line(make, message):
     assert "\n" not in str(raised.value)
 
 
+class Mortal(CheckpointedLoop):
+    """A loop that saves every step, and dies before one of them."""
+
+    def __init__(self, folder, dies_before=None):
+        super().__init__(folder, description="toy", save_every_seconds=0.0, save_ends=False)
+        self.dies_before, self.taken = dies_before, []
+
+    def steps(self, name, total, **state):
+        for step in super().steps(name, total, **state):
+            if (name, step) == self.dies_before:
+                raise KeyboardInterrupt
+            self.taken.append((name, step))
+            yield step
+
+
+@pytest.mark.parametrize("kind", [FairProbe(), PaperProbe(steps=12, batch=20)])
+@pytest.mark.parametrize("max_memory", [None, 1])  # all draws at once, and one after the other
+@pytest.mark.parametrize("p", [5, 40])  # fewer and more than the 24 images of a draw
+def test_a_fit_that_was_cut_short_goes_on(kind, max_memory, p, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_SAVING_SHARE", math.inf)
+    data = blobs(n=60, p=p, k=3)
+    order = data.labels.argsort(stable=True).view(3, 20)
+    subsets = torch.stack([order[:, start : start + 8].flatten() for start in (0, 4, 12)])
+
+    def fitted(checkpoint):
+        return kind.fit(
+            data.features,
+            data.labels,
+            subsets=subsets,
+            num_classes=3,
+            generator=generator(),
+            checkpoint=checkpoint,
+            max_memory=max_memory,
+        )
+
+    whole_loop = Mortal(None)
+    whole = fitted(whole_loop)
+    taken = []
+    for death in whole_loop.taken[::3]:
+        dying = Mortal(tmp_path, death)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(dying)
+        taken += dying.taken
+    last = Mortal(tmp_path)
+    resumed = fitted(last)
+    assert taken + last.taken == whole_loop.taken  # no step was taken twice
+    assert torch.equal(resumed.weights, whole.weights)
+    assert torch.equal(resumed.biases, whole.biases)
+    assert (resumed.strength, resumed.converged) == (whole.strength, whole.converged)
+
+
 def test_features_that_are_no_numbers_stop_the_probe():
     data = blobs()
     broken = replace(data, features=data.features.clone().index_fill_(0, torch.tensor([3]), np.nan))
@@ -425,7 +485,7 @@ def test_extraction_is_one_forward_in_evaluation_mode(network, tmp_path):
     network.backbone[1].eval()
     modes = [module.training for module in network.modules()]
     state = {name: value.clone() for name, value in network.state_dict().items()}
-    features = extract(network, images, batch_size=16)
+    features = extract(network, images, checkpoint=new_loop(), batch_size=16)
     assert [module.training for module in network.modules()] == modes
     for name, value in network.state_dict().items():
         assert torch.equal(value, state[name])
@@ -435,10 +495,22 @@ def test_extraction_is_one_forward_in_evaluation_mode(network, tmp_path):
     assert features.dtype == torch.float32 and not features.is_inference()
 
 
+def test_extraction_that_was_cut_short_goes_on(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_SAVING_SHARE", math.inf)
+    pixels = torch.randint(256, (50, 3, 8, 8), generator=generator(), dtype=torch.uint8)
+    whole = extract(network, pixels, checkpoint=new_loop(), batch_size=16)
+    with pytest.raises(KeyboardInterrupt):
+        extract(network, pixels, checkpoint=Mortal(tmp_path, ("features", 2)), batch_size=16)
+    last = Mortal(tmp_path)
+    resumed = extract(network, pixels, checkpoint=last, batch_size=16)
+    assert last.taken == [("features", 2), ("features", 3)]
+    assert torch.equal(resumed, whole)
+
+
 def test_extraction_restores_modes_when_it_fails(network):
     network.train()
     with pytest.raises(RuntimeError):
-        extract(network, torch.zeros(2, 3, 9, 9, dtype=torch.uint8))
+        extract(network, torch.zeros(2, 3, 9, 9, dtype=torch.uint8), checkpoint=new_loop())
     assert all(module.training for module in network.modules())
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
+from benchmark.loop import CheckpointedLoop
 from benchmark.planning.network_cost import Pass, operators_of
 from benchmark.planning.probe_cost import Probed, assumed_steps, probe_work, solver_steps
 from benchmark.probes import fair
@@ -61,6 +62,7 @@ def test_a_step_in_bf16_is_two_products_with_the_features(monkeypatch):
             subsets=torch.arange(n)[None],
             num_classes=k,
             generator=torch.Generator().manual_seed(1),
+            checkpoint=CheckpointedLoop(None, description="toy"),
             precision="bf16",
         )
 

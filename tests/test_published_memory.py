@@ -114,7 +114,8 @@ def a_step_on_pairs(student, max_memory):
 
 def features(max_memory):
     network = new_network(max_memory)("convnet", D, stream())
-    extract(network, torch.randint(256, (1_024, 3, 32, 32), generator=stream(), dtype=torch.uint8))
+    images = torch.randint(256, (1_024, 3, 32, 32), generator=stream(), dtype=torch.uint8)
+    extract(network, images, checkpoint=loop())
 
 
 def one_probe(name, labels, max_memory):
@@ -134,6 +135,7 @@ def one_probe(name, labels, max_memory):
         kind=PROBES[name](**few),
         labels_per_class=labels,
         seed=0,
+        checkpoint=loop(),
         max_memory=max_memory,
     )
 

@@ -10,7 +10,7 @@ from benchmark.timing import Kernel, Outcome
 from ._cost import operations_of
 from ._features import labelled_features
 from ._plain_probing import fair_plainly
-from ._setting import stream
+from ._setting import BareLoop, stream
 
 __all__ = ["fair_probe"]
 
@@ -37,6 +37,7 @@ def fair_probe(compute: Compute, *, small: bool = False) -> Kernel:
             subsets=everything,
             num_classes=k,
             generator=stream("probe"),
+            checkpoint=BareLoop(),
             precision=compute.precision,
         )
 

@@ -8,7 +8,7 @@ from benchmark.timing import Kernel, Outcome
 
 from ._features import labelled_features
 from ._plain_probing import paper_plainly
-from ._setting import stream
+from ._setting import BareLoop, stream
 
 __all__ = ["paper_probe"]
 
@@ -31,6 +31,7 @@ def paper_probe(compute: Compute, *, small: bool = False) -> Kernel:
             subsets=torch.arange(n, device=compute.device)[None],
             num_classes=k,
             generator=stream("probe"),
+            checkpoint=BareLoop(),
         )
         return found.weights[0], found.biases[0]
 

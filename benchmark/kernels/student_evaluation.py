@@ -59,7 +59,7 @@ def student_evaluation(compute: Compute, *, small: bool = False) -> Kernel:
         paper=PaperProbe(steps=5 * steps),
     )
     first: list[Classifiers] = []
-    features = extract(evaluation.pretrained(student), probed)[:n]
+    features = extract(evaluation.pretrained(student), probed, checkpoint=BareLoop())[:n]
     of_fair = operations_of(lambda: first.append(evaluation.fit(evaluation.fair, features)))
     cost = cost_of(student, ImageShape(3, side, side))
     return Kernel(
@@ -101,7 +101,7 @@ class _Evaluation:
 
     def fast(self, student: Network) -> Outcome:
         trained, n = self.pretrained(student), len(self.labels)
-        features = extract(trained, self.probed)
+        features = extract(trained, self.probed, checkpoint=BareLoop())
         found = [self.fit(probe, features[:n]) for probe in (self.fair, self.paper)]
         logits = [linear(features[n:], one.weights[0], one.biases[0]) for one in found]
         return (*moved(student, trained), *logits)
@@ -136,6 +136,7 @@ class _Evaluation:
             subsets=torch.arange(len(features), device=features.device)[None],
             num_classes=self.k,
             generator=stream("probe"),
+            checkpoint=BareLoop(),
             precision=self.precision,
         )
 

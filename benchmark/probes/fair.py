@@ -1,9 +1,10 @@
 """The fair probe: the best linear classifier that the training split can tell."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from benchmark.memory import num_at_once
 from benchmark.network import Precision
-from benchmark.probes.linear import Classifiers, in_own_span, random_ranks
+from benchmark.probes.linear import Classifiers, Walk, in_own_span, random_ranks
 from benchmark.probes.logistic import Regression, Solution, one_hot, solve
 from benchmark.ranges import expect_counts, expect_positive
-from benchmark.spec import UsageError
+from benchmark.spec import Loop, UsageError
 
 _CONSTANT = 1e-6  # a deviation below this part of the mean is rounding
 _COARSE = 10.0  # times the tolerance: enough to compare strengths
@@ -54,6 +55,7 @@ class FairProbe:
         subsets: Int64[Tensor, "b q"],
         num_classes: int,
         generator: torch.Generator,
+        checkpoint: Loop,
         precision: Precision = "fp32",
         max_memory: int | None = None,
     ) -> Classifiers:
@@ -73,7 +75,11 @@ class FairProbe:
             num_classes=num_classes,
             roughly=precision == "bf16",
         )
-        choice = self._choose(draws, turns, tenth)
+        # Of other groups the weights could not be gone on from.
+        loop = f"strengths for {size} draws at once"
+        choice = self._choose(
+            draws, turns, tenth, partial(checkpoint.steps, loop, len(self.strengths))
+        )
         parts = [
             self._finish(draws[group], choice.strength, start)
             for group, start in enumerate(choice.weights)
@@ -86,33 +92,35 @@ class FairProbe:
             converged=all(converged),
         )
 
-    def _choose(self, draws: "_Draws", turns: int, tenth: int) -> "_Choice":
+    def _choose(self, draws: "_Draws", turns: int, tenth: int, walk: Walk) -> "_Choice":
         """Return the best strength, the first `tenth` images of every draw held out."""
-        weights: list[Tensor | None] = [None] * len(draws)
-        best, misses = _Choice(-1.0, math.nan, weights), 0
-        for strength in sorted(self.strengths, reverse=True):
+        strengths, search = sorted(self.strengths, reverse=True), _Search(len(draws))
+        for index in walk(search=search):
             parts = [
-                self._attempt(draws[group].data.in_turn(turns, tenth), strength, start, tenth)
-                for group, start in enumerate(weights)
+                self._attempt(
+                    draws[group].data.in_turn(turns, tenth), strengths[index], start, tenth
+                )
+                for group, start in enumerate(search.weights)
             ]
-            weights = [solution.weights for solution, _ in parts]
+            search.weights = [solution.weights for solution, _ in parts]
+            best = search.best
             if best.accuracy >= 0 and not all(solution.converged for solution, _ in parts):
                 break  # weaker penalties are harder still
             hits = torch.cat([hits for _, hits in parts])
             accuracy = hits.float().mean().item()
             if accuracy > best.accuracy:
-                best = _Choice(accuracy, strength, weights)
-            misses = misses + 1 if accuracy < best.accuracy else 0
+                search.best = best = _Choice(accuracy, strengths[index], search.weights)
+            search.misses = search.misses + 1 if accuracy < best.accuracy else 0
             error = math.sqrt(best.accuracy * (1 - best.accuracy) / hits.numel())
-            if misses == 2 or accuracy < best.accuracy - error:
+            if search.misses == 2 or accuracy < best.accuracy - error:
                 break
-        return best
+        return search.best
 
     def _attempt(
         self, data: "_Data", strength: float, start: Tensor | None, tenth: int
     ) -> tuple[Solution, Bool[Tensor, "b h"]]:
         """Solve without the first `tenth` images; return which of these come out right as well."""
-        start = data.zeros if start is None else start
+        start = data.zeros if start is None else start.to(data.x.device)
         solution = self._solve(data, strength, start, first=tenth, coarse=_COARSE)
         held_out = data.x[:, :tenth], data.targets[..., :tenth].argmax(1)
         return solution, _hits(*held_out, solution.weights)
@@ -122,7 +130,7 @@ class FairProbe:
     ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"], bool]:
         """Solve with all images; return weights, biases (for raw features) and if it converged."""
         data = scaled.data
-        start = data.zeros if start is None else start[: len(data.x)]
+        start = data.zeros if start is None else start[: len(data.x)].to(data.x.device)
         solution = self._solve(data, strength, start)
         return (*scaled.for_raw_features(solution.weights), solution.converged)
 
@@ -163,6 +171,24 @@ class _Choice(NamedTuple):
     accuracy: float
     strength: float
     weights: list[Tensor | None]
+
+
+class _Search:
+    """How far the choice of a strength is: `weights` are those of the last one for each group."""
+
+    def __init__(self, num_groups: int) -> None:
+        self.weights: list[Tensor | None] = [None] * num_groups
+        self.best = _Choice(-1.0, math.nan, self.weights)
+        self.misses = 0  # in a row
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a `Loop` keeps."""
+        return {**vars(self), "best": self.best._asdict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what was kept."""
+        self.weights, self.misses = state["weights"], state["misses"]
+        self.best = _Choice(**state["best"])
 
 
 class _Data(NamedTuple):

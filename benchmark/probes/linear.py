@@ -5,6 +5,7 @@ images each: all labels are one subset, few labels are ten small ones. It never 
 tested on.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -13,6 +14,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from benchmark.network import Precision
+from benchmark.spec import Loop
+
+Walk = Callable[..., Iterator[int]]
+"""A `Loop.steps` of one loop: it is told what changes, and yields the steps that remain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,7 @@ class Probe(Protocol):
         subsets: Int64[Tensor, "b q"],
         num_classes: int,
         generator: torch.Generator,
+        checkpoint: Loop,
         precision: Precision = "fp32",
         max_memory: int | None = None,
     ) -> Classifiers:
@@ -61,6 +67,7 @@ class Probe(Protocol):
             subsets: row numbers.
             num_classes: that there are.
             generator: of all that is random, on the CPU.
+            checkpoint: lets a fit that was cut short go on.
             precision: of products on the way, where they do not decide where it ends.
             max_memory: bytes; of the subsets as many are in memory at once as half of it holds. No
                 number depends on it but for rounding.

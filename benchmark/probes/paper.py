@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from benchmark.memory import num_at_once
 from benchmark.network import Precision
-from benchmark.probes.linear import Classifiers, in_own_span
+from benchmark.probes.linear import Classifiers, Walk, in_own_span
 from benchmark.probes.logistic import one_hot
 from benchmark.ranges import expect_counts, expect_momenta, expect_positive
+from benchmark.spec import Loop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class PaperProbe:
         subsets: Int64[Tensor, "b q"],
         num_classes: int,
         generator: torch.Generator,
+        checkpoint: Loop,
         precision: Precision = "fp32",
         max_memory: int | None = None,
     ) -> Classifiers:
@@ -59,10 +62,15 @@ class PaperProbe:
         rows = self._rows(b, q, generator)
         size = num_at_once(b, each=self.bytes_of_subset(q, p, num_classes), max_memory=max_memory)
         descend = self._descend if p <= q else self._descend_in_span
-        parts = [
-            descend(features, labels, *group)
-            for group in zip(subsets.split(size), rows.split(size), start.split(size), strict=True)
-        ]
+
+        def descended(first: int) -> tuple[Tensor, Tensor]:
+            group = slice(first, min(first + size, b))
+            walk = partial(
+                checkpoint.steps, f"steps of draws {first} to {group.stop - 1}", self.steps
+            )
+            return descend(features, labels, subsets[group], rows[group], start[group], walk)
+
+        parts = [descended(first) for first in range(0, b, size)]
         weights, biases = (torch.cat(part) for part in zip(*parts, strict=True))
         finite = weights.isfinite().all() & biases.isfinite().all()
         return Classifiers(weights=weights, biases=biases, strength=None, converged=bool(finite))
@@ -95,6 +103,7 @@ class PaperProbe:
         subsets: Int64[Tensor, "b q"],
         rows: Int64[Tensor, "b t"],
         start: Float[Tensor, "b k w"],
+        walk: Walk,
     ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"]]:
         """Return what `_descend` does, by way of coordinates in the span of each subset."""
         b, q = subsets.shape
@@ -106,6 +115,7 @@ class PaperProbe:
             torch.arange(b * q, device=subsets.device).view(b, q),
             rows,
             torch.cat([inside, start[..., -1:]], dim=2),
+            walk,
         )
         return start[..., :-1] + (weights - inside) @ basis.mT, biases
 
@@ -116,13 +126,18 @@ class PaperProbe:
         subsets: Int64[Tensor, "b q"],
         rows: Int64[Tensor, "b t"],
         start: Float[Tensor, "b k w"],
+        walk: Walk,
     ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"]]:
         """Return weights and biases after all steps, as `torch.optim.SGD` takes them."""
         rows = subsets.gather(1, rows.to(subsets.device))
         weights, biases = start[..., :-1].contiguous(), start[..., -1:].contiguous()
         velocity, bias_velocity = torch.zeros_like(weights), torch.zeros_like(biases)
         targets = one_hot(labels[None], start.shape[1])[0].T.contiguous()
-        for step, batch in enumerate(rows.unflatten(1, (self.steps, -1)).unbind(1)):
+        batches = rows.unflatten(1, (self.steps, -1)).unbind(1)
+        moving = {"weights": weights, "velocity": velocity}
+        moving |= {"biases": biases, "bias_velocity": bias_velocity}
+        for step in walk(**moving):
+            batch = batches[step]
             x = features[batch]
             logits = torch.baddbmm(biases, weights, x.mT)
             residuals = logits.softmax(1).sub_(targets[batch].mT).div_(batch.shape[1])

@@ -65,18 +65,25 @@ def student_settings(cell: Cell, experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def row_settings(
-    cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment
-) -> dict[str, Any]:
-    """Return all that a number depends on, but for what the test split holds."""
+def features_settings(cell: Cell, downstream: str, experiment: Experiment) -> dict[str, Any]:
+    """Return all that a cell's frozen features depend on, but for what the test split holds."""
     is_teacher = cell.variant.method == TEACHER
     return {
         "student": None if is_teacher else key_of(student_settings(cell, experiment)),
         "downstream": experiment.splits(downstream).train.fingerprint,
-        "probe": protocol.probe,
-        "settings": identity(probe_of(experiment.suite, protocol.probe)),
         "code": code_of("benchmark.probing"),
-        "labels_per_class": protocol.labels_per_class,
         "seed": cell.seed,
         **experiment.settings,
+    }
+
+
+def row_settings(
+    cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment
+) -> dict[str, Any]:
+    """Return all that a number depends on, but for what the test split holds."""
+    return {
+        **features_settings(cell, downstream, experiment),
+        "probe": protocol.probe,
+        "settings": identity(probe_of(experiment.suite, protocol.probe)),
+        "labels_per_class": protocol.labels_per_class,
     }

@@ -1,7 +1,8 @@
 """The numbers of a cell: its student's frozen features are probed, and each number is a row."""
 
 import math
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
@@ -13,12 +14,13 @@ from benchmark.cost import Cost, measure
 from benchmark.experiment import Experiment
 from benchmark.grid import TEACHER, Cell, Protocol, method_of, probe_of, protocols
 from benchmark.images import final_probe
+from benchmark.loop import CheckpointedLoop
 from benchmark.probing import HeadProbe, LabelledFeatures, ProbeScore, extract, probe
 from benchmark.progress import bar
 from benchmark.provenance import device_name, provenance
 from benchmark.rows import Row
 from benchmark.stages.distillation import Distilled
-from benchmark.stages.keys import row_settings
+from benchmark.stages.keys import features_settings, row_settings
 from benchmark.stages.pretraining import Student
 from benchmark.store import key_of
 
@@ -32,6 +34,8 @@ def probe_student(
 ) -> None:
     """Store a row for each probe and number of labels: here the test split is opened, and last.
 
+    Features and fits that take more than a minute go on from where they were cut short.
+
     Args:
         cell: what is measured.
         distilled: None if the teacher itself is probed.
@@ -39,54 +43,72 @@ def probe_student(
         downstream: name of a dataset.
         experiment: what all cells share.
     """
-    missing = [
-        protocol
-        for protocol in protocols(experiment.suite, cell.variant, downstream)
-        if not _has_row(cell, downstream, protocol, experiment)
-    ]
-    if missing:
-        splits, device = experiment.splits(downstream), experiment.compute.device
-        with final_probe():
-            test_split = splits.open_test()
-        with measure(device) as spent:
-            train, test = (
-                LabelledFeatures(
-                    features=extract(student.network, split.images),
-                    labels=split.labels.to(device),
-                    fingerprint=split.fingerprint,
-                )
-                for split in (splits.train, test_split)
-            )
-        with bar(total=len(missing), description=f"{cell}: probes on {downstream}") as progress:
-            for protocol in missing:
-                kind = probe_of(experiment.suite, protocol.probe)
-                if isinstance(kind, HeadProbe):
-                    score = kind.score(student.network.head, test)
-                else:
-                    score = probe(
-                        train,
-                        test=test,
-                        num_classes=splits.num_classes,
-                        kind=kind,
-                        labels_per_class=protocol.labels_per_class,
-                        seed=cell.seed,
-                        precision=experiment.compute.precision,
-                        max_memory=experiment.compute.max_memory,
-                    )
-                objective = student.header["objective"]
-                facts = _costs(distilled, student, spent)
-                facts["changes"] = changes(cell, experiment, probe=score.probe, objective=objective)
-                row = _row(cell, downstream, score, facts, experiment)
+    if not _missing(cell, downstream, experiment):
+        return
+    folder = _features_folder(cell, downstream, experiment)
+    with experiment.store.lock(folder):
+        if missing := _missing(cell, downstream, experiment):  # another process may have been here
+            for protocol, row in _probed(cell, distilled, student, downstream, missing, experiment):
                 rows.write(_row_file(cell, downstream, protocol, experiment), [row])
-                progress.update()
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _probed(
+    cell: Cell,
+    distilled: Distilled | None,
+    student: Student,
+    downstream: str,
+    missing: Sequence[Protocol],
+    experiment: Experiment,
+) -> Iterator[tuple[Protocol, Row]]:
+    """Yield a row for each protocol."""
+    splits, device = experiment.splits(downstream), experiment.compute.device
+    folder = _features_folder(cell, downstream, experiment) / "checkpoints"
+    description = f"{cell}, probed on {downstream}"
+    with final_probe():
+        test_split = splits.open_test()
+    loop = CheckpointedLoop(folder, description=description, save_ends=False)
+    with measure(device) as spent:
+        train, test = (
+            LabelledFeatures(
+                features=extract(student.network, split.images, checkpoint=loop, name=name),
+                labels=split.labels.to(device),
+                fingerprint=split.fingerprint,
+            )
+            for name, split in (("features", splits.train), ("test features", test_split))
+        )
+    facts = _costs(distilled, student, replace(spent, seconds=loop.seconds))
+    with bar(total=len(missing), description=f"{cell}: probes on {downstream}") as progress:
+        for protocol in missing:
+            kind = probe_of(experiment.suite, protocol.probe)
+            if isinstance(kind, HeadProbe):
+                score = kind.score(student.network.head, test)
+            else:
+                score = probe(
+                    train,
+                    test=test,
+                    num_classes=splits.num_classes,
+                    kind=kind,
+                    labels_per_class=protocol.labels_per_class,
+                    seed=cell.seed,
+                    checkpoint=CheckpointedLoop(
+                        folder / f"{protocol.probe} {protocol.labels_per_class}",
+                        description=description,
+                        save_ends=False,
+                    ),
+                    precision=experiment.compute.precision,
+                    max_memory=experiment.compute.max_memory,
+                )
+            objective = student.header["objective"]
+            changed = changes(cell, experiment, probe=score.probe, objective=objective)
+            yield protocol, _row(cell, downstream, score, facts | {"changes": changed}, experiment)
+            progress.update()
 
 
 def is_done(cell: Cell, experiment: Experiment) -> bool:
     """Say whether all rows of a cell are in the store."""
-    return experiment.teacher_exists and all(
-        _has_row(cell, downstream, protocol, experiment)
-        for downstream in experiment.suite.downstream
-        for protocol in protocols(experiment.suite, cell.variant, downstream)
+    return experiment.teacher_exists and not any(
+        _missing(cell, downstream, experiment) for downstream in experiment.suite.downstream
     )
 
 
@@ -113,6 +135,15 @@ def stored_rows(cell: Cell, experiment: Experiment) -> list[Row]:
     ]
 
 
+def _missing(cell: Cell, downstream: str, experiment: Experiment) -> list[Protocol]:
+    """Return the protocols of which there is no row yet."""
+    return [
+        protocol
+        for protocol in protocols(experiment.suite, cell.variant, downstream)
+        if not _has_row(cell, downstream, protocol, experiment)
+    ]
+
+
 def _has_row(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> bool:
     """Say whether a row is in the store; a test split that no row was made with stays unread."""
     if not _row_folder(cell, downstream, protocol, experiment).exists():
@@ -130,6 +161,12 @@ def _row_file(cell: Cell, downstream: str, protocol: Protocol, experiment: Exper
 def _row_folder(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> Path:
     settings = row_settings(cell, downstream, protocol, experiment)
     return experiment.store.folder("rows", key_of({**settings, "fields": rows.FIELDS}))
+
+
+def _features_folder(cell: Cell, downstream: str, experiment: Experiment) -> Path:
+    settings = features_settings(cell, downstream, experiment)
+    test = experiment.splits(downstream).test_fingerprint()
+    return experiment.store.folder("features", key_of({**settings, "test": test}))
 
 
 def _costs(distilled: Distilled | None, student: Student, features: Cost) -> dict[str, Any]:
