@@ -40,9 +40,8 @@ class Variant:
 class Suite:
     """A named grid of experiments.
 
-    Three grids share it: every method with every student at the main budget (cross-architecture and
-    transfer), every method at every budget with the first student, and the ablation with the first
-    student at the main budget.
+    Two grids share it: every method with every student at the main budget (cross-architecture and
+    transfer), and every method and variant at every budget with the first student.
 
     Attributes:
         name: on the command line.
@@ -125,17 +124,12 @@ def cells(suite: Suite) -> list[Cell]:
         for variant in variants
         for student in suite.students
     ]
+    variants += [variant for variant in suite.ablation if variant.method in suite.methods]
     wanted += [
         Cell(variant=variant, N=budget, student=suite.students[0], seed=seed)
         for seed in suite.seeds
-        for budget in suite.budgets[1:]
+        for budget in suite.budgets
         for variant in variants
-    ]
-    wanted += [
-        Cell(variant=variant, N=main, student=suite.students[0], seed=seed)
-        for seed in suite.seeds
-        for variant in suite.ablation
-        if variant.method in suite.methods
     ]
     return list(dict.fromkeys(map(_without_budget, wanted)))
 

@@ -26,7 +26,7 @@ def test_a_report_says_its_conditions_and_has_every_table(new_row, tmp_path):
         for student in ("convnet", "vit")
         for downstream in ("cifar100", "cifar10")
     ]
-    rows.append(new_row(label="ours: bases only", method="ours"))
+    rows += [new_row(label="ours: bases only", method="ours", N=N) for N in (100, 25)]
     text = written(tmp_path, rows)
     assert text.startswith(f"# Title\n\nNotes.\n\n{report.READING}\n\n- source: ")
     for line in (
@@ -51,7 +51,7 @@ def test_a_report_says_its_conditions_and_has_every_table(new_row, tmp_path):
         *("One step at a time", "Paired differences", "Paired differences by budget"),
         *("Accuracy per byte", "Storage", "Storage by component", "Cost"),
         *("Losses of distillation", "Published numbers", "Published numbers"),
-        "One step at a time",  # at the other budget
+        *("Ablation", "One step at a time"),  # at the other budget
     ]
     assert text.endswith("|\n")
     assert "rows are not in the report" not in text

@@ -176,8 +176,8 @@ def first_student(rows: Iterable[Row]) -> str | None:
 def main_budget(rows: Iterable[Row]) -> int | None:
     """Return the budget of the cross-architecture table: the one with the most students.
 
-    Of several, the one with the most variants, as an ablation has one budget; then that of the
-    published table; else the smallest.
+    Of several, the one with the most variants (some may not be run yet); then that of the published
+    table; else the smallest.
     """
     students, labels = defaultdict[int, set[str]](set), defaultdict[int, set[str]](set)
     for row in rows:

@@ -28,19 +28,22 @@ __all__ = ["ablation"]
 
 
 def ablation(rows: Sequence[Row]) -> list[Table]:
-    """Return one table, a column per probe; none if no variant was run."""
+    """Return a table for each budget with variants, the main one first; a column per probe."""
     rows = in_order(rows)
-    student, budget, dataset = first_student(rows), main_budget(rows), main_downstream(rows)
-    chosen = [
-        row
-        for row in rows
-        if row.student == student and row.downstream == dataset and budget == row.N
+    main, student, dataset = main_budget(rows), first_student(rows), main_downstream(rows)
+    mine = [row for row in rows if row.student == student and row.downstream == dataset]
+    found = {row.N for row in mine if is_variant(row)}
+    return [
+        _table([row for row in mine if budget == row.N], headline=budget == main)
+        for budget in sorted(found, key=lambda N: (main != N, N))
     ]
-    variants = labels(row for row in chosen if is_variant(row))
-    if not variants:
-        return []
-    names = ["krr-st", *variants, "pca", "ours"]
-    placed = sort_into(protocols(chosen), chosen, protocol_of)
+
+
+def _table(rows: Sequence[Row], *, headline: bool) -> Table:
+    """Return the table of rows of one student, one budget and one dataset."""
+    student, budget, dataset = rows[0].student, rows[0].N, rows[0].downstream
+    names = ["krr-st", *labels(row for row in rows if is_variant(row)), "pca", "ours"]
+    placed = sort_into(protocols(rows), rows, protocol_of)
     columns = {
         describe(*protocol): {name: column.get(name, []) for name in names}
         for protocol, column in placed.items()
@@ -48,7 +51,7 @@ def ablation(rows: Sequence[Row]) -> list[Table]:
     ranks = average_ranks(list(map(scores, columns.values())))
     body = fill(columns, names, reference="krr-st", ranks=ranks)
     notes = joined(
-        f"{conditions(chosen)}.",
+        f"{conditions(rows)}.",
         probed_on(dataset),
         "`pca` is the storage of `ours` without a single outer step.",
         "`krr-st` has its own rates and lengths; with those of `ours` it is `ours: none of the "
@@ -56,12 +59,11 @@ def ablation(rows: Sequence[Row]) -> list[Table]:
         legend(body, columns, reference="krr-st"),
         ranks.note,
     )
-    return [
-        Table(
-            name="ablation",
-            title=f"Ablation{at(budget)}, {student}",
-            notes=notes,
-            columns=["", *columns, *ranks.headings],
-            body=body,
-        )
-    ]
+    return Table(
+        name="ablation" if headline else f"ablation-{budget}",
+        title=f"Ablation{at(budget)}, {student}",
+        notes=notes,
+        columns=["", *columns, *ranks.headings],
+        body=body,
+        headline=headline,
+    )
