@@ -40,8 +40,9 @@ class Variant:
 class Suite:
     """A named grid of experiments.
 
-    Two grids share it: every method with every student at the main budget (cross-architecture and
-    transfer), and every method and variant at every budget with the first student.
+    Three grids share it: every method with every student at the main budget (cross-architecture and
+    transfer), every method at every budget with the first student, and the ablation with the first
+    student at the main budget and those named.
 
     Attributes:
         name: on the command line.
@@ -52,6 +53,7 @@ class Suite:
         teacher: name of a teacher kind, or of a file shipped with the package.
         methods, controls: run unless others are asked for.
         ablation: variants beside `krr-st` and `ours`.
+        ablation_budgets: of the budgets, those that it is run at beside the main one.
         students: names of models, the first one is also the student of budgets and ablation.
         downstream: datasets that students are probed on.
         where_present: those of them that are left out where they are not found.
@@ -87,6 +89,7 @@ class Suite:
     settings: Mapping[str, Settings] = field(default_factory=dict)
     precision: Precision | None = None
     where_present: tuple[str, ...] = ()
+    ablation_budgets: tuple[int, ...] = ()
     flags: str = ""
 
 
@@ -124,12 +127,19 @@ def cells(suite: Suite) -> list[Cell]:
         for variant in variants
         for student in suite.students
     ]
-    variants += [variant for variant in suite.ablation if variant.method in suite.methods]
+    wanted += [
+        Cell(variant=variant, N=budget, student=suite.students[0], seed=seed)
+        for seed in suite.seeds
+        for budget in suite.budgets[1:]
+        for variant in variants
+    ]
     wanted += [
         Cell(variant=variant, N=budget, student=suite.students[0], seed=seed)
         for seed in suite.seeds
         for budget in suite.budgets
-        for variant in variants
+        if budget == main or budget in suite.ablation_budgets
+        for variant in suite.ablation
+        if variant.method in suite.methods
     ]
     return list(dict.fromkeys(map(_without_budget, wanted)))
 

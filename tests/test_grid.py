@@ -30,7 +30,7 @@ def names(suite):
     return [str(cell) for cell in cells(suite)]
 
 
-def test_both_grids_share_their_first_student_and_main_budget(toy_suite):
+def test_three_grids_share_their_first_student_and_main_budget(toy_suite):
     suite = replace(toy_suite, controls=("untrained", "teacher"), methods=("random", "ours"))
     assert names(suite) == [
         "untrained, convnet, seed 0",
@@ -40,9 +40,12 @@ def test_both_grids_share_their_first_student_and_main_budget(toy_suite):
         "random, N = 4, resnet-small, seed 0",
         "ours, N = 4, convnet, seed 0",
         "ours, N = 4, resnet-small, seed 0",
-        "ours: bases only, N = 4, convnet, seed 0",
         "random, N = 6, convnet, seed 0",
         "ours, N = 6, convnet, seed 0",
+        "ours: bases only, N = 4, convnet, seed 0",
+    ]
+    assert names(replace(suite, ablation_budgets=(5, 6))) == [
+        *names(suite),
         "ours: bases only, N = 6, convnet, seed 0",
     ]
 

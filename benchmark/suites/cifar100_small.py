@@ -31,6 +31,7 @@ reproduction of the published numbers.
     methods=("random", "krr-st", "ours"),
     controls=("untrained", "random", "random-bytes", "pca", "teacher"),
     ablation=(NONE, BASES, VIEWS),
+    ablation_budgets=(25,),
     students=("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit"),
     downstream=("cifar100", "cifar10", "stanford-dogs"),
     budgets=(100, 25),
