@@ -2,29 +2,25 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from benchmark.memory import num_at_once
 from benchmark.network import Precision
-from benchmark.probes.fair import FairProbe, bytes_of_draw
+from benchmark.probes.fair import COARSE, ROUGH, FairProbe, bytes_of_draw
 from benchmark.probes.linear import Probe
 from benchmark.probes.paper import PaperProbe
 from benchmark.probing import NUM_DRAWS, HeadProbe
 from benchmark.workload import Work
 
-# Solver steps of the fair probe depend on the data. Counted on untrained networks, with a tolerance
-# of 1e-4: choosing a strength took 91 and 167 on 10 000 images of CIFAR-100 (ConvNet, ResNet-18),
-# 119 on ten labels a class of Fashion-MNIST, the answer 36, 64 and 28; with 1e-3, 11 to 41 and 7 to
-# 70. Where ten classes are tried down to the weakest strength, either can be 400.
-_TOLERANCE = 1e-4
-_CHOOSING_STEPS = 95
-_FINAL_STEPS = 40
-_CHOOSING_POWER, _FINAL_POWER = 0.5, 0.2  # of how a looser tolerance shortens them
-_TRIED = 5  # strengths
-# Where bf16 leads, fp32 ends. Counted on 10 000 images of CIFAR-100 and untrained networks (ConvNet
-# of 32, 64 and 128 channels, ResNet-18): 95 of 95 and 139 of 147 steps of five strengths were in
-# bf16, 30 of 40 and 40 of 45 of the answer; each solve begins with a look in either. Where a sixth
-# strength, 1e-4, was tried, most steps of that were in fp32.
-_LED_CHOOSING, _LED_FINAL = 0.95, 0.8
+# Solver steps of the fair probe depend on the data. Counted on pretrained students of
+# `cifar100-small` (ConvNet, ResNet18, ViT; all 50 000 images), from the strength before to the
+# first one with a tolerance of 1e-2, 1e-3, 1e-4 and 1e-5: 3 to 5, 8 to 27, 24 to 90 and 60 to 134
+# on 100 classes, 3 to 7, 8 to 24, 12 to 18 and 21 to 27 on ten; more of one tolerance take few.
+_PER_DIGIT, _GROWTH = 10, 0.2  # of log10(k) classes, see `_steps_to`
+_TRIED = 5  # strengths, of which the last but one is taken to be the best
+# On ten labels a class of Fashion-MNIST 119, and 28 for the answer, with a tolerance of 1e-4.
+_FEW_TOLERANCE, _FEW_CHOOSING, _FEW_FINAL = 1e-4, 95, 40
+_FEW_CHOOSING_POWER, _FEW_FINAL_POWER = 0.5, 0.2  # of how a looser tolerance shortens them
 _SEARCH_NUMBERS = 30  # read and written in a step for each logit: two or three softmaxes
 _SOLVER_OPERATORS = 120  # in a step: both loops over the pairs of L-BFGS, and the search
 
@@ -56,14 +52,25 @@ class Probed:
         return NUM_DRAWS, self.labels_per_class * self.k
 
 
+class Steps(NamedTuple):
+    """Steps of the fair probe's solver, and how many of these are in bf16 where that leads."""
+
+    all: float
+    led: float
+
+
 def assumed_steps(precision: Precision) -> str:
     """Return in words what the steps of the fair probe are taken to be."""
-    how = "all in fp32"
-    if precision == "bf16":
-        how = f"of these {_LED_CHOOSING:.0%} and {_LED_FINAL:.0%} in bf16, the rest in fp32"
+    to = {
+        k: " and ".join(f"{_steps_to(tolerance, k).all:.0f}" for tolerance in (1e-3, 1e-5))
+        for k in (100, 10)
+    }
+    how = f"in bf16 as far as {ROUGH:g}" if precision == "bf16" else "all in fp32"
     return (
-        f"The fair probe is taken to need {_CHOOSING_STEPS} solver steps to choose a strength and "
-        f"{_FINAL_STEPS} for the answer at its default tolerance, {how}: that depends on the data."
+        f"The solver of the fair probe is taken to need {to[100]} steps to reach tolerances of "
+        f"0.001 and 1e-05 on 100 classes ({to[10]} on ten), {how}, and on few labels "
+        f"{_FEW_CHOOSING} to choose a strength and {_FEW_FINAL} for the answer at its default "
+        "tolerance: that depends on the data."
     )
 
 
@@ -100,10 +107,28 @@ def probe_bytes(kind: Probe | HeadProbe, sizes: Probed, *, max_memory: int | Non
     return 4 * (sizes.n + sizes.num_test) * p + at_once * each
 
 
-def solver_steps(kind: FairProbe) -> tuple[float, float]:
+def solver_steps(kind: FairProbe, sizes: Probed) -> tuple[Steps, Steps]:
     """Return the assumed steps of choosing a strength, and of the answer."""
-    looser = _TOLERANCE / kind.tolerance
-    return _CHOOSING_STEPS * looser**_CHOOSING_POWER, _FINAL_STEPS * looser**_FINAL_POWER
+    if sizes.labels_per_class is not None:
+        looser = _FEW_TOLERANCE / kind.tolerance
+        choosing = _FEW_CHOOSING * looser**_FEW_CHOOSING_POWER
+        final = _FEW_FINAL * looser**_FEW_FINAL_POWER
+        return Steps(choosing, choosing), Steps(final, final)
+    tried = sorted(kind.strengths, reverse=True)[:_TRIED]
+    tolerances = {COARSE * kind.tolerance_at(strength) for strength in tried}
+    each = [_steps_to(tolerance, sizes.k) for tolerance in tolerances]
+    best = tried[-2:][0]
+    return Steps(*map(sum, zip(*each, strict=True))), _steps_to(kind.tolerance_at(best), sizes.k)
+
+
+def _steps_to(tolerance: float, k: int) -> Steps:
+    """Return the steps to a tolerance, from where a looser one of k classes was reached."""
+    digits = math.log10(k)
+    all_, led = (
+        _PER_DIGIT * digits * (1e-3 / reached) ** (_GROWTH * digits)
+        for reached in (tolerance, max(tolerance, ROUGH))
+    )
+    return Steps(all_, led)
 
 
 def _descent(kind: PaperProbe, sizes: Probed, predicted: int | float) -> Work:
@@ -136,11 +161,11 @@ def _regression(
     w, double = min(sizes.p, q), 1 + (sizes.p > q)
     turns = _turns(kind, sizes)
     tried = min(_TRIED, len(kind.strengths))
-    choosing, final = solver_steps(kind)
-    steps = b * (turns * choosing + final)
+    choosing, final = solver_steps(kind, sizes)
+    steps = b * (turns * choosing.all + final.all)
     led: int | float = 0
     if precision == "bf16" and sizes.p <= q:
-        led = b * (turns * choosing * _LED_CHOOSING + final * _LED_FINAL)
+        led = b * (turns * choosing.led + final.led)
     seen, guided = 4 * q * k * w, 4 * k * w * w
     once = b * (2 * q * w * w + (tried * turns + 1) * w**3)
     span = 4 * b * sizes.p * q * q if sizes.p > q else 0
@@ -150,7 +175,7 @@ def _regression(
         shape=(k, q, w),
         num_bytes=double * steps * 4 * (2 * q * w + _SEARCH_NUMBERS * q * k + 50 * k * w)
         - led * 2 * (2 * q * w),
-        operators=(choosing + final) * _SOLVER_OPERATORS,
+        operators=(choosing.all + final.all) * _SOLVER_OPERATORS,
     )
 
 

@@ -18,8 +18,8 @@ from benchmark.ranges import expect_counts, expect_positive
 from benchmark.spec import Loop, UsageError
 
 _CONSTANT = 1e-6  # a deviation below this part of the mean is rounding
-_COARSE = 10.0  # times the tolerance: enough to compare strengths
-_ROUGH = 1e-4  # least tolerance in bf16, far above what its rounding adds to a gradient
+COARSE = 10.0  # times the tolerance: enough to compare strengths
+ROUGH = 1e-4  # least tolerance in bf16, far above what its rounding adds to a gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,13 @@ class FairProbe:
             converged=all(converged),
         )
 
+    def tolerance_at(self, strength: float) -> float:
+        """Return the tolerance for a strength.
+
+        What a gradient says of the weights is in proportion to the penalty that holds them.
+        """
+        return self.tolerance * min(1.0, strength / 1e-2)
+
     def _choose(self, draws: "_Draws", turns: int, tenth: int, walk: Walk) -> "_Choice":
         """Return the best strength, the first `tenth` images of every draw held out."""
         strengths, search = sorted(self.strengths, reverse=True), _Search(len(draws))
@@ -121,7 +128,7 @@ class FairProbe:
     ) -> tuple[Solution, Bool[Tensor, "b h"]]:
         """Solve without the first `tenth` images; return which of these come out right as well."""
         start = data.zeros if start is None else start.to(data.x.device)
-        solution = self._solve(data, strength, start, first=tenth, coarse=_COARSE)
+        solution = self._solve(data, strength, start, first=tenth, coarse=COARSE)
         held_out = data.x[:, :tenth], data.targets[..., :tenth].argmax(1)
         return solution, _hits(*held_out, solution.weights)
 
@@ -145,14 +152,13 @@ class FairProbe:
     ) -> Solution:
         """Return the solution for all images from the `first` on, to `coarse` tolerances."""
         regression = data.regression(strength, first=first)
-        # what a gradient says of the weights is in proportion to the penalty that holds them
-        tolerance = coarse * self.tolerance * min(1.0, strength / 1e-2)
+        tolerance = coarse * self.tolerance_at(strength)
         precondition = None
         if data.roughly:
             near = solve(
                 regression.rounded(),
                 start,
-                tolerance=max(tolerance, _ROUGH),
+                tolerance=max(tolerance, ROUGH),
                 max_steps=self.max_steps,
             )
             start, precondition = near.weights, near.precondition
