@@ -18,13 +18,13 @@ FEW = Probed(n=5_000, num_test=1_000, p=640, k=10, labels_per_class=10)  # 100 i
 
 def test_bf16_takes_over_a_part_of_the_same_products():
     """Of a step only the products with features; most of all steps, but not all."""
-    kind = FairProbe(tolerance=3e-5)
+    kind = FairProbe()
     plain, led = (probe_work(kind, MANY, precision=precision) for precision in ("fp32", "bf16"))
     assert plain.bf16_products == 0
     assert led.products + led.bf16_products == pytest.approx(plain.products)
     steps = sum(part.all for part in solver_steps(kind, MANY))
     with_features = steps * 4 * MANY.n * MANY.k * MANY.p
-    assert 0.7 * with_features < led.bf16_products < with_features
+    assert 0.5 * with_features < led.bf16_products < with_features
     assert led.num_bytes < plain.num_bytes
 
 
@@ -77,14 +77,13 @@ def test_what_is_assumed_is_said():
     assert "in bf16 as far as 0.0001" in assumed_steps("bf16")
 
 
-WEAK = FairProbe(strengths=(1e-1, 1e-2, 1e-3, 1e-4, 1e-5), tolerance=1e-3)
-
-
 @pytest.mark.parametrize(
-    ("k", "kind", "choosing"), [(100, WEAK, 223), (100, FairProbe(), 81), (10, WEAK, 50)]
+    ("k", "tolerance", "choosing"),
+    [(100, 1e-3, 96), (100, 1e-4, 215), (10, 1e-3, 29), (10, 1e-4, 66)],
 )
-def test_steps_are_assumed_to_be_about_what_was_counted(k, kind, choosing):
-    """Those of a pretrained ResNet18 on all images of CIFAR-100 and CIFAR-10, the sixth apart."""
+def test_steps_are_assumed_to_be_about_what_was_counted(k, tolerance, choosing):
+    """Those of a pretrained ResNet18 on all images of CIFAR-100 and CIFAR-10."""
+    kind = FairProbe(tolerance=tolerance)
     found, answer = solver_steps(kind, replace(MANY, k=k))
     assert found.all == pytest.approx(choosing, rel=0.3)
     for part in (found, answer):
