@@ -462,6 +462,40 @@ def test_a_fit_that_was_cut_short_goes_on(kind, max_memory, p, tmp_path, monkeyp
     assert (resumed.strength, resumed.converged) == (whole.strength, whole.converged)
 
 
+def test_no_strength_is_tried_again_for_an_answer_that_was_cut_short(tmp_path, monkeypatch):
+    """Neither that with which the search ends, before it has tried all."""
+    monkeypatch.setattr(loop, "_SAVING_SHARE", math.inf)
+    data, kind, solves = blobs(), FairProbe(max_steps=3), []
+
+    def spy(self, data, strength, start, *, first=0, coarse=1.0):
+        solves.append((strength, first > 0))
+        if dies and not first:
+            raise KeyboardInterrupt
+        return solve(self, data, strength, start, first=first, coarse=coarse)
+
+    def fitted(folder):
+        return kind.fit(
+            data.features,
+            data.labels,
+            subsets=everything(data),
+            num_classes=4,
+            generator=generator(),
+            checkpoint=Mortal(folder),
+        )
+
+    solve, dies = FairProbe._solve, False
+    monkeypatch.setattr(FairProbe, "_solve", spy)
+    whole = fitted(None)
+    assert len({strength for strength, _ in solves}) < len(kind.strengths)  # it ended early
+    dies = True
+    with pytest.raises(KeyboardInterrupt):
+        fitted(tmp_path)
+    dies = False
+    solves.clear()
+    assert torch.equal(fitted(tmp_path).weights, whole.weights)
+    assert solves == [(whole.strength, False)]
+
+
 def test_features_that_are_no_numbers_stop_the_probe():
     data = blobs()
     broken = replace(data, features=data.features.clone().index_fill_(0, torch.tensor([3]), np.nan))

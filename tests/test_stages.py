@@ -286,6 +286,30 @@ def test_interrupted_again_and_again_a_run_gives_the_same_rows(toy_suite, tmp_pa
     assert not list((tmp_path / "killed").rglob("checkpoints"))
 
 
+def test_a_probe_of_other_settings_does_not_go_on_from_one_that_was_killed(
+    toy_suite, tmp_path, mortal
+):
+    """The features are the same, and so may be how far a fit had come."""
+    taken, death = mortal
+    probed = f"krr-st, N = 4, convnet, seed 0, probed on {toy_suite.source}"
+
+    def suite(steps):
+        settings = {**toy_suite.settings, "paper": {"steps": steps, "batch": 16}}
+        return small(toy_suite, labels_per_class=(None,), settings=settings)
+
+    expected = run(new_experiment(suite(5), tmp_path / "whole")).rows
+    death[:] = [(probed, "steps of draws 0 to 0", 7)]
+    with pytest.raises(KeyboardInterrupt):
+        run(new_experiment(suite(8), tmp_path / "killed"))
+    death.clear()
+    taken.clear()
+    assert numbers(run(new_experiment(suite(5), tmp_path / "killed")).rows) == numbers(expected)
+    run(new_experiment(suite(8), tmp_path / "killed"))
+    steps = [step for *_, name, step in taken if name == "steps of draws 0 to 0"]
+    assert steps == [*range(5), 7]  # and the killed one goes on
+    assert not list((tmp_path / "killed").rglob("checkpoints"))
+
+
 SCRIPT = """
 import os, pickle, signal, sys
 from benchmark import loop

@@ -103,6 +103,8 @@ class FairProbe:
         """Return the best strength, the first `tenth` images of every draw held out."""
         strengths, search = sorted(self.strengths, reverse=True), _Search(len(draws))
         for index in walk(search=search):
+            if search.over:  # no break, so that the last strength is kept as well
+                continue
             parts = [
                 self._attempt(
                     draws[group].data.in_turn(turns, tenth), strengths[index], start, tenth
@@ -112,15 +114,15 @@ class FairProbe:
             search.weights = [solution.weights for solution, _ in parts]
             best = search.best
             if best.accuracy >= 0 and not all(solution.converged for solution, _ in parts):
-                break  # weaker penalties are harder still
+                search.over = True  # weaker penalties are harder still
+                continue
             hits = torch.cat([hits for _, hits in parts])
             accuracy = hits.float().mean().item()
             if accuracy > best.accuracy:
                 search.best = best = _Choice(accuracy, strengths[index], search.weights)
             search.misses = search.misses + 1 if accuracy < best.accuracy else 0
             error = math.sqrt(best.accuracy * (1 - best.accuracy) / hits.numel())
-            if search.misses == 2 or accuracy < best.accuracy - error:
-                break
+            search.over = search.misses == 2 or accuracy < best.accuracy - error
         return search.best
 
     def _attempt(
@@ -186,6 +188,7 @@ class _Search:
         self.weights: list[Tensor | None] = [None] * num_groups
         self.best = _Choice(-1.0, math.nan, self.weights)
         self.misses = 0  # in a row
+        self.over = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a `Loop` keeps."""
@@ -193,7 +196,9 @@ class _Search:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what was kept."""
-        self.weights, self.misses = state["weights"], state["misses"]
+        self.weights, self.misses, self.over = (
+            state[name] for name in ("weights", "misses", "over")
+        )
         self.best = _Choice(**state["best"])
 
 

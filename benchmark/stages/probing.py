@@ -4,6 +4,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -48,8 +49,10 @@ def probe_student(
     folder = _features_folder(cell, downstream, experiment)
     with experiment.store.lock(folder):
         if missing := _missing(cell, downstream, experiment):  # another process may have been here
-            for protocol, row in _probed(cell, distilled, student, downstream, missing, experiment):
+            for row in _probed(cell, distilled, student, downstream, missing, experiment):
+                protocol = Protocol(row.probe, row.labels_per_class)
                 rows.write(_row_file(cell, downstream, protocol, experiment), [row])
+                shutil.rmtree(folder / row.key, ignore_errors=True)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
@@ -60,14 +63,16 @@ def _probed(
     downstream: str,
     missing: Sequence[Protocol],
     experiment: Experiment,
-) -> Iterator[tuple[Protocol, Row]]:
-    """Yield a row for each protocol."""
+) -> Iterator[Row]:
+    """Yield a row for each protocol; checkpoints of its fit are in a folder of the row's key."""
     splits, device = experiment.splits(downstream), experiment.compute.device
-    folder = _features_folder(cell, downstream, experiment) / "checkpoints"
-    description = f"{cell}, probed on {downstream}"
+    folder = _features_folder(cell, downstream, experiment)
+    new_loop = partial(
+        CheckpointedLoop, description=f"{cell}, probed on {downstream}", save_ends=False
+    )
     with final_probe():
         test_split = splits.open_test()
-    loop = CheckpointedLoop(folder, description=description, save_ends=False)
+    loop = new_loop(folder / "checkpoints")
     with measure(device) as spent:
         train, test = (
             LabelledFeatures(
@@ -81,6 +86,7 @@ def _probed(
     with bar(total=len(missing), description=f"{cell}: probes on {downstream}") as progress:
         for protocol in missing:
             kind = probe_of(experiment.suite, protocol.probe)
+            key = _row_key(cell, downstream, protocol, experiment)
             if isinstance(kind, HeadProbe):
                 score = kind.score(student.network.head, test)
             else:
@@ -91,17 +97,13 @@ def _probed(
                     kind=kind,
                     labels_per_class=protocol.labels_per_class,
                     seed=cell.seed,
-                    checkpoint=CheckpointedLoop(
-                        folder / f"{protocol.probe} {protocol.labels_per_class}",
-                        description=description,
-                        save_ends=False,
-                    ),
+                    checkpoint=new_loop(folder / key / "checkpoints"),
                     precision=experiment.compute.precision,
                     max_memory=experiment.compute.max_memory,
                 )
             objective = student.header["objective"]
             changed = changes(cell, experiment, probe=score.probe, objective=objective)
-            yield protocol, _row(cell, downstream, score, facts | {"changes": changed}, experiment)
+            yield _row(cell, downstream, score, facts | {"changes": changed}, experiment)
             progress.update()
 
 
@@ -158,6 +160,10 @@ def _row_file(cell: Cell, downstream: str, protocol: Protocol, experiment: Exper
     return folder / f"{test}.jsonl"
 
 
+def _row_key(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> str:
+    return key_of(row_settings(cell, downstream, protocol, experiment))
+
+
 def _row_folder(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> Path:
     settings = row_settings(cell, downstream, protocol, experiment)
     return experiment.store.folder("rows", key_of({**settings, "fields": rows.FIELDS}))
@@ -211,7 +217,7 @@ def _row(
     is_teacher = cell.variant.method == TEACHER
     protocol = Protocol(score.probe, score.labels_per_class)
     return Row(
-        key=key_of(row_settings(cell, downstream, protocol, experiment)),
+        key=_row_key(cell, downstream, protocol, experiment),
         context=key_of(experiment.context),
         suite=suite.name,
         label=cell.variant.label,
