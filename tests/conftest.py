@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from benchmark import views
+from benchmark import loop, views
 from benchmark.grid import Suite, Variant
 from benchmark.network_factory import NetworkFactory
 from benchmark.pretrain import Length
@@ -28,6 +29,12 @@ def device(request: pytest.FixtureRequest) -> str:
     """Run a test on every device that there is here."""
     name: str = request.param
     return name
+
+
+@pytest.fixture
+def saved_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let loops that save as often as they can do so, however short their steps are."""
+    monkeypatch.setattr(loop, "_SAVING_SHARE", math.inf)
 
 
 @pytest.fixture

@@ -53,11 +53,6 @@ def new_loop(folder, **settings):
     return CheckpointedLoop(folder, description="toy", **settings)
 
 
-@pytest.fixture
-def saved_at_every_step(monkeypatch):
-    monkeypatch.setattr(loop_module, "_SAVING_SHARE", math.inf)
-
-
 @pytest.mark.parametrize("die_before", [0, 1, 17, 29])
 def test_a_killed_loop_goes_on_with_the_same_numbers(tmp_path, saved_at_every_step, die_before):
     whole, whole_loop = Walk(), new_loop(None)

@@ -1,11 +1,8 @@
-import math
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from benchmark import loop as loop_module
 from benchmark import pretrain as module
 from benchmark import settings, views
 from benchmark.differentiable_augmentation import draw
@@ -14,6 +11,7 @@ from benchmark.network import Network
 from benchmark.network_factory import NetworkFactory
 from benchmark.pretrain import RECIPES, Length, Recipe, pretrain
 from benchmark.spec import ImageShape, TrainingSet, UsageError
+from tests.mortal import DeathError, Mortal
 
 ROTATIONS = ("identity", "rot90", "rot180", "rot270")
 MEAN, STD = (0.5, 0.4, 0.3), (0.3, 0.2, 0.25)
@@ -263,33 +261,22 @@ def test_the_seed_decides_every_bit_and_nothing_else_is_drawn_from():
     assert torch.equal(torch.default_generator.get_state(), before)
 
 
-class DeathError(Exception):
-    pass
-
-
-class Mortal(CheckpointedLoop):
-    def __init__(self, folder, dies_before):
-        super().__init__(folder, description="toy", save_every_seconds=0.0)
-        self.dies_before = dies_before
-
-    def steps(self, name, total, **state):
-        for step in super().steps(name, total, **state):
-            if step == self.dies_before:
-                raise DeathError
-            yield step
-
-
-def test_killed_again_and_again_a_student_becomes_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop_module, "_SAVING_SHARE", math.inf)  # save after every step
+def test_killed_again_and_again_a_student_becomes_the_same(tmp_path, saved_at_every_step):
     data = training_set(m=5, objective="cross-entropy")
     recipe = Recipe(lr=0.1, weight_decay=1e-3, batch_size=8, decay_at=0.5, augment=True)
     whole = convnet()
     train(whole, data, Length(steps=8), recipe)
     for death in (0, 1, 3, 4, 5):  # an epoch has 3 steps, and the rate falls at step 4
         with pytest.raises(DeathError):
-            train(convnet(), data, Length(steps=8), recipe, loop=Mortal(tmp_path, death))
+            train(
+                convnet(),
+                data,
+                Length(steps=8),
+                recipe,
+                loop=Mortal(tmp_path, ("pretraining", death)),
+            )
     resumed = convnet()
-    train(resumed, data, Length(steps=8), recipe, loop=Mortal(tmp_path, None))
+    train(resumed, data, Length(steps=8), recipe, loop=Mortal(tmp_path))
     assert same(weights(whole), weights(resumed))
     assert not resumed.training
 

@@ -1,5 +1,4 @@
 import json
-import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar
 
@@ -11,7 +10,6 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from benchmark import loop
 from benchmark.loop import CheckpointedLoop
 from benchmark.network import Network
 from benchmark.probes import logistic
@@ -21,6 +19,7 @@ from benchmark.probes.logistic import Regression, Solution, one_hot, solve
 from benchmark.probes.paper import PaperProbe
 from benchmark.probing import NUM_DRAWS, PROBES, HeadProbe, LabelledFeatures, extract, probe
 from benchmark.spec import NonFiniteError, UsageError
+from tests.mortal import DeathError, Mortal
 
 
 def generator(seed=0):
@@ -411,26 +410,10 @@ def test_mistakes_get_one_line(make, message):
     assert "\n" not in str(raised.value)
 
 
-class Mortal(CheckpointedLoop):
-    """A loop that saves every step, and dies before one of them."""
-
-    def __init__(self, folder, dies_before=None):
-        super().__init__(folder, description="toy", save_every_seconds=0.0, save_ends=False)
-        self.dies_before, self.taken = dies_before, []
-
-    def steps(self, name, total, **state):
-        for step in super().steps(name, total, **state):
-            if (name, step) == self.dies_before:
-                raise KeyboardInterrupt
-            self.taken.append((name, step))
-            yield step
-
-
 @pytest.mark.parametrize("kind", [FairProbe(), PaperProbe(steps=12, batch=20)])
 @pytest.mark.parametrize("max_memory", [None, 1])  # all draws at once, and one after the other
 @pytest.mark.parametrize("p", [5, 40])  # fewer and more than the 24 images of a draw
-def test_a_fit_that_was_cut_short_goes_on(kind, max_memory, p, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_SAVING_SHARE", math.inf)
+def test_a_fit_that_was_cut_short_goes_on(kind, max_memory, p, tmp_path, saved_at_every_step):
     data = blobs(n=60, p=p, k=3)
     order = data.labels.argsort(stable=True).view(3, 20)
     subsets = torch.stack([order[:, start : start + 8].flatten() for start in (0, 4, 12)])
@@ -451,7 +434,7 @@ def test_a_fit_that_was_cut_short_goes_on(kind, max_memory, p, tmp_path, monkeyp
     taken = []
     for death in whole_loop.taken[::3]:
         dying = Mortal(tmp_path, death)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(DeathError):
             fitted(dying)
         taken += dying.taken
     last = Mortal(tmp_path)
@@ -462,9 +445,10 @@ def test_a_fit_that_was_cut_short_goes_on(kind, max_memory, p, tmp_path, monkeyp
     assert (resumed.strength, resumed.converged) == (whole.strength, whole.converged)
 
 
-def test_no_strength_is_tried_again_for_an_answer_that_was_cut_short(tmp_path, monkeypatch):
+def test_no_strength_is_tried_again_for_an_answer_that_was_cut_short(
+    tmp_path, monkeypatch, saved_at_every_step
+):
     """Neither that with which the search ends, before it has tried all."""
-    monkeypatch.setattr(loop, "_SAVING_SHARE", math.inf)
     data, kind, solves = blobs(), FairProbe(max_steps=3), []
 
     def spy(self, data, strength, start, *, first=0, coarse=1.0):
@@ -529,11 +513,10 @@ def test_extraction_is_one_forward_in_evaluation_mode(network, tmp_path):
     assert features.dtype == torch.float32 and not features.is_inference()
 
 
-def test_extraction_that_was_cut_short_goes_on(network, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_SAVING_SHARE", math.inf)
+def test_extraction_that_was_cut_short_goes_on(network, tmp_path, saved_at_every_step):
     pixels = torch.randint(256, (50, 3, 8, 8), generator=generator(), dtype=torch.uint8)
     whole = extract(network, pixels, checkpoint=new_loop(), batch_size=16)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(DeathError):
         extract(network, pixels, checkpoint=Mortal(tmp_path, ("features", 2)), batch_size=16)
     last = Mortal(tmp_path)
     resumed = extract(network, pixels, checkpoint=last, batch_size=16)

@@ -1,13 +1,11 @@
-import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from benchmark import loop as loop_module
-from benchmark.loop import CheckpointedLoop
 from benchmark.methods.krr_st import KrrSt
 from benchmark.methods.ours import Ours
+from tests.mortal import DeathError, Mortal
 
 CHEAP = {
     "outer_steps": 9,
@@ -23,25 +21,6 @@ METHODS = {
     "krr-st with copies": KrrSt(**CHEAP, augment_real=True, augmented_copies=2),
     "ours": Ours(**CHEAP, approximation_steps=6, outer_views="one"),
 }
-
-
-class DeathError(Exception):
-    pass
-
-
-class Mortal(CheckpointedLoop):
-    """A loop that notes the steps it takes, and dies before one of them."""
-
-    def __init__(self, folder, dies_before=None):
-        super().__init__(folder, description="toy", save_every_seconds=0.0)
-        self.dies_before, self.taken = dies_before, []
-
-    def steps(self, name, total, **state):
-        for step in super().steps(name, total, **state):
-            if (name, step) == self.dies_before:
-                raise DeathError
-            self.taken.append((name, step))
-            yield step
 
 
 def distil(method, problem, loop):
@@ -61,9 +40,8 @@ DEATHS = [
 
 @pytest.mark.parametrize("name", METHODS)
 def test_killed_again_and_again_a_method_gives_the_same_numbers(
-    toy_problem, tmp_path, monkeypatch, name
+    toy_problem, tmp_path, saved_at_every_step, name
 ):
-    monkeypatch.setattr(loop_module, "_SAVING_SHARE", math.inf)  # save after every step
     problem, method = toy_problem(), METHODS[name]
     whole_loop = Mortal(None)
     whole = distil(method, problem, whole_loop)
