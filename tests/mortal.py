@@ -14,8 +14,14 @@ class DeathError(Exception):
 class Mortal(CheckpointedLoop):
     """Notes the steps that it takes; needs the fixture `saved_at_every_step`."""
 
-    def __init__(self, folder: Path | None, dies_before: tuple[str, int] | None = None) -> None:
-        super().__init__(folder, description="toy", save_every_seconds=0.0, save_ends=False)
+    def __init__(
+        self,
+        folder: Path | None,
+        dies_before: tuple[str, int] | None = None,
+        *,
+        save_ends: bool = True,
+    ) -> None:
+        super().__init__(folder, description="toy", save_every_seconds=0.0, save_ends=save_ends)
         self.dies_before = dies_before
         self.taken: list[tuple[str, int]] = []
 

@@ -50,8 +50,13 @@ def test_the_head_is_scored_as_it_is():
         HeadProbe().score(head, broken)
 
 
-def new_loop(folder=None, **settings):
-    return CheckpointedLoop(folder, description="toy", **settings)
+def new_loop():
+    return CheckpointedLoop(None, description="toy")
+
+
+def mortal(folder, dies_before=None):
+    """Return a loop that keeps no more than those of probes do."""
+    return Mortal(folder, dies_before, save_ends=False)
 
 
 def everything(data):
@@ -429,15 +434,15 @@ def test_a_fit_that_was_cut_short_goes_on(kind, max_memory, p, tmp_path, saved_a
             max_memory=max_memory,
         )
 
-    whole_loop = Mortal(None)
+    whole_loop = mortal(None)
     whole = fitted(whole_loop)
     taken = []
     for death in whole_loop.taken[::3]:
-        dying = Mortal(tmp_path, death)
+        dying = mortal(tmp_path, death)
         with pytest.raises(DeathError):
             fitted(dying)
         taken += dying.taken
-    last = Mortal(tmp_path)
+    last = mortal(tmp_path)
     resumed = fitted(last)
     assert taken + last.taken == whole_loop.taken  # no step was taken twice
     assert torch.equal(resumed.weights, whole.weights)
@@ -464,7 +469,7 @@ def test_no_strength_is_tried_again_for_an_answer_that_was_cut_short(
             subsets=everything(data),
             num_classes=4,
             generator=generator(),
-            checkpoint=Mortal(folder),
+            checkpoint=mortal(folder),
         )
 
     solve, dies = FairProbe._solve, False
@@ -517,8 +522,8 @@ def test_extraction_that_was_cut_short_goes_on(network, tmp_path, saved_at_every
     pixels = torch.randint(256, (50, 3, 8, 8), generator=generator(), dtype=torch.uint8)
     whole = extract(network, pixels, checkpoint=new_loop(), batch_size=16)
     with pytest.raises(DeathError):
-        extract(network, pixels, checkpoint=Mortal(tmp_path, ("features", 2)), batch_size=16)
-    last = Mortal(tmp_path)
+        extract(network, pixels, checkpoint=mortal(tmp_path, ("features", 2)), batch_size=16)
+    last = mortal(tmp_path)
     resumed = extract(network, pixels, checkpoint=last, batch_size=16)
     assert last.taken == [("features", 2), ("features", 3)]
     assert torch.equal(resumed, whole)
@@ -546,7 +551,7 @@ def test_weaker_penalties_are_tried_as_long_as_they_may_help(monkeypatch, accura
     def attempt(self, data, strength, start, tenth):
         seen.append(strength)
         hits = torch.arange(1000) < 1000 * accuracies[len(seen) - 1]
-        return Solution(data.zeros, 0, True, lambda gradient: gradient), hits[None]
+        return Solution(data.start(None), 0, True, lambda gradient: gradient), hits[None]
 
     monkeypatch.setattr(FairProbe, "_attempt", attempt)
     chosen = fit(FairProbe(strengths=strengths), blobs()).strength

@@ -18,13 +18,13 @@ FEW = Probed(n=5_000, num_test=1_000, p=640, k=10, labels_per_class=10)  # 100 i
 
 def test_bf16_takes_over_a_part_of_the_same_products():
     """Of a step only the products with features; most of all steps, but not all."""
-    kind = FairProbe()
+    kind = FairProbe(tolerance=5e-4)
     plain, led = (probe_work(kind, MANY, precision=precision) for precision in ("fp32", "bf16"))
     assert plain.bf16_products == 0
     assert led.products + led.bf16_products == pytest.approx(plain.products)
     steps = sum(part.all for part in solver_steps(kind, MANY))
     with_features = steps * 4 * MANY.n * MANY.k * MANY.p
-    assert 0.5 * with_features < led.bf16_products < with_features
+    assert 0.8 * with_features < led.bf16_products < with_features
     assert led.num_bytes < plain.num_bytes
 
 
@@ -90,3 +90,8 @@ def test_steps_are_assumed_to_be_about_what_was_counted(k, tolerance, choosing):
         assert 0.3 * part.all < part.led <= part.all
     weaker, _ = solver_steps(replace(kind, tolerance=kind.tolerance / 10), replace(MANY, k=k))
     assert weaker.all > found.all
+
+
+def test_the_answer_is_assumed_at_a_strength_that_there_is():
+    weak, weakest = (solver_steps(FairProbe(strengths=(s,)), MANY)[1].all for s in (1e-4, 1e-5))
+    assert solver_steps(FairProbe(strengths=(1e-3,)), MANY)[1].all < weak < weakest

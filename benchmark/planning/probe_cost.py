@@ -116,17 +116,17 @@ def solver_steps(kind: FairProbe, sizes: Probed) -> tuple[Steps, Steps]:
         choosing = _FEW_CHOOSING * looser**_FEW_CHOOSING_POWER
         final = _FEW_FINAL * looser**_FEW_FINAL_POWER
         return Steps(choosing, choosing), Steps(final, final)
-    tolerances = {COARSE * kind.tolerance_at(strength) for strength in _tried(kind)}
+    tried = _tried(kind)
+    tolerances = {COARSE * kind.tolerance_at(strength) for strength in tried}
     each = [_steps_to(tolerance, sizes.k) for tolerance in tolerances]
-    best = max(_BEST, min(kind.strengths))
+    best = min((strength for strength in tried if strength >= _BEST), default=max(tried))
     return Steps(*map(sum, zip(*each, strict=True))), _steps_to(kind.tolerance_at(best), sizes.k)
 
 
 def _tried(kind: FairProbe) -> list[float]:
     """Return the strengths that are taken to be tried: one at least."""
-    return [strength for strength in kind.strengths if strength >= _WEAKEST] or [
-        max(kind.strengths)
-    ]
+    least = min(_WEAKEST, max(kind.strengths))
+    return [strength for strength in kind.strengths if strength >= least]
 
 
 def _steps_to(tolerance: float, k: int) -> Steps:

@@ -103,34 +103,21 @@ class FairProbe:
         """Return the best strength, the first `tenth` images of every draw held out."""
         strengths, search = sorted(self.strengths, reverse=True), _Search(len(draws))
         for index in walk(search=search):
-            if search.over:  # no break, so that the last strength is kept as well
-                continue
-            parts = [
-                self._attempt(
-                    draws[group].data.in_turn(turns, tenth), strengths[index], start, tenth
-                )
-                for group, start in enumerate(search.weights)
-            ]
-            search.weights = [solution.weights for solution, _ in parts]
-            best = search.best
-            if best.accuracy >= 0 and not all(solution.converged for solution, _ in parts):
-                search.over = True  # weaker penalties are harder still
-                continue
-            hits = torch.cat([hits for _, hits in parts])
-            accuracy = hits.float().mean().item()
-            if accuracy > best.accuracy:
-                search.best = best = _Choice(accuracy, strengths[index], search.weights)
-            search.misses = search.misses + 1 if accuracy < best.accuracy else 0
-            error = math.sqrt(best.accuracy * (1 - best.accuracy) / hits.numel())
-            search.over = search.misses == 2 or accuracy < best.accuracy - error
+            if not search.over:  # no break, so that the last strength is kept as well
+                parts = [
+                    self._attempt(
+                        draws[group].data.in_turn(turns, tenth), strengths[index], start, tenth
+                    )
+                    for group, start in enumerate(search.weights)
+                ]
+                search.judge(strengths[index], parts)
         return search.best
 
     def _attempt(
         self, data: "_Data", strength: float, start: Tensor | None, tenth: int
     ) -> tuple[Solution, Bool[Tensor, "b h"]]:
         """Solve without the first `tenth` images; return which of these come out right as well."""
-        start = data.zeros if start is None else start.to(data.x.device)
-        solution = self._solve(data, strength, start, first=tenth, coarse=COARSE)
+        solution = self._solve(data, strength, data.start(start), first=tenth, coarse=COARSE)
         held_out = data.x[:, :tenth], data.targets[..., :tenth].argmax(1)
         return solution, _hits(*held_out, solution.weights)
 
@@ -139,8 +126,7 @@ class FairProbe:
     ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"], bool]:
         """Solve with all images; return weights, biases (for raw features) and if it converged."""
         data = scaled.data
-        start = data.zeros if start is None else start[: len(data.x)].to(data.x.device)
-        solution = self._solve(data, strength, start)
+        solution = self._solve(data, strength, data.start(start))
         return (*scaled.for_raw_features(solution.weights), solution.converged)
 
     def _solve(
@@ -190,16 +176,28 @@ class _Search:
         self.misses = 0  # in a row
         self.over = False
 
+    def judge(self, strength: float, parts: Sequence[tuple[Solution, Bool[Tensor, "_ h"]]]) -> None:
+        """Note what a strength gave for each group of draws, and whether the search is over."""
+        self.weights = [solution.weights for solution, _ in parts]
+        if self.best.accuracy >= 0 and not all(solution.converged for solution, _ in parts):
+            self.over = True  # weaker penalties are harder still
+            return
+        hits = torch.cat([hits for _, hits in parts])
+        accuracy = hits.float().mean().item()
+        if accuracy > self.best.accuracy:
+            self.best = _Choice(accuracy, strength, self.weights)
+        best = self.best.accuracy
+        self.misses = self.misses + 1 if accuracy < best else 0
+        error = math.sqrt(best * (1 - best) / hits.numel())
+        self.over = self.misses == 2 or accuracy < best - error
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a `Loop` keeps."""
         return {**vars(self), "best": self.best._asdict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what was kept."""
-        self.weights, self.misses, self.over = (
-            state[name] for name in ("weights", "misses", "over")
-        )
-        self.best = _Choice(**state["best"])
+        vars(self).update(state, best=_Choice(**state["best"]))
 
 
 class _Data(NamedTuple):
@@ -213,11 +211,10 @@ class _Data(NamedTuple):
     moment: Float[Tensor, "b p p"]
     roughly: bool
 
-    @property
-    def zeros(self) -> Float[Tensor, "b k w"]:
-        """Weights and biases to begin with."""
+    def start(self, weights: Float[Tensor, "_ k w"] | None) -> Float[Tensor, "b k w"]:
+        """Return weights and biases to begin with: those given (of the first turn), or zeros."""
         (b, k, _), p = self.targets.shape, self.x.shape[2]
-        return self.x.new_zeros(b, k, p + 1)
+        return self.x.new_zeros(b, k, p + 1) if weights is None else weights[:b].to(self.x.device)
 
     def regression(self, strength: float, *, first: int) -> Regression:
         """Return the problem on all images from the `first` on."""

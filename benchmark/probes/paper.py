@@ -134,9 +134,9 @@ class PaperProbe:
         velocity, bias_velocity = torch.zeros_like(weights), torch.zeros_like(biases)
         targets = one_hot(labels[None], start.shape[1])[0].T.contiguous()
         batches = rows.unflatten(1, (self.steps, -1)).unbind(1)
-        moving = {"weights": weights, "velocity": velocity}
-        moving |= {"biases": biases, "bias_velocity": bias_velocity}
-        for step in walk(**moving):
+        for step in walk(
+            weights=weights, velocity=velocity, biases=biases, bias_velocity=bias_velocity
+        ):
             batch = batches[step]
             x = features[batch]
             logits = torch.baddbmm(biases, weights, x.mT)

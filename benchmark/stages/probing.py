@@ -49,7 +49,7 @@ def probe_student(
     folder = _features_folder(cell, downstream, experiment)
     with experiment.store.lock(folder):
         if missing := _missing(cell, downstream, experiment):  # another process may have been here
-            for row in _probed(cell, distilled, student, downstream, missing, experiment):
+            for row in _probed(cell, distilled, student, downstream, missing, folder, experiment):
                 protocol = Protocol(row.probe, row.labels_per_class)
                 rows.write(_row_file(cell, downstream, protocol, experiment), [row])
                 shutil.rmtree(folder / row.key, ignore_errors=True)
@@ -62,11 +62,11 @@ def _probed(
     student: Student,
     downstream: str,
     missing: Sequence[Protocol],
+    folder: Path,
     experiment: Experiment,
 ) -> Iterator[Row]:
-    """Yield a row for each protocol; checkpoints of its fit are in a folder of the row's key."""
+    """Yield a row for each protocol; below `folder` its fit has one of the row's key."""
     splits, device = experiment.splits(downstream), experiment.compute.device
-    folder = _features_folder(cell, downstream, experiment)
     new_loop = partial(
         CheckpointedLoop, description=f"{cell}, probed on {downstream}", save_ends=False
     )
@@ -86,10 +86,10 @@ def _probed(
     with bar(total=len(missing), description=f"{cell}: probes on {downstream}") as progress:
         for protocol in missing:
             kind = probe_of(experiment.suite, protocol.probe)
-            key = _row_key(cell, downstream, protocol, experiment)
             if isinstance(kind, HeadProbe):
                 score = kind.score(student.network.head, test)
             else:
+                key = _row_key(cell, downstream, protocol, experiment)
                 score = probe(
                     train,
                     test=test,
