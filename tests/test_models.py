@@ -278,12 +278,13 @@ def test_refuses_impossible_settings_in_one_line(build, message):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(8, 8), (6, 10), (7, 8), (8, 5)])
-def test_convnet_pools_as_torch_does_to_the_second_derivative(layout, size):
+def test_convnet_pools_as_torch_does_to_the_second_derivative(layout, size, dtype):
     _, _, _, pool, _ = convnet(ImageShape(3, 8, 8), widths=(4,))
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, 4, *size, dtype=torch.float64, generator=generator)
+    images = torch.randn(2, 4, *size, dtype=torch.float64, generator=generator).to(dtype)
     found = []
     for halve in (pool, torch.nn.AvgPool2d(2)):
         x = images.contiguous(memory_format=layout).requires_grad_()

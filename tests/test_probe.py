@@ -368,6 +368,29 @@ def test_held_out_images_choose_the_strength(make, right, labels_per_class):
     assert chosen.top1 == pytest.approx(best.top1, abs=0.5)
 
 
+def test_a_strength_is_compared_by_its_own_solution_where_classes_are_many():
+    """Of 100 classes a gradient is small from the start: it must not pass for a solution."""
+    data, test = (blobs(n=n, p=100, k=100, seed=seed, spread=6) for n, seed in ((4000, 1), (2000, 2)))
+    kinds = [FairProbe(strengths=x, tolerance=1e-3) for x in ((0.1, 0.01), (0.1,), (0.01,))]
+    chosen, strong, weak = score(data, test, kinds)
+    assert weak.top1 > strong.top1 + 2
+    assert (chosen.strength, chosen.top1) == (0.01, pytest.approx(weak.top1, abs=0.5))
+
+
+def test_a_strong_penalty_is_not_asked_for_more_than_bf16_can_tell(monkeypatch):
+    steps = []
+
+    def spied(*args, **settings):
+        solution = solve(*args, **settings)
+        steps.append(solution.steps)
+        return solution
+
+    monkeypatch.setattr("benchmark.probes.fair.solve", spied)
+    data = blobs(n=20_000, p=64, k=10)
+    found = fit(FairProbe(strengths=(10.0,)), data, precision="bf16")
+    assert found.converged and sum(steps) < 50
+
+
 def test_tenths_are_stratified():
     labels = torch.tensor([0] * 43 + [1] * 25 + [2])[torch.randperm(69, generator=generator())]
     order, tenth, turns = _in_tenths(labels, torch.arange(69)[None], generator())

@@ -79,10 +79,10 @@ def test_what_is_assumed_is_said():
 
 @pytest.mark.parametrize(
     ("k", "tolerance", "choosing"),
-    [(100, 1e-3, 96), (100, 1e-4, 215), (10, 1e-3, 29), (10, 1e-4, 66)],
+    [(100, 1e-3, 91), (100, 1e-4, 190), (10, 1e-3, 51), (10, 1e-4, 76)],
 )
 def test_steps_are_assumed_to_be_about_what_was_counted(k, tolerance, choosing):
-    """Those of a pretrained ResNet18 on all images of CIFAR-100 and CIFAR-10."""
+    """Those of a pretrained VGG11 on all images of CIFAR-100 and CIFAR-10."""
     kind = FairProbe(tolerance=tolerance)
     found, answer = solver_steps(kind, replace(MANY, k=k))
     assert found.all == pytest.approx(choosing, rel=0.3)

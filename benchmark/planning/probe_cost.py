@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from benchmark.memory import num_at_once
 from benchmark.network import Precision
-from benchmark.probes.fair import COARSE, ROUGH, FairProbe, bytes_of_draw
+from benchmark.probes.fair import ROUGH, FairProbe, bytes_of_draw
 from benchmark.probes.linear import Probe
 from benchmark.probes.paper import PaperProbe
 from benchmark.probing import NUM_DRAWS, HeadProbe
@@ -14,9 +14,10 @@ from benchmark.workload import Work
 
 # Solver steps of the fair probe depend on the data. Counted on pretrained students of
 # `cifar100-small` (ConvNet, ResNet18, ViT; all 50 000 images), from the strength before to the
-# first one with a tolerance of 1e-2, 1e-3, 1e-4 and 1e-5: 3 to 5, 8 to 27, 24 to 90 and 60 to 134
-# on 100 classes, 3 to 7, 8 to 24, 12 to 18 and 21 to 27 on ten; more of one tolerance take few.
+# first one with a tolerance of 1e-3, 1e-4 and 1e-5: 8 to 27, 24 to 90 and 60 to 134 on 100 classes,
+# 8 to 24, 12 to 18 and 21 to 27 on ten; more strengths of one tolerance take 1 to 18.
 _PER_DIGIT, _GROWTH = 10, 0.2  # of log10(k) classes, see `_steps_to`
+_PER_STRENGTH = 5
 # The strength that was chosen most often on all labels (`cifar100-small`, `quick`), and the one
 # below it, after which no other is tried then.
 _BEST, _WEAKEST = 1e-3, 1e-4
@@ -117,10 +118,11 @@ def solver_steps(kind: FairProbe, sizes: Probed) -> tuple[Steps, Steps]:
         final = _FEW_FINAL * looser**_FEW_FINAL_POWER
         return Steps(choosing, choosing), Steps(final, final)
     tried = _tried(kind)
-    tolerances = {COARSE * kind.tolerance_at(strength) for strength in tried}
+    tolerances = {kind.coarse_tolerance_at(strength) for strength in tried}
     each = [_steps_to(tolerance, sizes.k) for tolerance in tolerances]
+    choosing = (_PER_STRENGTH * len(tried) + sum(steps) for steps in zip(*each, strict=True))
     best = min((strength for strength in tried if strength >= _BEST), default=max(tried))
-    return Steps(*map(sum, zip(*each, strict=True))), _steps_to(kind.tolerance_at(best), sizes.k)
+    return Steps(*choosing), _steps_to(kind.tolerance_at(best), sizes.k)
 
 
 def _tried(kind: FairProbe) -> list[float]:

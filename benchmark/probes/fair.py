@@ -18,8 +18,10 @@ from benchmark.ranges import expect_counts, expect_positive
 from benchmark.spec import Loop, UsageError
 
 _CONSTANT = 1e-6  # a deviation below this part of the mean is rounding
-COARSE = 10.0  # times the tolerance: enough to compare strengths
-ROUGH = 1e-4  # least tolerance in bf16, far above what its rounding adds to a gradient
+_COARSE = 10.0  # times the tolerance is enough to compare strengths, where that is at most
+_COARSEST = 1e-3  # this: with many classes even weights of zero have a gradient of 1e-2
+ROUGH = 1e-4  # least tolerance in bf16, far above what its rounding adds to a gradient, but for
+_STRONG = 1.0  # such strengths, where it adds that to larger terms: then ten times as much
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,11 @@ class FairProbe:
         """
         return self.tolerance * min(1.0, strength / 1e-2)
 
+    def coarse_tolerance_at(self, strength: float) -> float:
+        """Return the tolerance for comparing a strength with others."""
+        tolerance = self.tolerance_at(strength)
+        return max(tolerance, min(_COARSE * tolerance, _COARSEST))
+
     def _choose(self, draws: "_Draws", turns: int, tenth: int, walk: Walk) -> "_Choice":
         """Return the best strength, the first `tenth` images of every draw held out."""
         strengths, search = sorted(self.strengths, reverse=True), _Search(len(draws))
@@ -117,7 +124,7 @@ class FairProbe:
         self, data: "_Data", strength: float, start: Tensor | None, tenth: int
     ) -> tuple[Solution, Bool[Tensor, "b h"]]:
         """Solve without the first `tenth` images; return which of these come out right as well."""
-        solution = self._solve(data, strength, data.start(start), first=tenth, coarse=COARSE)
+        solution = self._solve(data, strength, data.start(start), first=tenth, compared=True)
         held_out = data.x[:, :tenth], data.targets[..., :tenth].argmax(1)
         return solution, _hits(*held_out, solution.weights)
 
@@ -136,26 +143,25 @@ class FairProbe:
         start: Float[Tensor, "b k w"],
         *,
         first: int = 0,
-        coarse: float = 1.0,
+        compared: bool = False,
     ) -> Solution:
-        """Return the solution for all images from the `first` on, to `coarse` tolerances."""
+        """Return the solution for all images from the `first` on.
+
+        One that is `compared` only is coarse, and may end in bf16.
+        """
         regression = data.regression(strength, first=first)
-        tolerance = coarse * self.tolerance_at(strength)
-        precondition = None
-        if data.roughly:
-            near = solve(
-                regression.rounded(),
-                start,
-                tolerance=max(tolerance, ROUGH),
-                max_steps=self.max_steps,
-            )
-            start, precondition = near.weights, near.precondition
-        return solve(
-            regression,
-            start,
-            tolerance=tolerance,
-            max_steps=self.max_steps,
-            precondition=precondition,
+        tolerance = self.tolerance_at(strength)
+        if compared:
+            tolerance = self.coarse_tolerance_at(strength)
+        solved = partial(solve, max_steps=self.max_steps)
+        if not data.roughly:
+            return solved(regression, start, tolerance=tolerance)
+        rough = max(tolerance, ROUGH if strength < _STRONG else 10 * ROUGH)
+        near = solved(regression.rounded(), start, tolerance=rough)
+        if compared and rough == tolerance:
+            return near
+        return solved(
+            regression, near.weights, tolerance=tolerance, precondition=near.precondition
         )
 
 
