@@ -370,7 +370,9 @@ def test_held_out_images_choose_the_strength(make, right, labels_per_class):
 
 def test_a_strength_is_compared_by_its_own_solution_where_classes_are_many():
     """Of 100 classes a gradient is small from the start: it must not pass for a solution."""
-    data, test = (blobs(n=n, p=100, k=100, seed=seed, spread=6) for n, seed in ((4000, 1), (2000, 2)))
+    data, test = (
+        blobs(n=n, p=100, k=100, seed=seed, spread=6) for n, seed in ((4000, 1), (2000, 2))
+    )
     kinds = [FairProbe(strengths=x, tolerance=1e-3) for x in ((0.1, 0.01), (0.1,), (0.01,))]
     chosen, strong, weak = score(data, test, kinds)
     assert weak.top1 > strong.top1 + 2

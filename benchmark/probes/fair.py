@@ -160,9 +160,7 @@ class FairProbe:
         near = solved(regression.rounded(), start, tolerance=rough)
         if compared and rough == tolerance:
             return near
-        return solved(
-            regression, near.weights, tolerance=tolerance, precondition=near.precondition
-        )
+        return solved(regression, near.weights, tolerance=tolerance, precondition=near.precondition)
 
 
 class _Choice(NamedTuple):
