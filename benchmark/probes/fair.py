@@ -18,10 +18,12 @@ from benchmark.ranges import expect_counts, expect_positive
 from benchmark.spec import Loop, UsageError
 
 _CONSTANT = 1e-6  # a deviation below this part of the mean is rounding
-_COARSE = 10.0  # times the tolerance is enough to compare strengths, where that is at most
-_COARSEST = 1e-3  # this: with many classes even weights of zero have a gradient of 1e-2
-ROUGH = 1e-4  # least tolerance in bf16, far above what its rounding adds to a gradient, but for
-_STRONG = 1.0  # such strengths, where it adds that to larger terms: then ten times as much
+# Enough to compare strengths: so many times the tolerance, and no more than the latter, as with many
+# classes even weights of zero have a gradient of 1e-2.
+_COARSE, _COARSEST = 10.0, 1e-3
+# Least tolerance in bf16, far above what its rounding adds to a gradient; ten times as much from
+# this strength on, where a gradient is the difference of larger terms.
+ROUGH, _STRONG = 1e-4, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -200,4 +200,4 @@ def _search(
 
 
 def _dot(left: Tensor, right: Tensor) -> Scalars:
-    return torch.einsum("bkn,bkn->b", left, right)[:, None, None]
+    return (left * right).sum((1, 2), keepdim=True)
