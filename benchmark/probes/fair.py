@@ -18,8 +18,8 @@ from benchmark.ranges import expect_counts, expect_positive
 from benchmark.spec import Loop, UsageError
 
 _CONSTANT = 1e-6  # a deviation below this part of the mean is rounding
-# Enough to compare strengths: so many times the tolerance, and no more than the latter, as with many
-# classes even weights of zero have a gradient of 1e-2.
+# Enough to compare strengths: so many times the tolerance, and no more than the latter, as with
+# many classes even weights of zero have a gradient of 1e-2.
 _COARSE, _COARSEST = 10.0, 1e-3
 # Least tolerance in bf16, far above what its rounding adds to a gradient; ten times as much from
 # this strength on, where a gradient is the difference of larger terms.
