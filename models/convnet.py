@@ -67,11 +67,13 @@ class _Halve(nn.Module):
         b, c, h, w = x.shape
         if x.device.type != "cpu" or h % 2 or w % 2:
             return avg_pool2d(x, 2)
-        if not x.is_contiguous():
-            means: Tensor = _Means.apply(x) if x.dtype == torch.bfloat16 else avg_pool2d(x, 2)
+        if x.is_contiguous():
+            squares = torch.eye(w // 2, dtype=x.dtype).repeat_interleave(2, 0).repeat(2, 1) / 4
+            return (x.view(-1, 2 * w) @ squares).view(b, c, h // 2, w // 2)
+        if x.dtype == torch.bfloat16:
+            means: Tensor = _Means.apply(x)
             return means
-        squares = torch.eye(w // 2, dtype=x.dtype).repeat_interleave(2, 0).repeat(2, 1) / 4
-        return (x.view(-1, 2 * w) @ squares).view(b, c, h // 2, w // 2)
+        return avg_pool2d(x, 2)
 
 
 class _Means(torch.autograd.Function):

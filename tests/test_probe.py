@@ -481,11 +481,11 @@ def test_no_strength_is_tried_again_for_an_answer_that_was_cut_short(
     """Neither that with which the search ends, before it has tried all."""
     data, kind, solves = blobs(), FairProbe(max_steps=3), []
 
-    def spy(self, data, strength, start, *, first=0, compared=False):
-        solves.append((strength, first > 0))
-        if dies and not first:
+    def spy(self, data, strength, start, *, held_out=0):
+        solves.append((strength, held_out > 0))
+        if dies and not held_out:
             raise KeyboardInterrupt
-        return solve(self, data, strength, start, first=first, compared=compared)
+        return solve(self, data, strength, start, held_out=held_out)
 
     def fitted(folder):
         return kind.fit(

@@ -126,7 +126,7 @@ class FairProbe:
         self, data: "_Data", strength: float, start: Tensor | None, tenth: int
     ) -> tuple[Solution, Bool[Tensor, "b h"]]:
         """Solve without the first `tenth` images; return which of these come out right as well."""
-        solution = self._solve(data, strength, data.start(start), first=tenth, compared=True)
+        solution = self._solve(data, strength, data.start(start), held_out=tenth)
         held_out = data.x[:, :tenth], data.targets[..., :tenth].argmax(1)
         return solution, _hits(*held_out, solution.weights)
 
@@ -144,23 +144,20 @@ class FairProbe:
         strength: float,
         start: Float[Tensor, "b k w"],
         *,
-        first: int = 0,
-        compared: bool = False,
+        held_out: int = 0,
     ) -> Solution:
-        """Return the solution for all images from the `first` on.
+        """Return the solution without the first `held_out` images.
 
-        One that is `compared` only is coarse, and may end in bf16.
+        Where there are such, it is only compared: then it is coarse, and may end in bf16.
         """
-        regression = data.regression(strength, first=first)
-        tolerance = self.tolerance_at(strength)
-        if compared:
-            tolerance = self.coarse_tolerance_at(strength)
+        regression = data.regression(strength, first=held_out)
+        tolerance = (self.coarse_tolerance_at if held_out else self.tolerance_at)(strength)
         solved = partial(solve, max_steps=self.max_steps)
         if not data.roughly:
             return solved(regression, start, tolerance=tolerance)
         rough = max(tolerance, ROUGH if strength < _STRONG else 10 * ROUGH)
         near = solved(regression.rounded(), start, tolerance=rough)
-        if compared and rough == tolerance:
+        if held_out and rough == tolerance:
             return near
         return solved(regression, near.weights, tolerance=tolerance, precondition=near.precondition)
 
