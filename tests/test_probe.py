@@ -1,5 +1,6 @@
 import json
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -189,6 +190,32 @@ def test_correlated_features_take_far_fewer_steps_than_scikit_learn():
     assert solution.steps < model.n_iter_[0] / 4
     residuals = regression.residuals(regression.logits(solution.weights))
     assert regression.gradient(residuals, solution.weights).abs().max() <= 1.01e-4
+
+
+@pytest.mark.parametrize("strength", [1e-3, 1e-4])
+def test_a_start_that_is_sure_of_wrong_classes_is_left_soon(strength):
+    data = blobs(n=100, p=600, k=10, spread=3.0)
+    x = torch.from_numpy(StandardScaler().fit_transform(data.features.double()))
+    coordinates, _ = in_own_span(x[None])
+
+    def regression(strength, first=0):
+        return Regression(
+            features=coordinates[:, first:],
+            targets=one_hot(data.labels[None, first:], 10),
+            moment=coordinates.mT @ coordinates / 100,
+            strength=strength,
+        )
+
+    solved = partial(solve, tolerance=1e-2 * strength, max_steps=1000)
+    zero = torch.zeros(1, 10, 101, dtype=torch.float64)
+    without_some = solved(regression(strength, first=10), zero).weights
+    for start in (zero, without_some, 30 * without_some):
+        solution = solved(regression(strength), start)
+        assert solution.converged
+        assert solution.steps < 50  # 13, 24 and 40; a search from one side alone took 400 to 1000
+    weaker = solved(regression(strength / 10, first=10), without_some)
+    assert weaker.converged
+    assert weaker.steps < 7  # without a first step along the start 10 to 18
 
 
 def test_images_in_their_own_span_keep_all_products():
