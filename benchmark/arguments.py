@@ -6,12 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
-from benchmark import plugins
 from benchmark.grid import RecipeName
 from benchmark.memory import GIB
 from benchmark.network import Precision
 from benchmark.planning.sheets import SHEETS
-from benchmark.spec import UsageError
+from benchmark.spec import UsageError, unknown
 
 _KINDS = ("methods", "models", "datasets", "teachers", "suites", "kernels")
 
@@ -83,12 +82,12 @@ class Parser(argparse.ArgumentParser):
         found, strange = super().parse_known_args(*arguments, **options)
         if strange:
             flags = [name for action in self._actions for name in action.option_strings]
-            self.error(str(plugins.unknown("argument", strange[0].partition("=")[0], flags)))
+            self.error(str(unknown("argument", strange[0].partition("=")[0], flags)))
         return found, strange
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            self.error(str(plugins.unknown(action.dest, value, list(action.choices))))
+            self.error(str(unknown(action.dest, value, list(action.choices))))
 
 
 def new_parser() -> Parser:
@@ -353,7 +352,7 @@ def _label_counts(text: str) -> tuple[int | None, ...]:
 def _formats(text: str) -> tuple[str, ...]:
     def value(part: str) -> str:
         if part not in FORMATS:
-            raise argparse.ArgumentTypeError(str(plugins.unknown("format", part, list(FORMATS))))
+            raise argparse.ArgumentTypeError(str(unknown("format", part, list(FORMATS))))
         return part
 
     return _listed(text, value, "names, such as a,b")
@@ -387,5 +386,5 @@ def _gib(text: str) -> int:
 
 def _kind(text: str) -> str:
     if text not in _KINDS:
-        raise argparse.ArgumentTypeError(str(plugins.unknown("kind", text, list(_KINDS))))
+        raise argparse.ArgumentTypeError(str(unknown("kind", text, list(_KINDS))))
     return text

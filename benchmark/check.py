@@ -21,7 +21,8 @@ from benchmark.pretrain import RECIPES
 from benchmark.probes.fair import FairProbe
 from benchmark.probing import HEAD, PROBES
 from benchmark.settings import expect_plain, replace
-from benchmark.spec import UsageError
+from benchmark.spec import UsageError, unknown
+from benchmark.teacher_file import teacher_file
 
 
 def check(suite: Suite, cells: Sequence[Cell]) -> None:
@@ -46,7 +47,7 @@ def check(suite: Suite, cells: Sequence[Cell]) -> None:
     for owner, given in suite.settings.items():
         if owner not in (TEACHER, TEACHER_MODEL):
             _check(owner, given)
-    if suite.teacher in plugins.names("teachers"):
+    if teacher_file(suite.teacher) is None:
         model_settings(teacher_of(suite).model, suite.settings.get(TEACHER_MODEL, {}))
 
 
@@ -103,4 +104,4 @@ def _check(owner: str, given: Mapping[str, Any]) -> None:
         known += [
             name for kind in ("methods", "models", "teachers") for name in plugins.names(kind)
         ]
-        raise plugins.unknown("owner of a setting", owner, known)
+        raise unknown("owner of a setting", owner, known)

@@ -38,7 +38,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from benchmark.plugins import unknown
+from benchmark.spec import unknown
 
 _MAX_SHIFT = 0.125  # of the side
 _CUTOUT = 0.5  # of the side

@@ -24,15 +24,22 @@ from benchmark.pretrain_teacher import TeacherPlan, pretrain_teacher, probe_teac
 from benchmark.rows import PROTOCOL
 from benchmark.settings import identity
 from benchmark.source_code import code_of
-from benchmark.spec import Budget, LabelledImages, NonFiniteError, Outline, Problem, UsageError
+from benchmark.spec import (
+    Budget,
+    LabelledImages,
+    NonFiniteError,
+    Outline,
+    Problem,
+    UsageError,
+)
 from benchmark.store import Store, key_of
 from benchmark.teacher import (
     Teacher,
     load_teacher,
     save_teacher,
-    shipped_teachers,
     teacher_identity,
 )
+from benchmark.teacher_file import is_checkpoint, teacher_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,24 +220,14 @@ class Experiment:
     @cached_property
     def _teacher_origin(self) -> tuple[Path, Callable[[Path], None] | None]:
         """Where the teacher's file is, and what makes it where it may be missing."""
-        name, shipped = self.suite.teacher, shipped_teachers()
-        if name in plugins.names("teachers"):
-            plan = self._teacher_plan(name)
+        file = teacher_file(self.suite.teacher)
+        if file is None:
+            plan = self._teacher_plan(self.suite.teacher)
             return self._kept_teacher(self._identity_of(plan)), partial(self._pretrain, plan)
-        if Path(name).suffix in solo_learn.SUFFIXES:
-            checkpoint = Path(name)
-            return self._kept_teacher(
-                {
-                    "checkpoint": content_hash(checkpoint) if checkpoint.is_file() else "",
-                    "code": code_of("benchmark.solo_learn"),
-                }
-            ), partial(self._convert, checkpoint)
-        if Path(name).suffix == ".safetensors":
-            return Path(name), None
-        if name in shipped:
-            return shipped[name], None
-        known = [*plugins.names("teachers"), *shipped, "FILE.safetensors", "FILE.ckpt"]
-        raise plugins.unknown("teacher", name, known)
+        if is_checkpoint(file):
+            made_of = {"checkpoint": content_hash(file), "code": code_of("benchmark.solo_learn")}
+            return self._kept_teacher(made_of), partial(self._convert, file)
+        return file, None
 
     def _kept_teacher(self, settings: Mapping[str, Any]) -> Path:
         """Return where the store keeps the teacher that depends on the data and on `settings`."""

@@ -18,6 +18,7 @@ from benchmark.spec import (
     Supervision,
     TrainingSet,
     UsageError,
+    unknown,
 )
 
 TEACHER = "teacher"  # the control that probes the teacher itself instead of a student
@@ -261,7 +262,7 @@ def probe_of(suite: Suite, name: str) -> Probe | HeadProbe:
         UsageError: no such probe, or no such field.
     """
     if name not in PROBES:
-        raise plugins.unknown("probe", name, list(PROBES))
+        raise unknown("probe", name, list(PROBES))
     probe: Probe | HeadProbe = replace(name, PROBES[name](), suite.settings.get(name, {}))
     return probe
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmark import rng
 from benchmark.images import random_part
-from benchmark.spec import LabelledImages, UsageError
+from benchmark.spec import LabelledImages, NonFiniteError, UsageError
 
 _DRAWS = 10  # sets of few labels that an accuracy is the mean over
 RIDGES = np.logspace(-1, 4, 11)  # of which leave-one-out error chooses
@@ -39,7 +39,12 @@ def held_out_accuracy(
     Features are standardised on the rest; leave-one-out error chooses the ridge. With
     `labels_per_class`, the classifier sees so many labels only, and the accuracy is the mean over
     named draws of them.
+
+    Raises:
+        NonFiniteError: some feature is no number, as of a teacher that diverges.
     """
+    if not features.isfinite().all():
+        raise NonFiniteError("the teacher's features of source images are not finite")
     x, y, held = (tensor.cpu().numpy() for tensor in (features, labels, held_out))
     x = StandardScaler().fit(x[~held]).transform(x)
     draws = [np.flatnonzero(~held)]

@@ -5,7 +5,6 @@ Kinds are the folders `methods`, `models`, `datasets`, `teachers`, `suites`, `ta
 packages add plug-ins through entry points of the group ``benchmark.<kind>``.
 """
 
-import difflib
 import importlib
 import pkgutil
 import traceback
@@ -15,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from benchmark import source_code
-from benchmark.spec import UsageError
+from benchmark.spec import UsageError, unknown
 
 Kind = Literal[
     "methods", "models", "datasets", "teachers", "suites", "tables", "figures", "kernels"
@@ -61,13 +60,6 @@ def _loaded(what: str, load: Callable[[], Any]) -> Any:
 def code_of(kind: Kind, name: str) -> str:
     """Return a hash of the code that a plug-in runs, see `benchmark.source_code`."""
     return source_code.code_of(load(kind, name).__module__)
-
-
-def unknown(noun: str, name: str, known: list[str]) -> UsageError:
-    """Return the error for a name that is none of `known`."""
-    nearest = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return UsageError(f"unknown {noun} {name!r}: {hint}known: {', '.join(known) or 'none'}")
 
 
 @cache

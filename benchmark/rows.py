@@ -28,7 +28,8 @@ class Row:
         method, settings: the plug-in and its fields; `student_settings` and `probe_settings`
         likewise. N: the budget, None where none plays a part.
         source, teacher, student, downstream: names; `size` is the side of all images.
-        teacher_held_out: accuracies in per cent on a held-out tenth of the teacher's own source.
+        teacher_held_out: accuracies in per cent on a held-out tenth of what the teacher was
+            pretrained on; of one that was not pretrained here, of the source.
         recipe: `paper`, `equal-steps` or `own`; `student_steps` is what that came to.
         probe, labels_per_class: which probe, on how many labels (None: all).
         seed: of the whole experiment.

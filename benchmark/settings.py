@@ -11,8 +11,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmark.plugins import unknown
-from benchmark.spec import UsageError
+from benchmark.spec import UsageError, unknown
 
 NEUTRAL = {"neutral": True}  # metadata of a field that moves no number beyond rounding
 

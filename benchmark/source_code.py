@@ -21,6 +21,7 @@ _MOVES_NO_NUMBER = {
         "progress",
         "provenance",
         "ranges",
+        "spec",  # nouns; networks, which it names, are in the key of whatever has one
     )
 }
 

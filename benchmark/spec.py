@@ -11,6 +11,7 @@ Axes, for the whole repository::
 Pixels are in [0, 1] (or uint8, where said) everywhere. Only a `Network` normalises them.
 """
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ Supervision = Literal["none", "labels"]
 Objective = Literal["mse", "cross-entropy"]
 Split = Literal["train", "test"]
 Limit = Literal["numbers", "bytes", "none"]
+Storage = Literal["fp32", "fp16"]  # precision of kept weights
 
 FLOAT_BYTES = 4  # of a stored number, where the budget is counted in bytes
 
@@ -47,6 +49,13 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
 
 class UsageError(Exception):
     """A mistake of the user's, told in one line: what, where, and what would be right."""
+
+
+def unknown(noun: str, name: str, known: Sequence[str]) -> UsageError:
+    """Return the error for a name that is none of `known`."""
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return UsageError(f"unknown {noun} {name!r}: {hint}known: {', '.join(known) or 'none'}")
 
 
 class NonFiniteError(RuntimeError):

@@ -60,6 +60,13 @@ class Timing:
         return median(self.seconds)
 
 
+CLOCKS = {  # in words
+    "processor": "time of the one thread on its processor, so that other processes do not count",
+    "wall": "by the wall's clock",
+    "events": "between two events on the device, with nothing else under way",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
     """Times on one device; work of a GPU between two events, with nothing else under way.

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
-from benchmark.plugins import unknown
+from benchmark.spec import unknown
 
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,

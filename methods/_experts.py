@@ -24,7 +24,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 from filelock import FileLock
@@ -35,12 +34,10 @@ from torch.nn.functional import cross_entropy
 from benchmark import rng
 from benchmark.differentiable_augmentation import OPERATIONS, draw
 from benchmark.files import free_bytes
-from benchmark.spec import Loop, NonFiniteError, UsageError
+from benchmark.spec import Loop, NonFiniteError, Storage, UsageError
 
 from ._checked_file import charge_for, read_checked, write_checked
 from ._trajectory import FlatNetwork
-
-Storage = Literal["fp32", "fp16"]
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from benchmark.network import Network, Precision
+from benchmark.network import Network
 from benchmark.spec import Problem
 from benchmark.workload import DRAW, TO_IMAGES, Architecture, Work
 
@@ -13,19 +13,14 @@ _MATCHED = 7 / 3  # training passes: a gradient of the weights, differentiated b
 
 
 def classifier(
-    problem: Problem,
-    model: str,
-    *,
-    widths: tuple[int, ...] | None,
-    norm: str | None,
-    precision: Precision | None = "fp32",
+    problem: Problem, model: str, *, widths: tuple[int, ...] | None, norm: str | None
 ) -> Architecture:
-    """Return the inner model of `_labelled.new_inner_model`; None is the run's precision."""
+    """Return the inner model of `_labelled.new_inner_model`."""
     return Architecture.of(
         model,
         problem.num_classes or 0,
         {"widths": widths, "norm": norm},
-        precision=precision,
+        precision="fp32",
         default_layout=True,
     )
 

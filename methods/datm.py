@@ -68,6 +68,7 @@ from benchmark.spec import (
     Outline,
     OwnEvaluation,
     Problem,
+    Storage,
     Supervision,
     TrainingSet,
     UsageError,
@@ -77,7 +78,7 @@ from benchmark.workload import Forecast
 from ._checked_file import fingerprint
 from ._datm_forecast import trajectory_forecast
 from ._datm_recipes import PUBLISHED, InitialImages, Recipe, expect_start_epochs
-from ._experts import Experts, ExpertTraining, Snapshots, Storage
+from ._experts import Experts, ExpertTraining, Snapshots
 from ._labelled import images_per_class, new_inner_model
 from ._published import expect_recipe, resolve
 from ._soft_start import draw_correct, draw_real, mean_logits

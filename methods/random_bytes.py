@@ -44,11 +44,8 @@ class RandomBytes:
         Raises:
             UsageError: a representation exceeds the range of float16.
         """
-        representations = problem.representations("identity")
-        pair = problem.shape.numel + 2 * representations.shape[1]
-        m = min(FLOAT_BYTES * problem.num_floats // pair, len(problem.images))
-        chosen = draw_images(problem, m, generator)
-        targets = representations[chosen].to(torch.float16)
+        chosen = draw_images(problem, _num_pairs(problem), generator)
+        targets = problem.representations("identity")[chosen].to(torch.float16)
         if not bool(targets.isfinite().all()):
             raise UsageError(
                 "random-bytes stores representations as float16, and some of this teacher's exceed "
@@ -58,8 +55,7 @@ class RandomBytes:
 
     def forecast(self, problem: Problem) -> Forecast:
         """See `spec.Method`."""
-        pair = problem.shape.numel + 2 * problem.representations("identity").shape[1]
-        return Forecast(pairs=min(FLOAT_BYTES * problem.num_floats // pair, len(problem.images)))
+        return Forecast(pairs=_num_pairs(problem))
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the pairs, representations as float32."""
@@ -69,3 +65,9 @@ class RandomBytes:
             targets=stored["targets"].to(torch.float32).unsqueeze(0),
             objective="mse",
         )
+
+
+def _num_pairs(problem: Problem) -> int:
+    """Return how many images the budget's bytes hold, a representation at two bytes a number."""
+    pair = problem.shape.numel + 2 * problem.representations("identity").shape[1]
+    return min(FLOAT_BYTES * problem.num_floats // pair, len(problem.images))

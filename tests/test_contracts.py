@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmark import plugins, views
+from benchmark.figures import approximation, convergence
 from benchmark.loop import CheckpointedLoop
 from benchmark.pretrain import RECIPES, Length, pretrain
 from benchmark.settings import replace
@@ -133,6 +134,23 @@ def test_a_seed_decides_every_bit(problem, name):
         for part in first
     )
     assert alike == (name in DETERMINISTIC)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loops_log_what_figures_draw(problem, name):
+    method = method_of(name)
+    loop = CheckpointedLoop(None, description="toy")
+    method.distill(problem(method), generator=torch.Generator().manual_seed(0), checkpoint=loop)
+    logged = {
+        where: {part for point in points for part in point}
+        for where, points in loop.history.items()
+    }
+    if convergence._LOOP in logged:
+        assert logged[convergence._LOOP] & {*convergence._LOSSES}
+    if approximation._LOOP in logged:
+        names = logged[approximation._LOOP] - {"step"}
+        assert any(name.startswith(approximation._PREFIX) for name in names)
+    assert (name in ("ours", "pca")) == (approximation._LOOP in logged)
 
 
 @pytest.mark.parametrize("name", NAMES)

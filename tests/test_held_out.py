@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmark.held_out import held_out_accuracy, held_out_tenth
-from benchmark.spec import LabelledImages, UsageError
+from benchmark.spec import LabelledImages, NonFiniteError, UsageError
 
 
 def generator(seed=0):
@@ -58,3 +58,10 @@ def test_a_tenth_of_nothing_is_refused():
     )
     with pytest.raises(UsageError, match="9 source images: expected 10 or more"):
         held_out_tenth(few)
+
+
+def test_features_of_a_teacher_that_diverged_are_refused():
+    features, held_out = torch.zeros(20, 2), torch.arange(20) % 2 == 0
+    features[3, 1] = torch.nan
+    with pytest.raises(NonFiniteError, match="teacher's features of source images are not finite"):
+        held_out_accuracy(features, torch.arange(20) % 4, held_out)

@@ -1,9 +1,12 @@
+import json
 from dataclasses import replace
 
 import pytest
 from scipy import stats
 
-from benchmark.tables.ladder import ladder
+from benchmark import plugins
+from benchmark.reporting import published
+from benchmark.tables.ladder import _BASES, _NONE, ladder
 
 VALUES = {  # three seeds, whose rows are to be told apart by their method
     "untrained": (30.0, 31.5, 30.5),
@@ -30,6 +33,14 @@ def rows_of(new_row, values, **settings):
 
 def lines_of(table):
     return {line[0].text: line[1:] for line in table.body}
+
+
+def test_variants_are_called_as_suites_call_them():
+    variants = {v.label: v.settings for v in plugins.load("suites", "cifar100").ablation}
+    assert {_NONE, _BASES} <= {*variants}
+    as_rows_tell = {label: {"ours": settings} for label, settings in variants.items()}
+    for label, changes in published._CHANGES.items():
+        assert json.dumps(changes) == json.dumps(as_rows_tell[label])
 
 
 def test_steps_are_paired_tests_corrected_for_all_of_a_column(new_row):

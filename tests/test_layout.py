@@ -29,6 +29,18 @@ MAY_IMPORT = {  # besides the shared files of its own folder
         "benchmark.whitening",
         "benchmark.workload",
     },
+    "datasets": {"benchmark.spec"},
+    "teachers": {
+        "benchmark.augment",
+        "benchmark.held_out",
+        "benchmark.network",
+        "benchmark.ranges",
+        "benchmark.rng",
+        "benchmark.settings",
+        "benchmark.spec",
+        "benchmark.teacher",
+        "benchmark.workload",
+    },
     "suites": {"benchmark.grid", "benchmark.pretrain"},
     "tables": {
         "benchmark.rows",
@@ -130,7 +142,6 @@ def test_no_function_is_too_long():
     long = [
         f"{name_of(file)}: {node.name} ({length} lines)"
         for file in FILES
-        if file.name != "cli.py"
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.FunctionDef) and (length := node.end_lineno - node.lineno + 1) > 60
     ]

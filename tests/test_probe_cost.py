@@ -7,10 +7,17 @@ import torch
 
 from benchmark.loop import CheckpointedLoop
 from benchmark.planning.network_cost import Pass, operators_of
-from benchmark.planning.probe_cost import Probed, assumed_steps, probe_work, solver_steps
+from benchmark.planning.probe_cost import (
+    Probed,
+    _turns,
+    assumed_steps,
+    probe_work,
+    solver_steps,
+)
 from benchmark.probes import fair
 from benchmark.probes.fair import FairProbe
 from benchmark.probes.paper import PaperProbe
+from benchmark.probing import NUM_DRAWS
 
 MANY = Probed(n=5_000, num_test=1_000, p=64, k=10, labels_per_class=None)
 FEW = Probed(n=5_000, num_test=1_000, p=640, k=10, labels_per_class=10)  # 100 images a draw
@@ -36,6 +43,16 @@ def test_what_stays_in_higher_precision_is_counted_there(kind, sizes):
     plain, led = (probe_work(kind, sizes, precision=precision) for precision in ("fp32", "bf16"))
     assert asdict(plain) == asdict(led)
     assert plain.products > 0
+
+
+@pytest.mark.parametrize(("labels_per_class", "turns"), [(3, 3), (10, 5), (20, 3)])
+def test_no_more_tenths_are_held_out_than_there_are(labels_per_class, turns):
+    sizes = replace(FEW, labels_per_class=labels_per_class)
+    labels = torch.arange(sizes.k).repeat_interleave(labels_per_class)
+    subsets = torch.arange(len(labels)).expand(NUM_DRAWS, -1)
+    _, tenth, num_tenths = fair._in_tenths(labels, subsets, torch.Generator())
+    found = FairProbe().num_turns(NUM_DRAWS * tenth, num_tenths=num_tenths)
+    assert _turns(FairProbe(), sizes) == found == turns
 
 
 def test_a_step_in_bf16_is_two_products_with_the_features(monkeypatch):

@@ -211,7 +211,7 @@ def test_weights_whose_features_overflow_are_refused_in_one_line(toy_suite, tmp_
     suite = replace(toy_suite, teacher=str(file), size=32)
     compute = Compute(device=torch.device("cpu"), precision="fp32")
     experiment = Experiment(suite, store=Store(tmp_path), compute=compute, data=DataOptions())
-    with pytest.raises(UsageError, match=r"ckpt: the teacher's representations .* not finite"):
+    with pytest.raises(UsageError, match=r"ckpt: the teacher's features .* not finite"):
         experiment.representations("identity")
 
 

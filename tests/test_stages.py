@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmark import artifacts, plugins
+from benchmark import artifacts, network_factory, plugins
 from benchmark import execute as execute_module
 from benchmark import experiment as experiment_module
 from benchmark import run as run_module
@@ -814,6 +814,13 @@ def test_another_code_of_representations_is_another_key(toy_suite, whole, monkey
         "code_of",
         lambda module: "new" if module == "benchmark.teacher" else code_of(module),
     )
+    assert not done(toy_suite, root)
+
+
+def test_another_code_of_networks_is_another_key(toy_suite, whole, monkeypatch):
+    root, _, _ = whole
+    assert done(toy_suite, root)
+    monkeypatch.setattr(network_factory, "code_of", lambda module: f"another {module}")
     assert not done(toy_suite, root)
 
 

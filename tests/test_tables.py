@@ -189,6 +189,8 @@ def test_what_is_shorter_than_published_is_said_under_each_table(new_row):
         "scale: 400 outer steps (ours), 1000 steps of a student, 60 epochs of the teacher"
     )
     assert conditions([replace(ours, label="ours: none")]).count("400 outer steps") == 0
+    dsa = new_row(label="dsa", method="dsa", changes={"dsa": {"num_inner_models": 12}})
+    assert conditions([dsa]).endswith("not at the published scale: 12 inner models (dsa)")
 
 
 def test_what_has_no_budget_stands_in_every_column_of_budgets(full_grid):

@@ -18,7 +18,7 @@ from benchmark.images import is_present
 from benchmark.memory import default_memory
 from benchmark.pretrain import Length
 from benchmark.provenance import provenance
-from benchmark.spec import UsageError
+from benchmark.spec import UsageError, unknown
 from benchmark.store import Store
 
 _THREADS = torch.get_num_threads()
@@ -37,7 +37,7 @@ def suite_of(arguments: argparse.Namespace) -> Suite:
         name: value for name in _OVERRIDES if (value := getattr(arguments, name, None)) is not None
     }
     if (recipe := changes.get("recipe")) is not None and recipe not in suite.lengths:
-        raise plugins.unknown("recipe", recipe, list(suite.lengths))
+        raise unknown("recipe", recipe, list(suite.lengths))
     if (steps := getattr(arguments, "student_steps", None)) is not None:
         if recipe not in (None, "equal-steps"):
             raise UsageError(f"--student-steps {steps}: expected --recipe equal-steps, or none")

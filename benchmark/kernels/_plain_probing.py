@@ -65,9 +65,8 @@ def fair_plainly(
 def _regression(
     x: np.ndarray, y: np.ndarray, probe: FairProbe, strength: float
 ) -> LogisticRegression:
-    tolerance = probe.tolerance * min(1.0, strength / 1e-2)
     regression = LogisticRegression(
-        C=1 / (strength * len(y)), tol=tolerance, max_iter=probe.max_steps
+        C=1 / (strength * len(y)), tol=probe.tolerance_at(strength), max_iter=probe.max_steps
     )
     return regression.fit(x, y)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from benchmark import rng
 from benchmark.compute import Compute
+from benchmark.datasets.cifar100 import Cifar100
 from benchmark.models._instance_norm import InstanceNorm
 from benchmark.models.convnet import convnet
 from benchmark.network import Network
@@ -18,8 +19,7 @@ from benchmark.network_factory import NetworkFactory
 from benchmark.spec import ImageShape
 from benchmark.timing import Outcome
 
-MEAN = (0.5071, 0.4865, 0.4409)  # CIFAR-100's training pixels
-STD = (0.2673, 0.2564, 0.2762)
+MEAN, STD = Cifar100.info.mean, Cifar100.info.std
 
 
 def stream(name: str, device: torch.device | str = "cpu") -> torch.Generator:

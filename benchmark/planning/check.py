@@ -1,10 +1,18 @@
 """What stages took, as rows tell, beside what was expected of them."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmark.planning.prediction import Prediction, Task
+from benchmark.planning.prediction import (
+    Key,
+    Prediction,
+    Task,
+    distillation_key,
+    features_key,
+    pretraining_key,
+    probe_key,
+)
 from benchmark.rows import Row
 
 LEAST_SECONDS = 1.0  # that all of a line took together: less says more of clocks than of plans
@@ -31,20 +39,20 @@ class Line:
         return self.expected / self.measured
 
 
-def measured_seconds(rows: Iterable[Row]) -> dict[tuple[Hashable, ...], float]:
+def measured_seconds(rows: Iterable[Row]) -> dict[Key, float]:
     """Return the seconds of every stage that rows tell of, each once, by the key of its task.
 
     Several rows share a distilled set, a student, or features; what is shared has the same seconds
     in each of them.
     """
-    found: dict[tuple[Hashable, ...], float] = {}
+    found: dict[Key, float] = {}
     for row in rows:
         cell = row.label, row.N, row.seed
-        found["distillation", *cell] = row.distill_seconds
-        found["pretraining", *cell, row.student] = row.pretrain_seconds
-        seen = *cell, row.student, row.downstream
-        found["features", *seen] = row.features_seconds
-        found["probes", *seen, row.probe, row.labels_per_class] = row.probe_seconds
+        found[distillation_key(*cell)] = row.distill_seconds
+        found[pretraining_key(*cell, row.student)] = row.pretrain_seconds
+        features = features_key(*cell, row.student, row.downstream)
+        found[features] = row.features_seconds
+        found[probe_key(features, row.probe, row.labels_per_class)] = row.probe_seconds
     return found
 
 

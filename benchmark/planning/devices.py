@@ -18,7 +18,7 @@ from statistics import median
 import torch
 from torch import nn
 
-from benchmark import plugins, rng
+from benchmark import rng
 from benchmark.compute import Compute
 from benchmark.grid import Suite
 from benchmark.memory import share_of
@@ -27,7 +27,7 @@ from benchmark.planning.network_cost import Operator, Pass, operators_of
 from benchmark.planning.networks import Networks, headless, networks_of
 from benchmark.planning.sheets import SHEETS, Sheet
 from benchmark.provenance import device_name
-from benchmark.spec import ImageShape
+from benchmark.spec import ImageShape, unknown
 from benchmark.timing import Clock, Operations, Rate, Rates, measure_rates
 from benchmark.workload import Architecture, Work
 
@@ -187,7 +187,7 @@ class NamedDevice(Device):
 
 def _sheet(name: str) -> Sheet:
     if name not in SHEETS:
-        raise plugins.unknown("device", name, [*SHEETS, "auto", "cpu", "cuda"])
+        raise unknown("device", name, [*SHEETS, "auto", "cpu", "cuda"])
     return SHEETS[name]
 
 

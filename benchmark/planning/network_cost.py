@@ -60,11 +60,6 @@ class Pass:
         return found
 
     @property
-    def num_bytes(self) -> int:
-        """Bytes that all operators read and write."""
-        return sum(operator.num_bytes for operator in self.operators)
-
-    @property
     def training_memory(self) -> int:
         """Bytes held at the turn: the graph, and weights with their gradients and momenta."""
         return self.saved + 3 * self.weights

@@ -10,6 +10,27 @@ from benchmark.grid import Cell
 Stage = Literal[
     "teacher", "representations", "by-products", "distillation", "pretraining", "features", "probes"
 ]
+Key = tuple[Hashable, ...]
+
+
+def distillation_key(label: str, N: int | None, seed: int) -> Key:
+    """Return the key of the task that makes a distilled set."""
+    return "distillation", label, N, seed
+
+
+def pretraining_key(label: str, N: int | None, seed: int, student: str) -> Key:
+    """Return the key of the task that pretrains a student on it."""
+    return "pretraining", label, N, seed, student
+
+
+def features_key(label: str, N: int | None, seed: int, student: str, downstream: str) -> Key:
+    """Return the key of the task that extracts the student's features of a dataset."""
+    return "features", label, N, seed, student, downstream
+
+
+def probe_key(features: Key, probe: str, labels_per_class: int | None) -> Key:
+    """Return the key of the task that probes features, of which the key is given."""
+    return "probes", *features, probe, labels_per_class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +50,7 @@ class Task:
 
     stage: Stage
     line: str
-    key: tuple[Hashable, ...]
+    key: Key
     label: str = ""
     N: int | None = None
     seconds: int | float | None
@@ -70,7 +91,7 @@ class Prediction:
         longest = max(map(seconds_of, self.chains.values()), default=0.0)
         return seconds_of(self.shared) + max(longest, rest / workers)
 
-    def without(self, found: Iterable[tuple[Hashable, ...]]) -> "Prediction":
+    def without(self, found: Iterable[Key]) -> "Prediction":
         """Return what is left where some tasks are done; a distillation's by-products are, too."""
         done = set(found)
         for chain in self.chains.values():

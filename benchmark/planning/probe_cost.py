@@ -190,6 +190,7 @@ def _regression(
 
 
 def _turns(kind: FairProbe, sizes: Probed) -> int:
-    """Return how many tenths of each subset are held out in turn."""
+    """Return how many tenths of each subset are held out in turn, all classes of one size."""
     (b, q), k = sizes.subsets, sizes.k
-    return min(10, math.ceil(kind.min_held_out / (b * k * max(1, q // k // 10))))
+    share = max(1, q // k // 10)
+    return kind.num_turns(b * k * share, num_tenths=min(10, q // k // share))

@@ -12,15 +12,11 @@ from benchmark.planning.probe_cost import assumed_steps
 from benchmark.provenance import short_commit
 from benchmark.reporting.table import MISSING, Cell, Table
 from benchmark.rows import Row
+from benchmark.timing import CLOCKS
 
 _KIB = 1024
 _ORDER = get_args(Stage)
 _MULTIPLES = (2, 4, 8)  # of a device, that a plan for one device also tells of
-_CLOCKS = {
-    "processor": "the time of one thread on its processor, so that what runs beside does not count",
-    "wall": "the wall's clock",
-    "events": "events on the device",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +231,7 @@ def basis(plan: Plan) -> str:
         return f"Expected for {plan.device.name}, not measured: {assumptions()}. {steps}"
     clock = ""
     if isinstance(plan.device, ThisDevice):
-        clock = f" (by {_CLOCKS[plan.device.clock.name]})"
+        clock = f" ({CLOCKS[plan.device.clock.name]})"
     return (
         f"Calibrated on {plan.device.name}: each network was timed on a batch{clock}, the rest "
         f"goes by measured rates. {steps}"

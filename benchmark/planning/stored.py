@@ -1,15 +1,16 @@
 """Which tasks of a plan need not be done, as their outcome is in the store."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 
 from benchmark.experiment import Experiment
 from benchmark.grid import TEACHER, Cell
+from benchmark.planning.prediction import Key, distillation_key, pretraining_key
 from benchmark.stages.keys import distilled_key, student_settings
 from benchmark.store import key_of
 from benchmark.views import VIEWS
 
 
-def stored_tasks(cells: Iterable[Cell], experiment: Experiment) -> Iterable[tuple[Hashable, ...]]:
+def stored_tasks(cells: Iterable[Cell], experiment: Experiment) -> Iterable[Key]:
     """Yield the keys of tasks whose outcome is in the store; nothing is made to find out."""
     if not experiment.teacher_exists:
         return
@@ -21,7 +22,7 @@ def stored_tasks(cells: Iterable[Cell], experiment: Experiment) -> Iterable[tupl
         place = cell.variant.label, cell.N, cell.seed
         distilled = experiment.store.folder("distilled", distilled_key(cell, experiment))
         if (distilled / "distilled.safetensors").exists():
-            yield "distillation", *place
+            yield distillation_key(*place)
         student = experiment.store.folder("students", key_of(student_settings(cell, experiment)))
         if (student / "student.safetensors").exists():
-            yield "pretraining", *place, cell.student
+            yield pretraining_key(*place, cell.student)

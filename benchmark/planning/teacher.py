@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import plugins, solo_learn
+from benchmark import solo_learn
 from benchmark.grid import TEACHER_MODEL, Suite, teacher_of
 from benchmark.images import Sizes
 from benchmark.network_factory import model_settings
 from benchmark.planning.networks import Networks
-from benchmark.spec import UsageError
-from benchmark.teacher import expect_shape, shipped_teachers, teacher_identity
+from benchmark.teacher import expect_shape, teacher_identity
+from benchmark.teacher_file import is_checkpoint, teacher_file
 from benchmark.workload import Architecture, Forecast, TeacherOutline
 
 
@@ -36,9 +36,8 @@ def plan_teacher(suite: Suite, networks: Networks, source: Sizes) -> PlannedTeac
     Raises:
         UsageError: there is no such kind or file.
     """
-    name = suite.teacher
-    if name not in plugins.names("teachers"):
-        return _from_file(name, networks)
+    if (file := teacher_file(suite.teacher)) is not None:
+        return _from_file(file, networks)
     recipe = teacher_of(suite)
     network = Architecture.of(
         recipe.model,
@@ -59,18 +58,11 @@ def plan_teacher(suite: Suite, networks: Networks, source: Sizes) -> PlannedTeac
     return PlannedTeacher(network=network, d=d, forecast=forecast, is_file=False)
 
 
-def _from_file(name: str, networks: Networks) -> PlannedTeacher:
+def _from_file(file: Path, networks: Networks) -> PlannedTeacher:
     """Return a teacher that is there; of a checkpoint the network is known without reading it."""
-    shipped = shipped_teachers()
-    file = shipped.get(name, Path(name))
-    if file.suffix in solo_learn.SUFFIXES:
-        if not file.is_file():
-            raise UsageError(f"--teacher {name}: there is no such file")
+    if is_checkpoint(file):
         network = Architecture.of(solo_learn.MODEL, 1, solo_learn.SETTINGS)
         return PlannedTeacher(network=network, d=solo_learn.D, forecast=None, is_file=True)
-    if file.suffix != ".safetensors":
-        known = [*plugins.names("teachers"), *shipped, "FILE.safetensors", "FILE.ckpt"]
-        raise plugins.unknown("teacher", name, known)
     identity = teacher_identity(file)
     expect_shape(file, identity["image_shape"], networks.new_network.shape)
     network = Architecture.of(identity["model"], 1, identity["model_settings"])

@@ -68,8 +68,8 @@ class FairProbe:
         Raises:
             UsageError: no class has two images, so that none can be held out.
         """
-        order, tenth, most_turns = _in_tenths(labels.cpu(), subsets.cpu(), generator)
-        turns = min(most_turns, math.ceil(self.min_held_out / (len(order) * tenth)))
+        order, tenth, num_tenths = _in_tenths(labels.cpu(), subsets.cpu(), generator)
+        turns = self.num_turns(len(order) * tenth, num_tenths=num_tenths)
         each = turns * bytes_of_draw(order.shape[1], features.shape[1], num_classes)
         size = num_at_once(len(order), each=each, max_memory=max_memory)
         draws = _Draws(
@@ -95,6 +95,10 @@ class FairProbe:
             strength=choice.strength,
             converged=all(converged),
         )
+
+    def num_turns(self, held_out: int, *, num_tenths: int) -> int:
+        """Return how many tenths take their turn, of which all subsets together hold out one."""
+        return min(num_tenths, math.ceil(self.min_held_out / held_out))
 
     def tolerance_at(self, strength: float) -> float:
         """Return the tolerance for a strength.

@@ -10,15 +10,9 @@ from benchmark import plugins
 from benchmark.compute import Compute
 from benchmark.provenance import provenance, short_commit
 from benchmark.reporting.table import Cell, Table
-from benchmark.timing import Clock, Measurement, Rates, Timing
+from benchmark.timing import CLOCKS, Clock, Measurement, Rates, Timing
 
 _FAR = 2.0  # times the floor, from which on a kernel is said to be far from it
-
-_CLOCKS = {
-    "processor": "time of the one thread on its processor, so that other processes do not count",
-    "wall": "by the wall's clock",
-    "events": "between two events on the device, with nothing else under way",
-}
 
 
 def record(
@@ -114,7 +108,7 @@ def machine(recorded: Mapping[str, Any]) -> str:
     )
     return (
         f"{place['device']} of {place['processors']}, torch {place['torch']}, "
-        f"backbones in {place['precision']}, twins in fp32; {_CLOCKS[place['clock']]}. "
+        f"backbones in {place['precision']}, twins in fp32; {CLOCKS[place['clock']]}. "
         f"Rates: {rates}, copy {_amount(recorded['bytes_per_second'])} bytes/s. "
         f"Commit {short_commit(place['commit'])}, {place['finished_at']}."
     )

@@ -16,6 +16,8 @@ _METHODS = (
 
 Protocol = tuple[str, int | None]  # a probe and its labels per class
 _HEAD: Protocol = ("head", None)
+# Settings that say how long an outer loop is.
+_LENGTHS = {"outer_steps": "outer steps", "num_inner_models": "inner models"}
 
 
 def is_variant(row: Row) -> bool:
@@ -131,13 +133,14 @@ def conditions(rows: Iterable[Row]) -> str:
 
 def _scale(rows: Sequence[Row]) -> Iterator[str]:
     """Yield lengths that are not the published ones: of outer loops, students and the teacher."""
-    loops: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        own = row.changes.get(row.method, {})
-        if "outer_steps" in own and not is_variant(row):
-            loops[str(own["outer_steps"])].add(row.method)
-    for steps, methods in sorted(loops.items()):
-        yield f"{steps} outer steps ({', '.join(sorted(methods))})"
+    for name, words in _LENGTHS.items():
+        loops: dict[str, set[str]] = defaultdict(set)
+        for row in rows:
+            own = row.changes.get(row.method, {})
+            if name in own and not is_variant(row):
+                loops[str(own[name])].add(row.method)
+        for length, methods in sorted(loops.items()):
+            yield f"{length} {words} ({', '.join(sorted(methods))})"
     equal = {row.student_steps for row in rows if row.recipe == "equal-steps"}
     yield from (f"{steps} steps of a student" for steps in sorted(equal - {0}))
     teachers = [row.changes.get("teacher", {}) for row in rows]

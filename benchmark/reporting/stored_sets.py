@@ -29,12 +29,6 @@ class StoredSet:
     method: Method
     shape: ImageShape
 
-    @property
-    def num_images(self) -> int:
-        """How many images it decodes to; 0 if there are none."""
-        data = self._decoded()
-        return 0 if data is None else data.images.shape[0]
-
     def images(self, most: int) -> Float[Tensor, "m c h w"]:
         """Return at most `most` of its images, evenly spread, with pixels clipped to [0, 1]."""
         data = self._decoded()

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from benchmark import rng
 from benchmark.augment import RandomAugmentation
 from benchmark.network import Network
-from benchmark.pretrain_teacher import Storage
 from benchmark.ranges import expect_counts, expect_not_negative, expect_positive
 from benchmark.settings import NEUTRAL
-from benchmark.spec import Loop, Supervision
+from benchmark.spec import Loop, Storage, Supervision
 from benchmark.workload import Forecast, TeacherOutline
 
 from ._fit import Optimizer, check, fit, pixels, prepared

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from benchmark.augment import shift_and_flip
 from benchmark.network import Network
-from benchmark.pretrain_teacher import Storage
 from benchmark.ranges import expect_not_negative
 from benchmark.settings import NEUTRAL
-from benchmark.spec import Loop, Supervision
+from benchmark.spec import Loop, Storage, Supervision
 from benchmark.workload import Forecast, TeacherOutline
 
 from ._fit import Optimizer, check, fit, pixels, prepared

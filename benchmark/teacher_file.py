@@ -1,0 +1,29 @@
+"""Which file the name of a teacher means."""
+
+from pathlib import Path
+
+from benchmark import plugins, solo_learn
+from benchmark.spec import UsageError, unknown
+from benchmark.teacher import shipped_teachers
+
+
+def teacher_file(name: str) -> Path | None:
+    """Return the file of a shipped teacher or one of the user's; None for a kind, to be pretrained.
+
+    Raises:
+        UsageError: there is no such teacher.
+    """
+    kinds, shipped = plugins.names("teachers"), shipped_teachers()
+    if name in kinds:
+        return None
+    file = shipped.get(name, Path(name).expanduser())
+    if file.suffix not in (".safetensors", *solo_learn.SUFFIXES):
+        raise unknown("teacher", name, [*kinds, *shipped, "FILE.safetensors", "FILE.ckpt"])
+    if not file.is_file():
+        raise UsageError(f"--teacher {name}: no such file")
+    return file
+
+
+def is_checkpoint(file: Path) -> bool:
+    """Say whether a teacher's file is one of solo-learn's."""
+    return file.suffix in solo_learn.SUFFIXES
