@@ -116,7 +116,7 @@ def test_a_memory_budget_is_planned_with(plan, device, tmp_path):
     ("words", "expected"),
     [
         (("--jobs", "2"), "--jobs 2: of this machine alone; --devices is of others"),
-        (("--teacher", "none.ckpt"), "--teacher none.ckpt: there is no such file"),
+        (("--teacher", "none.ckpt"), "--teacher none.ckpt: no such file"),
         (("--labels-per-class", "100000"), "100000 labels a class"),
     ],
 )
