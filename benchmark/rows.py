@@ -48,7 +48,7 @@ class Row:
             wall-clock time of this number's stages (all probes of a student on one dataset share
             its features).
         distill_peak_mib, pretrain_peak_mib, features_peak_mib: peak memory of these.
-        device, precision: where and how; `provenance` has versions, commit and time.
+        device, precision: where and how; `provenance` has versions, commit, code and time.
     """
 
     key: str

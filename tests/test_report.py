@@ -2,6 +2,7 @@ import random
 from dataclasses import replace
 
 from benchmark import arguments, plugins
+from benchmark.provenance import short_commit
 from benchmark.reporting import report, report_files
 from benchmark.reporting.table import Table
 
@@ -79,6 +80,15 @@ def test_probes_that_did_not_converge_are_counted(new_row, tmp_path):
     assert "converged" not in written(tmp_path, found)
     found[0] = replace(found[0], converged=False)
     assert "- not converged: the probe of 1 of 3 numbers\n" in written(tmp_path, found)
+
+
+def test_numbers_of_two_versions_of_the_code_are_counted(new_row, tmp_path):
+    old = [new_row(seed=seed) for seed in range(3)]
+    assert "versions" not in written(tmp_path, old)
+    (row,) = old[2:]
+    new = replace(row, provenance={**row.provenance, "commit": "b" * 40, "code": "another"})
+    told = f"between the numbers: 1 of {'b' * 12}; 2 of {short_commit(row.provenance['commit'])}\n"
+    assert told in written(tmp_path, [*old[:2], new])
 
 
 def test_penalties_at_the_end_of_what_was_tried_are_counted(new_row, tmp_path):

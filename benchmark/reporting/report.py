@@ -1,6 +1,7 @@
 """A report: tables and what their reader must know, from rows alone."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
@@ -138,6 +139,7 @@ def facts(rows: Sequence[Row]) -> dict[str, str]:
         **_probing(rows),
         "protocol": _every(row.protocol for row in rows),
         "commit": _every(short_commit(row.provenance["commit"]) for row in rows),
+        **_versions(rows),
         **{name: _every(row.provenance[name] for row in rows) for name in ("torch", "timm")},
     }
 
@@ -145,6 +147,17 @@ def facts(rows: Sequence[Row]) -> dict[str, str]:
 def commands(rows: Iterable[Row]) -> list[str]:
     """Return the commands that made rows."""
     return sorted(set(map(_command, rows)))
+
+
+def _versions(rows: Sequence[Row]) -> dict[str, str]:
+    """Return which rows are of another code of pretraining and probes than others, if any are."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in rows:  # older ones do not tell
+        found[row.provenance.get("code", "")].append(short_commit(row.provenance["commit"]))
+    if len(found) == 1:
+        return {}
+    parts = sorted(f"{len(made)} of {_every(made)}" for made in found.values())
+    return {"versions": f"pretraining and probes changed between the numbers: {'; '.join(parts)}"}
 
 
 def _probing(rows: Sequence[Row]) -> dict[str, str]:

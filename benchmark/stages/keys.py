@@ -65,6 +65,11 @@ def student_settings(cell: Cell, experiment: Experiment) -> dict[str, Any]:
     }
 
 
+def evaluation_code() -> str:
+    """Return a hash of the code between a distilled set and a number, but for the models'."""
+    return key_of({name: code_of(f"benchmark.{name}") for name in ("pretrain", "probing")})
+
+
 def features_settings(cell: Cell, downstream: str, experiment: Experiment) -> dict[str, Any]:
     """Return all that a cell's frozen features depend on, but for what the test split holds."""
     is_teacher = cell.variant.method == TEACHER

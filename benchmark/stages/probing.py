@@ -21,7 +21,7 @@ from benchmark.progress import bar
 from benchmark.provenance import device_name, provenance
 from benchmark.rows import Row
 from benchmark.stages.distillation import Distilled
-from benchmark.stages.keys import features_settings, row_settings
+from benchmark.stages.keys import evaluation_code, features_settings, row_settings
 from benchmark.stages.pretraining import Student
 from benchmark.store import key_of
 
@@ -244,6 +244,6 @@ def _row(
         probe_seconds=score.seconds,
         device=device_name(experiment.compute.device),
         precision=experiment.compute.precision,
-        provenance=provenance(experiment.compute.device),
+        provenance={**provenance(experiment.compute.device), "code": evaluation_code()},
         **facts,
     )
