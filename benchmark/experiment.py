@@ -247,6 +247,7 @@ class Experiment:
         return {
             "kind": plan.kind,
             "code": plugins.code_of("teachers", plan.kind),
+            "pretraining_code": code_of("benchmark.pretrain_teacher"),
             "model_code": model_code(plan.recipe.model),
             "recipe": identity(plan.recipe),
             "model_settings": plan.model_settings,

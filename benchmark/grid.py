@@ -59,7 +59,7 @@ class Suite:
         downstream: datasets that students are probed on.
         where_present: those of them that are left out where they are not found.
         budgets: N, the main one first.
-        seeds: of whole experiments: distillation, student and probe alike.
+        seeds: of whole experiments: distillation, student and probe alike, with one teacher.
         recipe: how long students are pretrained, of those in `lengths`; `own` also lets a method
             have its own published evaluation (`spec.OwnEvaluation`).
         probes, labels_per_class: every combination is a number (None: all labels).

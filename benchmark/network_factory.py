@@ -15,7 +15,6 @@ from benchmark import plugins, rng
 from benchmark.memory import Chunks
 from benchmark.network import Network, Precision
 from benchmark.settings import arguments, defaults
-from benchmark.source_code import code_of
 from benchmark.spec import ImageShape, UsageError
 
 # What `timm.create_model` takes for itself: weights and where to get them, not the architecture.
@@ -96,13 +95,9 @@ def is_model(name: str) -> bool:
     return name in plugins.names("models") or bool(timm.is_model(name))
 
 
-def model_code(name: str) -> tuple[str, str]:
-    """Return hashes of the code of a model and of the `Network` around it.
-
-    That of timm's is empty: they go by its version, which is in every key.
-    """
-    own = plugins.code_of("models", name) if name in plugins.names("models") else ""
-    return own, code_of("benchmark.network")
+def model_code(name: str) -> str | None:
+    """Return a hash of a model's code; timm's go by its version, which is in every key."""
+    return plugins.code_of("models", name) if name in plugins.names("models") else None
 
 
 def model_defaults(model: str) -> dict[str, Any]:

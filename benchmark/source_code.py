@@ -21,7 +21,6 @@ _MOVES_NO_NUMBER = {
         "progress",
         "provenance",
         "ranges",
-        "spec",  # nouns; networks, which it names, are in the key of whatever has one
     )
 }
 

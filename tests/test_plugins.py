@@ -160,6 +160,20 @@ def test_code_that_moves_no_number_does_not_count(new_file, monkeypatch):
     assert codes[0] == codes[1]
 
 
+@pytest.mark.parametrize("name", ["ours", "random-bytes", "datm"])
+def test_how_much_a_budget_is_counts(name, monkeypatch):
+    """A key holds N, not how many numbers that is: `spec` says so."""
+    before, read = plugins.code_of("methods", name), source_code._read
+    monkeypatch.setattr(
+        source_code,
+        "_read",
+        lambda file, module: ("new", []) if module == "benchmark.spec" else read(file, module),
+    )
+    source_code.code_of.cache_clear()
+    assert plugins.code_of("methods", name) != before
+    source_code.code_of.cache_clear()
+
+
 def test_compiled_code_counts_by_its_bytes(tmp_path):
     codes = []
     for content in (b"\0one", b"\0two"):

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.loop import CheckpointedLoop
 from benchmark.network import Network
-from benchmark.probes import logistic
-from benchmark.probes.fair import FairProbe, _in_tenths
+from benchmark.probes import fair, logistic
+from benchmark.probes.fair import FairProbe
 from benchmark.probes.linear import Classifiers, in_own_span
 from benchmark.probes.logistic import Regression, Solution, one_hot, solve
 from benchmark.probes.paper import PaperProbe
@@ -406,6 +406,20 @@ def test_a_strength_is_compared_by_its_own_solution_where_classes_are_many():
     assert (chosen.strength, chosen.top1) == (0.01, pytest.approx(weak.top1, abs=0.5))
 
 
+def test_weak_penalties_are_compared_by_what_is_nearly_their_solution():
+    """A tolerance that does for strong ones left the weakest 44 % away from it."""
+    data, kind = blobs(n=1200, p=200, k=60, spread=3), FairProbe(tolerance=1e-3)
+    order, tenth, _ = fair._in_tenths(data.labels, everything(data), generator())
+    scaled = fair._Draws(data.features, data.labels, [order], num_classes=60, roughly=False)[0]
+    weights = scaled.data.start(None)
+    for strength in (0.1, 0.01, 0.001):
+        weights = kind._attempt(scaled.data, strength, weights, tenth)[0].weights
+        problem = scaled.data.regression(strength, first=tenth)
+        solution = solve(problem, weights, tolerance=1e-4 * strength, max_steps=1000)
+        assert solution.converged
+        assert (weights - solution.weights).norm() < 0.1 * solution.weights.norm()
+
+
 def test_a_strong_penalty_is_not_asked_for_more_than_bf16_can_tell(monkeypatch):
     steps = []
 
@@ -422,14 +436,14 @@ def test_a_strong_penalty_is_not_asked_for_more_than_bf16_can_tell(monkeypatch):
 
 def test_tenths_are_stratified():
     labels = torch.tensor([0] * 43 + [1] * 25 + [2])[torch.randperm(69, generator=generator())]
-    order, tenth, turns = _in_tenths(labels, torch.arange(69)[None], generator())
+    order, tenth, turns = fair._in_tenths(labels, torch.arange(69)[None], generator())
     assert (tenth, turns) == (4 + 2, 10)
     assert torch.equal(order[0].sort().values, torch.arange(69))
     for turn in range(turns):
         block = labels[order[0, turn * tenth : (turn + 1) * tenth]]
         assert block.bincount().tolist() == [4, 2]
     small = torch.tensor([0, 0, 0, 1, 1, 1, 1])
-    assert _in_tenths(small, torch.arange(7)[None], generator())[1:] == (2, 3)
+    assert fair._in_tenths(small, torch.arange(7)[None], generator())[1:] == (2, 3)
 
 
 def test_an_early_end_is_recorded():

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmark import artifacts, network_factory, plugins
+from benchmark import artifacts, plugins
 from benchmark import execute as execute_module
 from benchmark import experiment as experiment_module
 from benchmark import run as run_module
@@ -806,21 +806,15 @@ def test_another_code_of_pretraining_or_probing_is_another_key(
     assert not done(toy_suite, root)
 
 
-def test_another_code_of_representations_is_another_key(toy_suite, whole, monkeypatch):
+@pytest.mark.parametrize("changed", ["benchmark.teacher", "benchmark.pretrain_teacher"])
+def test_another_code_of_teachers_is_another_key(toy_suite, whole, monkeypatch, changed):
     root, _, _ = whole
     code_of = experiment_module.code_of
     monkeypatch.setattr(
         experiment_module,
         "code_of",
-        lambda module: "new" if module == "benchmark.teacher" else code_of(module),
+        lambda module: "new" if module == changed else code_of(module),
     )
-    assert not done(toy_suite, root)
-
-
-def test_another_code_of_networks_is_another_key(toy_suite, whole, monkeypatch):
-    root, _, _ = whole
-    assert done(toy_suite, root)
-    monkeypatch.setattr(network_factory, "code_of", lambda module: f"another {module}")
     assert not done(toy_suite, root)
 
 

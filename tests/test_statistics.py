@@ -62,6 +62,17 @@ def test_subsets_that_add_nothing_leave_student_s_t_of_the_seeds():
     assert estimate(grid) == estimate(grid.mean(1, keepdims=True))
 
 
+@pytest.mark.parametrize("shape", [(3, 1), (1, 10)], ids=["seeds alone", "subsets alone"])
+def test_a_variance_of_one_kind_alone_is_that_of_student_s_t(shape):
+    """What rounding leaves of the other kind has no share in it."""
+    stream = np.random.default_rng(0)
+    for _ in range(50):
+        values = stream.integers(-300, 300, shape) / 100
+        found = estimate(np.broadcast_to(values, (3, 10)).copy())
+        expected = stats.ttest_1samp(values.ravel(), 0)
+        assert found.p == pytest.approx(expected.pvalue, rel=1e-6)
+
+
 def test_a_paired_test_is_that_of_scipy(new_row):
     stream = np.random.default_rng(1)
     ours, theirs = stream.normal(50, 1, 6), stream.normal(49, 1, 6)

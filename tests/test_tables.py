@@ -476,7 +476,7 @@ def test_every_published_number_has_a_status_and_a_reason(new_row):
     assert lines["random", *place] == ["43.66", "45.00", "+1.34", "above", "–"]
     assert lines["random", "25", *place[1:]] == [
         *("41.61", "50.00", "+8.39", "other settings"),
-        "settings of paper; 7 student steps instead of 1,000",
+        "settings of paper; 7 student steps instead of 1,000 (1,000 epochs of this set)",
     ]
     why = {key: line[-1] for key, line in lines.items() if line[3] == "not attempted"}
     assert why["dsa", *place] == "dsa was not run"

@@ -101,16 +101,13 @@ class FairProbe:
         return min(num_tenths, math.ceil(self.min_held_out / held_out))
 
     def tolerance_at(self, strength: float) -> float:
-        """Return the tolerance for a strength.
-
-        What a gradient says of the weights is in proportion to the penalty that holds them.
-        """
-        return self.tolerance * min(1.0, strength / 1e-2)
+        """Return the tolerance for a strength."""
+        return self.tolerance * _held_by(strength)
 
     def coarse_tolerance_at(self, strength: float) -> float:
         """Return the tolerance for comparing a strength with others."""
         tolerance = self.tolerance_at(strength)
-        return max(tolerance, min(_COARSE * tolerance, _COARSEST))
+        return max(tolerance, min(_COARSE * tolerance, _COARSEST * _held_by(strength)))
 
     def _choose(self, draws: "_Draws", turns: int, tenth: int, walk: Walk) -> "_Choice":
         """Return the best strength, the first `tenth` images of every draw held out."""
@@ -164,6 +161,11 @@ class FairProbe:
         if held_out and rough == tolerance:
             return near
         return solved(regression, near.weights, tolerance=tolerance, precondition=near.precondition)
+
+
+def _held_by(strength: float) -> float:
+    """Return how much less a gradient has to be where a weak penalty holds the weights."""
+    return min(1.0, strength / 1e-2)
 
 
 class _Choice(NamedTuple):

@@ -77,7 +77,8 @@ def departures(row: Row) -> list[str]:
         found.append(f"settings of {', '.join(sorted(changed))}")
     steps = _EPOCHS * ceil(_num_pairs(row) / _BATCH)
     if row.student_steps != steps:
-        found.append(f"{row.student_steps:,} student steps instead of {steps:,}")
+        epochs = f"{_EPOCHS:,} epochs of this set"
+        found.append(f"{row.student_steps:,} student steps instead of {steps:,} ({epochs})")
     return found
 
 

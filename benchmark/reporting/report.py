@@ -25,8 +25,9 @@ _ORDER = (
 READING = """
 Top-1 accuracy in per cent, mean ± 95 % interval over seeds, and over the subsets of labels where a
 probe sees few (of two subsets, it may cover no more than 90 %). In brackets the published number
-and our gap to it, only where every setting is the published one. Tests compare equal seeds and
-subsets, at 5 %, from three seeds up. Bold: above every other line of the column that has a budget.
+and our gap to it, only where every setting is the published one. All seeds have one teacher: what
+another one would change is in no interval and no test. Tests compare equal seeds and subsets, at
+5 %, from three seeds up. Bold: above every other line of the column that has a budget.
 ≈: not told apart from `random` (or `random-labels`, if that was run instead; in the ablation from
 `krr-st`), after Holm's correction for the lines of a column; columns are not corrected for each
 other, so one in twenty shows a difference where there is none. In CSV files p is what that test

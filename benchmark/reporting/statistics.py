@@ -30,7 +30,7 @@ from scipy.special import stdtr, stdtrit
 from benchmark.rows import Row
 
 LEVEL = 0.05  # of every test; intervals hold the rest
-_ROUNDING = 1e-9  # points: values this close are equal numbers that were computed differently
+_ROUNDING = 1e-9  # points, and shares: values this close are equal, if computed differently
 MIN_SEEDS = 3  # for a test, and for an interval over subsets too
 
 _K = TypeVar("_K", bound=Hashable)
@@ -133,9 +133,9 @@ def estimate(grid: Float[np.ndarray, "n m"]) -> Estimate:
     total = of_seeds + of_subsets
     if total < _ROUNDING**2:
         return Estimate(float(mean), n, 0.0, ((1.0, n - 1.0),))
-    parts = ((of_seeds / total, n - 1.0), (of_subsets / total, m - 1.0))
-    error = float(np.sqrt(total / (n * m)))
-    return Estimate(float(mean), n, error, parts[:1] if of_subsets == 0 else parts)
+    shares = ((float(of_seeds / total), n - 1.0), (float(of_subsets / total), m - 1.0))
+    parts = tuple((share, degrees) for share, degrees in shares if share > _ROUNDING)
+    return Estimate(float(mean), n, float(np.sqrt(total / (n * m))), parts)
 
 
 def _alike(parts: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, "n m"]:
