@@ -12,7 +12,7 @@ _LOOP = {
     "outer_steps": 300,
     "real_batch": 256,
     "pool_size": 5,
-    "max_age": 300,
+    "max_age": 150,
     "inner_widths": (32, 64, 128),
 }
 
@@ -38,7 +38,7 @@ reproduction of the published numbers.
     seeds=(0, 1, 2),
     recipe="equal-steps",
     lengths={
-        "equal-steps": Length(steps=600),
+        "equal-steps": Length(steps=500),
         "paper": Length(epochs=1000),
         "own": Length(epochs=1000),
     },
