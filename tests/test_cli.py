@@ -554,7 +554,7 @@ def test_an_interrupt_is_one_line(run, monkeypatch):
         ),
         ("rum", "unknown argument 'rum': known: -h, --help, --suite"),
         ("--methods", "argument --methods: expected one argument"),
-        ("--teacher none.safetensors", "none.safetensors: no such file"),
+        ("--teacher none.safetensors", "--teacher none.safetensors: no such file"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_would_be_right(run, words, message):
