@@ -18,10 +18,12 @@ from benchmark.ranges import expect_counts, expect_positive
 from benchmark.spec import Loop, UsageError
 
 _CONSTANT = 1e-6  # a deviation below this part of the mean is rounding
-_COARSE = 10.0  # times the tolerance is enough to compare strengths, where that is at most
-_COARSEST = 1e-3  # this: with many classes even weights of zero have a gradient of 1e-2
-ROUGH = 1e-4  # least tolerance in bf16, far above what its rounding adds to a gradient, but for
-_STRONG = 1.0  # such strengths, where it adds that to larger terms: then ten times as much
+# Enough to compare strengths: so many times the tolerance, and no more than the latter, as with
+# many classes even weights of zero have a gradient of 1e-2.
+_COARSE, _COARSEST = 10.0, 1e-3
+# Least tolerance in bf16, far above what its rounding adds to a gradient; ten times as much from
+# this strength on, where a gradient is the difference of larger terms.
+ROUGH, _STRONG = 1e-4, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +68,8 @@ class FairProbe:
         Raises:
             UsageError: no class has two images, so that none can be held out.
         """
-        order, tenth, most_turns = _in_tenths(labels.cpu(), subsets.cpu(), generator)
-        turns = min(most_turns, math.ceil(self.min_held_out / (len(order) * tenth)))
+        order, tenth, num_tenths = _in_tenths(labels.cpu(), subsets.cpu(), generator)
+        turns = self.num_turns(len(order) * tenth, num_tenths=num_tenths)
         each = turns * bytes_of_draw(order.shape[1], features.shape[1], num_classes)
         size = num_at_once(len(order), each=each, max_memory=max_memory)
         draws = _Draws(
@@ -94,17 +96,18 @@ class FairProbe:
             converged=all(converged),
         )
 
-    def tolerance_at(self, strength: float) -> float:
-        """Return the tolerance for a strength.
+    def num_turns(self, held_out: int, *, num_tenths: int) -> int:
+        """Return how many tenths take their turn, of which all subsets together hold out one."""
+        return min(num_tenths, math.ceil(self.min_held_out / held_out))
 
-        What a gradient says of the weights is in proportion to the penalty that holds them.
-        """
-        return self.tolerance * min(1.0, strength / 1e-2)
+    def tolerance_at(self, strength: float) -> float:
+        """Return the tolerance for a strength."""
+        return self.tolerance * _held_by(strength)
 
     def coarse_tolerance_at(self, strength: float) -> float:
         """Return the tolerance for comparing a strength with others."""
         tolerance = self.tolerance_at(strength)
-        return max(tolerance, min(_COARSE * tolerance, _COARSEST))
+        return max(tolerance, min(_COARSE * tolerance, _COARSEST * _held_by(strength)))
 
     def _choose(self, draws: "_Draws", turns: int, tenth: int, walk: Walk) -> "_Choice":
         """Return the best strength, the first `tenth` images of every draw held out."""
@@ -124,7 +127,7 @@ class FairProbe:
         self, data: "_Data", strength: float, start: Tensor | None, tenth: int
     ) -> tuple[Solution, Bool[Tensor, "b h"]]:
         """Solve without the first `tenth` images; return which of these come out right as well."""
-        solution = self._solve(data, strength, data.start(start), first=tenth, compared=True)
+        solution = self._solve(data, strength, data.start(start), held_out=tenth)
         held_out = data.x[:, :tenth], data.targets[..., :tenth].argmax(1)
         return solution, _hits(*held_out, solution.weights)
 
@@ -142,27 +145,27 @@ class FairProbe:
         strength: float,
         start: Float[Tensor, "b k w"],
         *,
-        first: int = 0,
-        compared: bool = False,
+        held_out: int = 0,
     ) -> Solution:
-        """Return the solution for all images from the `first` on.
+        """Return the solution without the first `held_out` images.
 
-        One that is `compared` only is coarse, and may end in bf16.
+        Where there are such, it is only compared: then it is coarse, and may end in bf16.
         """
-        regression = data.regression(strength, first=first)
-        tolerance = self.tolerance_at(strength)
-        if compared:
-            tolerance = self.coarse_tolerance_at(strength)
+        regression = data.regression(strength, first=held_out)
+        tolerance = (self.coarse_tolerance_at if held_out else self.tolerance_at)(strength)
         solved = partial(solve, max_steps=self.max_steps)
         if not data.roughly:
             return solved(regression, start, tolerance=tolerance)
         rough = max(tolerance, ROUGH if strength < _STRONG else 10 * ROUGH)
         near = solved(regression.rounded(), start, tolerance=rough)
-        if compared and rough == tolerance:
+        if held_out and rough == tolerance:
             return near
-        return solved(
-            regression, near.weights, tolerance=tolerance, precondition=near.precondition
-        )
+        return solved(regression, near.weights, tolerance=tolerance, precondition=near.precondition)
+
+
+def _held_by(strength: float) -> float:
+    """Return how much less a gradient has to be where a weak penalty holds the weights."""
+    return min(1.0, strength / 1e-2)
 
 
 class _Choice(NamedTuple):
