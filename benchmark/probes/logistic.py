@@ -37,7 +37,7 @@ from torch import Tensor
 _MEMORY = 10  # pairs of L-BFGS; [1] recommends 3 to 20
 _DAMPING = 1e-5  # of the trace of S: keeps the factorisation of a singular S safe in float32
 _LEAST_CURVATURE = 1e-6  # h of a classifier that is sure of everything
-_SLOPE = 0.5  # a step may end where the slope has turned upwards, but to no more than half
+_SLOPE = 0.5  # of the slope before: as much may be left upwards, after a shortened step either way
 _LINE_STEPS = 20
 
 Scalars = Float[Tensor, "b 1 1"]
