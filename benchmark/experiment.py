@@ -24,21 +24,9 @@ from benchmark.pretrain_teacher import TeacherPlan, pretrain_teacher, probe_teac
 from benchmark.rows import PROTOCOL
 from benchmark.settings import identity
 from benchmark.source_code import code_of
-from benchmark.spec import (
-    Budget,
-    LabelledImages,
-    NonFiniteError,
-    Outline,
-    Problem,
-    UsageError,
-)
+from benchmark.spec import Budget, LabelledImages, NonFiniteError, Outline, Problem, UsageError
 from benchmark.store import Store, key_of
-from benchmark.teacher import (
-    Teacher,
-    load_teacher,
-    save_teacher,
-    teacher_identity,
-)
+from benchmark.teacher import Teacher, load_teacher, save_teacher, teacher_identity
 from benchmark.teacher_file import is_checkpoint, teacher_file
 
 

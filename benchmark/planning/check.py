@@ -4,15 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmark.planning.prediction import (
-    Key,
-    Prediction,
-    Task,
-    distillation_key,
-    features_key,
-    pretraining_key,
-    probe_key,
-)
+from benchmark.planning import keys
+from benchmark.planning.prediction import Prediction, Task
 from benchmark.rows import Row
 
 LEAST_SECONDS = 1.0  # that all of a line took together: less says more of clocks than of plans
@@ -39,20 +32,20 @@ class Line:
         return self.expected / self.measured
 
 
-def measured_seconds(rows: Iterable[Row]) -> dict[Key, float]:
+def measured_seconds(rows: Iterable[Row]) -> dict[keys.Key, float]:
     """Return the seconds of every stage that rows tell of, each once, by the key of its task.
 
     Several rows share a distilled set, a student, or features; what is shared has the same seconds
     in each of them.
     """
-    found: dict[Key, float] = {}
+    found: dict[keys.Key, float] = {}
     for row in rows:
         cell = row.label, row.N, row.seed
-        found[distillation_key(*cell)] = row.distill_seconds
-        found[pretraining_key(*cell, row.student)] = row.pretrain_seconds
-        features = features_key(*cell, row.student, row.downstream)
+        found[keys.distillation(*cell)] = row.distill_seconds
+        found[keys.pretraining(*cell, row.student)] = row.pretrain_seconds
+        features = keys.features(*cell, row.student, row.downstream)
         found[features] = row.features_seconds
-        found[probe_key(features, row.probe, row.labels_per_class)] = row.probe_seconds
+        found[keys.probe(features, row.probe, row.labels_per_class)] = row.probe_seconds
     return found
 
 

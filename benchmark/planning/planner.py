@@ -23,15 +23,9 @@ from benchmark.grid import (
 )
 from benchmark.images import sizes_of, without_held_out
 from benchmark.network_factory import model_settings
+from benchmark.planning import keys
 from benchmark.planning.devices import Device
-from benchmark.planning.prediction import (
-    Prediction,
-    Task,
-    distillation_key,
-    features_key,
-    pretraining_key,
-    probe_key,
-)
+from benchmark.planning.prediction import Prediction, Task
 from benchmark.planning.probe_cost import Probed, probe_bytes, probe_work
 from benchmark.planning.teacher import plan_teacher
 from benchmark.pretrain import Recipe
@@ -220,7 +214,7 @@ class _Planner:
         yield Task(
             stage="distillation",
             line=label if cell.N is None else f"{label}, N = {cell.N}",
-            key=distillation_key(label, cell.N, cell.seed),
+            key=keys.distillation(label, cell.N, cell.seed),
             label=label,
             N=cell.N,
             seconds=None if forecast is None else self.seconds(known.work),
@@ -240,7 +234,7 @@ class _Planner:
         yield Task(
             stage="pretraining",
             line=cell.student,
-            key=pretraining_key(cell.variant.label, cell.N, cell.seed, cell.student),
+            key=keys.pretraining(cell.variant.label, cell.N, cell.seed, cell.student),
             label=cell.variant.label,
             N=cell.N,
             seconds=None if forecast is None else self.seconds(works),
@@ -264,7 +258,7 @@ class _Planner:
         n = sizes.num_train + sizes.num_test
         p = self.device.networks.of(student).num_features
         work = Work(network=student, forward=n, batch=min(n, FEATURES_BATCH))
-        key = features_key(cell.variant.label, cell.N, cell.seed, cell.student, downstream)
+        key = keys.features(cell.variant.label, cell.N, cell.seed, cell.student, downstream)
         yield Task(
             stage="features",
             line=f"{cell.student} on {downstream}",
@@ -294,7 +288,7 @@ class _Planner:
             yield Task(
                 stage="probes",
                 line=f"{protocol.probe}, {amount} labels, on {downstream}",
-                key=probe_key(key, *protocol),
+                key=keys.probe(key, *protocol),
                 label=cell.variant.label,
                 N=cell.N,
                 seconds=None if found is None else self.seconds([found]),

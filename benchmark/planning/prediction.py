@@ -1,36 +1,16 @@
 """What a suite takes: its tasks, each with seconds, memory and disk, and what they add up to."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from benchmark.grid import Cell
+from benchmark.planning.keys import Key
 
 Stage = Literal[
     "teacher", "representations", "by-products", "distillation", "pretraining", "features", "probes"
 ]
-Key = tuple[Hashable, ...]
-
-
-def distillation_key(label: str, N: int | None, seed: int) -> Key:
-    """Return the key of the task that makes a distilled set."""
-    return "distillation", label, N, seed
-
-
-def pretraining_key(label: str, N: int | None, seed: int, student: str) -> Key:
-    """Return the key of the task that pretrains a student on it."""
-    return "pretraining", label, N, seed, student
-
-
-def features_key(label: str, N: int | None, seed: int, student: str, downstream: str) -> Key:
-    """Return the key of the task that extracts the student's features of a dataset."""
-    return "features", label, N, seed, student, downstream
-
-
-def probe_key(features: Key, probe: str, labels_per_class: int | None) -> Key:
-    """Return the key of the task that probes features, of which the key is given."""
-    return "probes", *features, probe, labels_per_class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 
 from benchmark.experiment import Experiment
 from benchmark.grid import TEACHER, Cell
-from benchmark.planning.prediction import Key, distillation_key, pretraining_key
+from benchmark.planning import keys
 from benchmark.stages.keys import distilled_key, student_settings
 from benchmark.store import key_of
 from benchmark.views import VIEWS
 
 
-def stored_tasks(cells: Iterable[Cell], experiment: Experiment) -> Iterable[Key]:
+def stored_tasks(cells: Iterable[Cell], experiment: Experiment) -> Iterable[keys.Key]:
     """Yield the keys of tasks whose outcome is in the store; nothing is made to find out."""
     if not experiment.teacher_exists:
         return
@@ -22,7 +22,7 @@ def stored_tasks(cells: Iterable[Cell], experiment: Experiment) -> Iterable[Key]
         place = cell.variant.label, cell.N, cell.seed
         distilled = experiment.store.folder("distilled", distilled_key(cell, experiment))
         if (distilled / "distilled.safetensors").exists():
-            yield distillation_key(*place)
+            yield keys.distillation(*place)
         student = experiment.store.folder("students", key_of(student_settings(cell, experiment)))
         if (student / "student.safetensors").exists():
-            yield pretraining_key(*place, cell.student)
+            yield keys.pretraining(*place, cell.student)

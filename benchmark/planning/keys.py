@@ -1,0 +1,25 @@
+"""Keys of the tasks that rows and the store tell of: each begins with its stage."""
+
+from collections.abc import Hashable
+
+Key = tuple[Hashable, ...]
+
+
+def distillation(label: str, N: int | None, seed: int) -> Key:
+    """Return the key of the task that makes a distilled set."""
+    return "distillation", label, N, seed
+
+
+def pretraining(label: str, N: int | None, seed: int, student: str) -> Key:
+    """Return the key of the task that pretrains a student on it."""
+    return "pretraining", label, N, seed, student
+
+
+def features(label: str, N: int | None, seed: int, student: str, downstream: str) -> Key:
+    """Return the key of the task that extracts the student's features of a dataset."""
+    return "features", label, N, seed, student, downstream
+
+
+def probe(probed: Key, name: str, labels_per_class: int | None) -> Key:
+    """Return the key of the task that probes features, of which the key is given."""
+    return "probes", *probed, name, labels_per_class
