@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import ClassVar
@@ -413,7 +414,11 @@ def test_weak_penalties_are_compared_by_what_is_nearly_their_solution():
     scaled = fair._Draws(data.features, data.labels, [order], num_classes=60, roughly=False)[0]
     weights = scaled.data.start(None)
     for strength in (0.1, 0.01, 0.001):
-        weights = kind._attempt(scaled.data, strength, weights, tenth)[0].weights
+        tolerance = kind.looks_at(strength)[-1]
+        solution, _ = kind._attempt(
+            scaled.data, strength, weights, tenth=tenth, tolerance=tolerance
+        )
+        weights = solution.weights
         problem = scaled.data.regression(strength, first=tenth)
         solution = solve(problem, weights, tolerance=1e-4 * strength, max_steps=1000)
         assert solution.converged
@@ -522,11 +527,11 @@ def test_no_strength_is_tried_again_for_an_answer_that_was_cut_short(
     """Neither that with which the search ends, before it has tried all."""
     data, kind, solves = blobs(), FairProbe(max_steps=3), []
 
-    def spy(self, data, strength, start, *, held_out=0):
+    def spy(self, data, strength, start, *, tolerance, held_out=0):
         solves.append((strength, held_out > 0))
         if dies and not held_out:
             raise KeyboardInterrupt
-        return solve(self, data, strength, start, held_out=held_out)
+        return solve(self, data, strength, start, tolerance=tolerance, held_out=held_out)
 
     def fitted(folder):
         return kind.fit(
@@ -614,7 +619,7 @@ def test_extraction_restores_modes_when_it_fails(network):
 def test_weaker_penalties_are_tried_as_long_as_they_may_help(monkeypatch, accuracies, tried):
     strengths, seen = (1.0, 0.1, 0.01, 0.001), []
 
-    def attempt(self, data, strength, start, tenth):
+    def attempt(self, data, strength, start, *, tenth, tolerance):
         seen.append(strength)
         hits = torch.arange(1000) < 1000 * accuracies[len(seen) - 1]
         return Solution(data.start(None), 0, True, lambda gradient: gradient), hits[None]
@@ -623,6 +628,36 @@ def test_weaker_penalties_are_tried_as_long_as_they_may_help(monkeypatch, accura
     chosen = fit(FairProbe(strengths=strengths), blobs()).strength
     assert len(seen) == tried
     assert chosen == strengths[max(range(tried), key=accuracies.__getitem__)]
+
+
+@pytest.mark.parametrize(("make", "right"), [(noisy, 1.0), (hidden, 1e-5)])
+def test_a_weak_penalty_that_does_harm_is_not_solved_to_its_end(make, right, monkeypatch):
+    attempt, tolerances = FairProbe._attempt, []
+
+    def spied(*args, tolerance, **settings):
+        tolerances.append(tolerance)
+        return attempt(*args, tolerance=tolerance, **settings)
+
+    monkeypatch.setattr(FairProbe, "_attempt", spied)
+    kind, data = FairProbe(strengths=(1.0, 1e-5)), make(240, generator(1))
+    chosen = fit(kind, data).strength
+    expected = [*kind.looks_at(1.0), *kind.looks_at(1e-5)]
+    assert chosen == right
+    assert tolerances == (expected if right == 1e-5 else expected[:-1])
+
+
+def test_a_strength_that_is_not_solved_is_no_choice():
+    solution = Solution(torch.zeros(1, 4, 9), 0, True, lambda gradient: gradient)
+    parts = {share: [(solution, torch.arange(100)[None] < share)] for share in (60, 58, 90, 10)}
+    search = fair._Search(1)
+    search.judge(1.0, parts[90], solved=False)  # of the first one
+    assert (math.isnan(search.best.strength), search.over) == (True, False)
+    search.judge(1.0, parts[60], solved=True)
+    for share in (90, 58, 58):
+        search.judge(0.1, parts[share], solved=False)
+    assert (search.best.strength, search.misses, search.over) == (1.0, 0, False)
+    search.judge(0.1, parts[10], solved=False)
+    assert (search.best.strength, search.over) == (1.0, True)
 
 
 def test_a_search_that_runs_out_of_tries_ends_where_its_logits_are(monkeypatch):

@@ -19,7 +19,7 @@ from benchmark.workload import Work
 _PER_DIGIT, _GROWTH = 10, 0.2  # of log10(k) classes, see `_steps_to`
 _PER_STRENGTH = 5
 # The strength that was chosen most often on all labels (`cifar100-small`, `quick`), and the one
-# below it, after which no other is tried then.
+# below it, which is given up on the way.
 _BEST, _WEAKEST = 1e-3, 1e-4
 # Ten labels a class (ConvNet and ViT, VGG11 on ten classes): with a tolerance of 1e-3 38 to 63
 # steps, and 7 to 18 for the answer; with 1e-4 55 to 87, and 10 to 31; with 1e-5 81 to 131, and 12
@@ -119,7 +119,8 @@ def solver_steps(kind: FairProbe, sizes: Probed) -> tuple[Steps, Steps]:
         choosing, final = _FEW_CHOOSING * shorter, _FEW_FINAL * shorter
         return Steps(choosing, choosing), Steps(final, final)
     tried = _tried(kind)
-    tolerances = {kind.coarse_tolerance_at(strength) for strength in tried}
+    *solved, given_up = [kind.looks_at(strength) for strength in sorted(tried, reverse=True)]
+    tolerances = {looks[-1] for looks in solved} | {given_up[0]}
     each = [_steps_to(tolerance, sizes.k) for tolerance in tolerances]
     choosing = (_PER_STRENGTH * len(tried) + sum(steps) for steps in zip(*each, strict=True))
     best = min((strength for strength in tried if strength >= _BEST), default=max(tried))

@@ -34,7 +34,8 @@ class FairProbe:
     subsets taken together; the answer is then fitted on whole subsets. A tenth of a subset is held
     out (of each class at least one image); where these are few, other tenths take their turn as
     well. Strengths are tried from the strongest on, each from the solution of the one before, until
-    accuracy is below the best twice in a row, or once by more than its standard error.
+    accuracy is below the best twice in a row, or once by more than its standard error. The latter
+    is also looked at on the way: a weak penalty that does harm shows it long before it is solved.
     """
 
     name: ClassVar[str] = "fair"
@@ -109,25 +110,38 @@ class FairProbe:
         tolerance = self.tolerance_at(strength)
         return max(tolerance, min(_COARSE * tolerance, _COARSEST * _held_by(strength)))
 
+    def looks_at(self, strength: float) -> list[float]:
+        """Return the tolerances at which a strength is compared, the last one by its solution."""
+        last = self.coarse_tolerance_at(strength)
+        return [_rough(strength), last] if last < _rough(strength) else [last]
+
     def _choose(self, draws: "_Draws", turns: int, tenth: int, walk: Walk) -> "_Choice":
         """Return the best strength, the first `tenth` images of every draw held out."""
         strengths, search = sorted(self.strengths, reverse=True), _Search(len(draws))
         for index in walk(search=search):
-            if not search.over:  # no break, so that the last strength is kept as well
-                parts = [
-                    self._attempt(
-                        draws[group].data.in_turn(turns, tenth), strengths[index], start, tenth
-                    )
-                    for group, start in enumerate(search.weights)
-                ]
-                search.judge(strengths[index], parts)
+            strength = strengths[index]
+            *on_the_way, last = self.looks_at(strength)
+            for tolerance in (*on_the_way, last):
+                if not search.over:  # no break, so that the last strength is kept as well
+                    parts = [
+                        self._attempt(
+                            draws[group].data.in_turn(turns, tenth),
+                            strength,
+                            start,
+                            tenth=tenth,
+                            tolerance=tolerance,
+                        )
+                        for group, start in enumerate(search.weights)
+                    ]
+                    search.judge(strength, parts, solved=tolerance == last)
         return search.best
 
     def _attempt(
-        self, data: "_Data", strength: float, start: Tensor | None, tenth: int
+        self, data: "_Data", strength: float, start: Tensor | None, *, tenth: int, tolerance: float
     ) -> tuple[Solution, Bool[Tensor, "b h"]]:
         """Solve without the first `tenth` images; return which of these come out right as well."""
-        solution = self._solve(data, strength, data.start(start), held_out=tenth)
+        start = data.start(start)
+        solution = self._solve(data, strength, start, tolerance=tolerance, held_out=tenth)
         held_out = data.x[:, :tenth], data.targets[..., :tenth].argmax(1)
         return solution, _hits(*held_out, solution.weights)
 
@@ -136,7 +150,8 @@ class FairProbe:
     ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"], bool]:
         """Solve with all images; return weights, biases (for raw features) and if it converged."""
         data = scaled.data
-        solution = self._solve(data, strength, data.start(start))
+        tolerance = self.tolerance_at(strength)
+        solution = self._solve(data, strength, data.start(start), tolerance=tolerance)
         return (*scaled.for_raw_features(solution.weights), solution.converged)
 
     def _solve(
@@ -145,18 +160,18 @@ class FairProbe:
         strength: float,
         start: Float[Tensor, "b k w"],
         *,
+        tolerance: float,
         held_out: int = 0,
     ) -> Solution:
         """Return the solution without the first `held_out` images.
 
-        Where there are such, it is only compared: then it is coarse, and may end in bf16.
+        Where there are such, it is only compared, and may end in bf16.
         """
         regression = data.regression(strength, first=held_out)
-        tolerance = (self.coarse_tolerance_at if held_out else self.tolerance_at)(strength)
         solved = partial(solve, max_steps=self.max_steps)
         if not data.roughly:
             return solved(regression, start, tolerance=tolerance)
-        rough = max(tolerance, ROUGH if strength < _STRONG else 10 * ROUGH)
+        rough = max(tolerance, _rough(strength))
         near = solved(regression.rounded(), start, tolerance=rough)
         if held_out and rough == tolerance:
             return near
@@ -166,6 +181,11 @@ class FairProbe:
 def _held_by(strength: float) -> float:
     """Return how much less a gradient has to be where a weak penalty holds the weights."""
     return min(1.0, strength / 1e-2)
+
+
+def _rough(strength: float) -> float:
+    """Return the least tolerance in bf16."""
+    return ROUGH if strength < _STRONG else 10 * ROUGH
 
 
 class _Choice(NamedTuple):
@@ -185,19 +205,29 @@ class _Search:
         self.misses = 0  # in a row
         self.over = False
 
-    def judge(self, strength: float, parts: Sequence[tuple[Solution, Bool[Tensor, "_ h"]]]) -> None:
-        """Note what a strength gave for each group of draws, and whether the search is over."""
+    def judge(
+        self,
+        strength: float,
+        parts: Sequence[tuple[Solution, Bool[Tensor, "_ h"]]],
+        *,
+        solved: bool,
+    ) -> None:
+        """Note what a strength gave for each group of draws, and whether the search is over.
+
+        If it is not yet `solved`, it can only be given up.
+        """
         self.weights = [solution.weights for solution, _ in parts]
         if self.best.accuracy >= 0 and not all(solution.converged for solution, _ in parts):
             self.over = True  # weaker penalties are harder still
             return
         hits = torch.cat([hits for _, hits in parts])
         accuracy = hits.float().mean().item()
-        if accuracy > self.best.accuracy:
+        if solved and accuracy > self.best.accuracy:
             self.best = _Choice(accuracy, strength, self.weights)
         best = self.best.accuracy
-        self.misses = self.misses + 1 if accuracy < best else 0
-        error = math.sqrt(best * (1 - best) / hits.numel())
+        if solved:
+            self.misses = self.misses + 1 if accuracy < best else 0
+        error = math.sqrt(max(0.0, best * (1 - best)) / hits.numel())
         self.over = self.misses == 2 or accuracy < best - error
 
     def state_dict(self) -> dict[str, Any]:
