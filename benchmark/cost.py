@@ -32,31 +32,31 @@ class Cost:
 def measure(device: torch.device) -> Iterator[Cost]:
     """Measure what happens in the block."""
     cost = Cost()
-    _reset_peak(device)
+    forgotten = _reset_peak(device)
     started = time.monotonic()
     yield cost
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     cost.seconds = time.monotonic() - started
-    cost.peak_memory_mib = _peak_mib(device)
+    cost.peak_memory_mib = _peak_mib(device) if forgotten else None
 
 
-def _reset_peak(device: torch.device) -> None:
+def _reset_peak(device: torch.device) -> bool:
+    """Forget the peak so far; return whether this system can."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-        return
+        return True
     release_freed_memory()
     try:
-        _CLEAR_REFS.write_text("5")  # Linux: forget the peak of the resident set
+        _CLEAR_REFS.write_text("5")  # Linux: of the resident set
     except OSError:
-        return
+        return False
+    return True
 
 
-def _peak_mib(device: torch.device) -> float | None:
+def _peak_mib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    if not _CLEAR_REFS.exists():
-        return None
     lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
     return int(lines["VmHWM"].split()[0]) / 1024

@@ -81,6 +81,7 @@ class CheckpointedLoop:
                     self._save(name, step + 1, state)
                     saved_at = time.monotonic()
                     pause = max(self.save_every_seconds, (saved_at - began) / _SAVING_SHARE)
+        self._flush()
         if start < total and self.save_ends:
             self._save(name, total, state)
 

@@ -127,7 +127,7 @@ class Chunks:
         self._most: dict[Hashable, int] = {}
         self._measured: set[Hashable] = set()
 
-    def __call__(self, run: Pass, backbone: nn.Module, images: Tensor) -> Tensor:
+    def __call__(self, run: Pass, backbone: nn.Module, images: Tensor, *, precision: str) -> Tensor:
         """Return `run` of the backbone and the images, done in chunks if the whole does not fit.
 
         Where memory runs out all the same, chunks are halved, for later passes as well.
@@ -135,7 +135,7 @@ class Chunks:
         if len(images) < 2:
             return run(backbone, images)
         graph = _has_graph(backbone, images)
-        key = (graph, images.requires_grad, images.shape[1:], images.dtype)
+        key = (precision, graph, images.requires_grad, images.shape[1:], images.dtype)
         if len(images) > self._most.get(key, 1) and not keeps_images_apart(backbone):
             return run(backbone, images)
         if len(images) > self._most.get(key, 0) and key not in self._measured:

@@ -70,7 +70,7 @@ class Network(nn.Module):
         """Return features of normalised images by `backbone` in the place of the network's own."""
         if self.chunks is None:
             return self._pass(backbone, images)
-        return self.chunks(self._pass, backbone, images)
+        return self.chunks(self._pass, backbone, images, precision=self.precision)
 
     def in_precision(
         self, module: Callable[[Tensor], Tensor], x: Float[Tensor, "b ..."]

@@ -28,8 +28,9 @@ def test_peak_memory_is_that_of_the_block_and_not_of_an_earlier_one():
     assert large.peak_memory_mib > small.peak_memory_mib + 100
 
 
-def test_a_system_that_cannot_tell_says_nothing(monkeypatch, tmp_path):
-    monkeypatch.setattr(cost, "_CLEAR_REFS", tmp_path / "missing" / "clear_refs")
+@pytest.mark.parametrize("file", ["missing/clear_refs", "."], ids=["missing", "not writable"])
+def test_a_system_that_cannot_tell_says_nothing(file, monkeypatch, tmp_path):
+    monkeypatch.setattr(cost, "_CLEAR_REFS", tmp_path / file)
     with measure(CPU) as spent:
         pass
     assert spent.peak_memory_mib is None

@@ -170,11 +170,12 @@ def test_a_value_that_is_not_finite_is_named_and_never_saved(tmp_path, saved_at_
     assert part == 7
 
 
-def test_a_value_that_is_not_finite_is_found_without_checkpoints_too():
-    loop = new_loop(None)
-    with pytest.raises(NonFiniteError, match="loss is nan at step 99 of steps"):
-        for step in loop.steps("steps", 100):
-            loop.log(step, loss=math.nan if step == 99 else 0.0)
+@pytest.mark.parametrize("save_ends", [True, False])
+def test_a_value_that_is_not_finite_is_found_without_checkpoints_too(save_ends):
+    loop = new_loop(None, save_ends=save_ends)
+    with pytest.raises(NonFiniteError, match="loss is nan at step 9 of steps"):
+        for step in loop.steps("steps", 10):
+            loop.log(step, loss=math.nan if step == 9 else 0.0)
 
 
 def damage_nothing_left(file):

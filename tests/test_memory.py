@@ -4,6 +4,7 @@ import logging
 import math
 import subprocess
 import sys
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -110,6 +111,20 @@ def test_a_batch_that_is_sure_to_fit_does_not_decide_for_larger_ones():
         for num_images in (3, 5, 7, 5):
             network.features(torch.rand(num_images, 1, 2, 5))
     assert network.backbone.given == [1, 3, 1, 5, 1, 2, 2, 4, 4, 3, 5]
+
+
+@pytest.mark.parametrize("before", [[], ["bf16"]], ids=["nothing", "bf16"])
+def test_a_pass_in_bf16_does_not_decide_for_one_in_fp32(before):
+    """Methods see one network, and thus its chunks, in either."""
+    images, passed = torch.rand(64, 3, 8, 8), []
+    network = new("convnet", 2**20, widths=(8, 16)).float().eval()
+    for precision in (*before, "fp32"):
+        seen = copy(network)
+        seen.precision = precision
+        seen.features(images)
+    network.backbone.register_forward_pre_hook(lambda _, given: passed.append(len(given[0])))
+    network.features(images)
+    assert passed == [32, 32]
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,6 +29,8 @@ from benchmark.methods.random import Random
 from benchmark.methods.random_bytes import RandomBytes
 from benchmark.methods.random_labels import RandomLabels
 from benchmark.pretrain import Length
+from benchmark.reporting import report
+from benchmark.settings import NEUTRAL
 from benchmark.spec import OwnEvaluation, Problem, UsageError
 from benchmark.stages import keys, pretraining, probing
 from benchmark.stages.distillation import distill
@@ -826,6 +828,21 @@ def test_settings_that_move_no_number_are_in_no_key(toy_suite, tmp_path):
         return [distilled_key(cell, experiment) for cell in cells(suite)]
 
     assert keys() == keys(keep_every=3, max_expert_gib=1.0) != keys(inner_steps=3)
+
+
+def test_settings_that_move_no_number_keep_no_rows_out_of_a_report(toy_suite, tmp_path, methods):
+    @dataclass(frozen=True, kw_only=True)
+    class Chunked(Random):
+        chunk: int = field(default=8, metadata=NEUTRAL)
+
+    methods["chunked"] = Chunked
+    suite, found = small(toy_suite, methods=("chunked",)), []
+    for seed, chunk in ((0, 8), (1, 4)):
+        suite = with_settings(replace(suite, seeds=(seed,)), "chunked", chunk=chunk)
+        found += run(new_experiment(suite, tmp_path)).rows
+    built = report.build(found, title="", notes="")
+    assert len(built.rows) == len(found) == 4
+    assert built.left_out == ""
 
 
 def test_the_code_of_inner_models_is_in_the_key(toy_suite, tmp_path, monkeypatch):

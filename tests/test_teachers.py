@@ -188,7 +188,7 @@ def test_pretraining_lowers_its_loss_and_logs_what_the_probe_says(name, data):
 def test_passes_of_the_backbone_keep_to_the_memory_budget(name, data):
     network, passed = new_network(), []
 
-    def chunks(run, backbone, images):
+    def chunks(run, backbone, images, *, precision):
         passed.append((backbone, len(images)))
         return run(backbone, images)
 

@@ -108,7 +108,7 @@ class Device(ABC):
 
     Attributes:
         name: what it is called.
-        reported: what rows of it begin their device's name with.
+        reported: what rows of it call their device.
         networks: that images pass through.
         roofline: its rates.
     """

@@ -50,7 +50,7 @@ class Plan:
     @property
     def own_rows(self) -> list[Row]:
         """What was measured on the same device."""
-        return [row for row in self.measured if row.device.startswith(self.device.reported)]
+        return [row for row in self.measured if row.device == self.device.reported]
 
 
 def stage_table(prediction: Prediction, lines: Mapping[tuple[str, str], Line]) -> Table:

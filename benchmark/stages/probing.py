@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -20,6 +20,7 @@ from benchmark.probing import HeadProbe, LabelledFeatures, ProbeScore, extract, 
 from benchmark.progress import bar
 from benchmark.provenance import device_name, provenance
 from benchmark.rows import Row
+from benchmark.settings import identity
 from benchmark.stages.distillation import Distilled
 from benchmark.stages.keys import evaluation_code, features_settings, row_settings
 from benchmark.stages.pretraining import Student
@@ -222,7 +223,7 @@ def _row(
         suite=suite.name,
         label=cell.variant.label,
         method=cell.variant.method,
-        settings={} if is_teacher else asdict(method_of(suite, cell.variant)),
+        settings={} if is_teacher else identity(method_of(suite, cell.variant)),
         N=cell.N,
         source=suite.source,
         size=suite.size,
@@ -234,7 +235,7 @@ def _row(
         downstream=downstream,
         recipe=suite.recipe,
         probe=score.probe,
-        probe_settings=asdict(probe_of(suite, score.probe)),
+        probe_settings=identity(probe_of(suite, score.probe)),
         labels_per_class=score.labels_per_class,
         seed=cell.seed,
         value=score.top1,
