@@ -1,5 +1,6 @@
 import json
 import math
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import ClassVar
@@ -653,11 +654,13 @@ def test_a_strength_that_is_not_solved_is_no_choice():
     search.judge(1.0, parts[90], solved=False)  # of the first one
     assert (math.isnan(search.best.strength), search.over) == (True, False)
     search.judge(1.0, parts[60], solved=True)
-    for share in (90, 58, 58):
-        search.judge(0.1, parts[share], solved=False)
-    assert (search.best.strength, search.misses, search.over) == (1.0, 0, False)
-    search.judge(0.1, parts[10], solved=False)
-    assert (search.best.strength, search.over) == (1.0, True)
+    for share, solved, misses in ((90, False, 0), (58, False, 0), (58, True, 1), (90, False, 1)):
+        search.judge(0.1, parts[share], solved=solved)
+        assert (search.best.strength, search.misses, search.over) == (1.0, misses, False)
+    another = deepcopy(search)
+    search.judge(0.01, parts[58], solved=False)  # the second one below the best
+    another.judge(0.01, parts[10], solved=False)  # by more than its standard error
+    assert (search.best.strength, search.over, another.over) == (1.0, True, True)
 
 
 def test_a_search_that_runs_out_of_tries_ends_where_its_logits_are(monkeypatch):

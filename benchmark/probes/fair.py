@@ -34,8 +34,8 @@ class FairProbe:
     subsets taken together; the answer is then fitted on whole subsets. A tenth of a subset is held
     out (of each class at least one image); where these are few, other tenths take their turn as
     well. Strengths are tried from the strongest on, each from the solution of the one before, until
-    accuracy is below the best twice in a row, or once by more than its standard error. The latter
-    is also looked at on the way: a weak penalty that does harm shows it long before it is solved.
+    accuracy is below the best twice in a row, or once by more than its standard error. That is
+    looked at on the way, too: a weak penalty that does harm shows it long before it is solved.
     """
 
     name: ClassVar[str] = "fair"
@@ -225,10 +225,11 @@ class _Search:
         if solved and accuracy > self.best.accuracy:
             self.best = _Choice(accuracy, strength, self.weights)
         best = self.best.accuracy
+        misses = self.misses + 1 if accuracy < best else 0
         if solved:
-            self.misses = self.misses + 1 if accuracy < best else 0
+            self.misses = misses
         error = math.sqrt(max(0.0, best * (1 - best)) / hits.numel())
-        self.over = self.misses == 2 or accuracy < best - error
+        self.over = misses == 2 or accuracy < best - error
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a `Loop` keeps."""
