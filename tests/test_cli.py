@@ -207,7 +207,7 @@ def test_rows_of_another_teacher_are_said_to_be_left_out_in_one_line(benchmark_,
     rows.write(tmp_path / "a.jsonl", [new_row(context="a", seed=seed) for seed in (0, 1)])
     rows.write(tmp_path / "b.jsonl", [new_row(context="b", teacher="supervised")])
     code, _, errors = benchmark_("report", "--rows", "a.jsonl", "b.jsonl", "--output", "merged")
-    line = "2 of 3 rows are not in the report: 2 of another teacher than the last row"
+    line = "2 of 3 rows are not in the report: 2 differing from the last row in teacher"
     assert (code, errors) == (0, [line])
     assert f"\n\n{line}.\n\n" in (tmp_path / "merged" / "report.md").read_text()
 
