@@ -115,7 +115,7 @@ def test_a_memory_budget_is_planned_with(plan, device, tmp_path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("--jobs", "2"), "--jobs 2: of this machine alone; --devices is of others"),
+        (("--jobs", "2"), "--jobs 2: for this machine only; others take --devices"),
         (("--teacher", "none.ckpt"), "--teacher none.ckpt: no such file"),
         (("--labels-per-class", "100000"), "100000 labels a class"),
     ],
