@@ -16,12 +16,12 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass
 class Cost:
-    """Filled in when the measured block ends.
+    """The cost of a measured block, filled in when it ends.
 
     Attributes:
-        seconds: of wall-clock time, the device's queue drained.
-        peak_memory_mib: the most memory in use at once: allocated on a GPU, resident (that of the
-            whole process) on the CPU. None where the system cannot tell.
+        seconds: wall-clock time, after synchronising the device.
+        peak_memory_mib: peak memory: allocated on a GPU, resident (of the whole process) on the
+            CPU. None where the system does not report it.
     """
 
     seconds: float = 0.0
@@ -30,7 +30,7 @@ class Cost:
 
 @contextmanager
 def measure(device: torch.device) -> Iterator[Cost]:
-    """Measure what happens in the block."""
+    """Measure the cost of the block."""
     cost = Cost()
     _reset_peak(device)
     started = time.monotonic()
@@ -48,7 +48,7 @@ def _reset_peak(device: torch.device) -> None:
         return
     release_freed_memory()
     try:
-        _CLEAR_REFS.write_text("5")  # Linux: forget the peak of the resident set
+        _CLEAR_REFS.write_text("5")  # Linux: reset the peak of the resident set
     except OSError:
         return
 

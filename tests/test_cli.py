@@ -546,7 +546,7 @@ def test_an_interrupt_is_one_line(run, monkeypatch):
         ("--jobs 0", "argument --jobs: 0: expected a whole number from 1"),
         ("--recipe papr", "unknown recipe 'papr': did you mean 'paper'? known: paper, equal-steps"),
         ("--precision fp8", "unknown precision 'fp8': known: fp32, bf16"),
-        ("--device gpu", "--device gpu: .*; auto, cpu or cuda would do"),
+        ("--device gpu", "--device gpu: .*; expected auto, cpu or cuda"),
         ("--method random", "unknown argument '--method': did you mean '--methods'? known: -h, "),
         (
             "--recipe paper --student-steps 5",
@@ -645,7 +645,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(run, tmp_path):
 
 def test_images_that_a_disk_has_no_room_for_are_one_line(run):
     line = refused(run("--size", 10**9))
-    assert "GiB, but" in line and line.endswith("are free there")
+    assert "GiB, but" in line and line.endswith("are free")
 
 
 @pytest.mark.parametrize("line", ["time --json .", "time --report .", "plan --report ."])
