@@ -121,9 +121,7 @@ def new_parser() -> Parser:
     listing = command("list", "List what can be named on the command line.")
     listing.add_argument("kind", type=_kind, metavar="KIND", help=", ".join(_KINDS))
     teacher = command("teacher", "Pretrain a suite's teacher and save it to a file.")
-    teacher.add_argument(
-        "--suite", default="quick", metavar="NAME", help="suite of the teacher (default: quick)"
-    )
+    teacher.add_argument("--suite", default="quick", metavar="NAME", help="suite (default: quick)")
     teacher.add_argument(
         "--output", type=_path, required=True, metavar="FILE", help="safetensors file to write"
     )
@@ -196,9 +194,7 @@ def _add_grid(parser: argparse.ArgumentParser) -> None:
     grid = parser.add_argument_group("what to run (each replaces the suite's own)")
     grid.add_argument("--suite", default="quick", metavar="NAME", help="grid (default: quick)")
     grid.add_argument("--source", metavar="DATASET", help="dataset to distil, or a folder's path")
-    grid.add_argument(
-        "--size", type=_positive, metavar="PIXELS", help="height and width of all images"
-    )
+    grid.add_argument("--size", type=_positive, metavar="PIXELS", help="side of all images")
     grid.add_argument("--methods", type=_names_or_none, metavar="A,B", help="systems to compare")
     grid.add_argument(
         "--controls", type=_names_or_none, metavar="A,B", help="controls to add, or none"
@@ -206,15 +202,11 @@ def _add_grid(parser: argparse.ArgumentParser) -> None:
     grid.add_argument(
         "--no-ablation", action="store_true", help="leave out the ablation variants of methods"
     )
-    grid.add_argument(
-        "--students", type=_names, metavar="A,B", help="models of this package or of timm"
-    )
+    grid.add_argument("--students", type=_names, metavar="A,B", help="models, also those of timm")
     grid.add_argument("--downstream", type=_names, metavar="A,B", help="datasets to probe on")
     grid.add_argument("--budgets", type=_budgets, metavar="N,N", help="N, the main budget first")
     grid.add_argument("--seeds", type=_seeds, metavar="S,S", help="seeds of whole experiments")
-    grid.add_argument(
-        "--recipe", choices=get_args(RecipeName), help="how long students are pretrained"
-    )
+    grid.add_argument("--recipe", choices=get_args(RecipeName), help="length of pretraining")
     grid.add_argument(
         "--student-steps",
         type=_positive,
@@ -265,9 +257,7 @@ def _add_device(
 ) -> None:
     parser.add_argument("--device", default="auto", help=known)
     parser.add_argument(
-        "--precision",
-        choices=get_args(Precision),
-        help="of networks (default: the faster, as measured)",
+        "--precision", choices=get_args(Precision), help="of networks (default: measured)"
     )
 
 
@@ -393,9 +383,7 @@ def _gib(text: str) -> int:
     except ValueError:
         amount = 0.0
     if not 0 < amount < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{text}: expected a positive number of GiB, such as 8 or 0.5"
-        )
+        raise argparse.ArgumentTypeError(f"{text}: expected positive GiB, such as 8 or 0.5")
     return math.ceil(amount)
 
 

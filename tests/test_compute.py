@@ -29,7 +29,9 @@ def test_a_device_that_is_not_here_is_told_in_one_line(name):
 
 @pytest.mark.parametrize("name", ["gpu", "", "mps", "meta"])
 def test_a_device_that_nothing_was_written_for_is_refused(name):
-    with pytest.raises(UsageError, match=f"^--device {name}: not supported; expected auto, cpu or cuda"):
+    with pytest.raises(
+        UsageError, match=f"^--device {name}: not supported; expected auto, cpu or cuda"
+    ):
         find_device(name)
 
 

@@ -482,7 +482,7 @@ def test_the_budget_reaches_the_probes(toy_suite, tmp_path, monkeypatch):
 def test_a_budget_that_is_none_is_told_in_one_line(capsys, command, words):
     assert cli.main([*command, f"--max-memory={words}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"--max-memory: {words}: expected a positive number of GiB, such as 8 or 0.5" in line
+    assert f"--max-memory: {words}: expected positive GiB, such as 8 or 0.5" in line
 
 
 @pytest.mark.parametrize(
