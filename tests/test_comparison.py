@@ -127,7 +127,7 @@ def test_runs_that_have_nothing_in_common_say_what_each_has(new_row):
     )
     crossed = [replace(one, N=25), replace(one, student="vit")]
     (settings,) = compare([one, replace(one, N=25, student="vit")], crossed)
-    assert "In common: nothing; both have the same names, in other comb" in settings.notes
+    assert "In common: nothing; both have the same names, in different comb" in settings.notes
 
 
 def test_nothing_is_compared_with_nothing(new_row):
