@@ -1,1 +1,1 @@
-"""A benchmark of dataset distillation: one harness, six systems, every number with its cost."""
+"""A benchmark of dataset distillation: one harness, six systems, and the cost of every number."""

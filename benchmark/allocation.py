@@ -1,8 +1,8 @@
-"""Keep freed memory for the next tensor: on a CPU, fetching it anew can cost more than arithmetic.
+"""Keep freed memory for the next tensor: on a CPU, allocation can cost more than arithmetic.
 
-glibc gives large blocks back to the system as soon as they are freed, so that every page of the
-next tensor is faulted in and zeroed again. Normalising or pooling 128 MiB, forwards and backwards,
-took two to four times as long for that. No result changes.
+glibc returns large blocks to the system as soon as they are freed, so that every page of the next
+tensor is faulted in and zeroed again. That made normalising or pooling 128 MiB, forward and
+backward, two to four times slower. No result changes.
 """
 
 import ctypes
@@ -14,18 +14,18 @@ _NEVER, _LARGEST = 2**31 - 1, 2**30  # bytes: of free memory at the end, of a bl
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees; say whether its C library can."""
+    """Let this process keep freed memory; say whether its C library supports that."""
     mallopt = _of_glibc("mallopt")
     return bool(mallopt and mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, _NEVER))
 
 
 def release_freed_memory() -> None:
-    """Give free memory back to the system once, such as before its peak is measured."""
+    """Return free memory to the system once, for example before measuring the peak."""
     if trim := _of_glibc("malloc_trim"):
         trim(0)
 
 
 def _of_glibc(name: str) -> Callable[..., int] | None:
-    """Return a function of the C library; None where that is another one than glibc."""
+    """Return a function of glibc; None where the C library is another one."""
     on_linux = sys.platform.startswith("linux")
     return getattr(ctypes.CDLL(None), name, None) if on_linux else None

@@ -1,4 +1,4 @@
-"""What the command line understands: commands, flags, and the values that these take."""
+"""The command line: commands, flags, and their values."""
 
 import argparse
 import math
@@ -14,7 +14,7 @@ from benchmark.spec import UsageError, unknown
 
 _KINDS = ("methods", "models", "datasets", "teachers", "suites", "kernels")
 
-FORMATS = ("markdown", "html", "csv", "latex")  # that a report can be written in
+FORMATS = ("markdown", "html", "csv", "latex")  # of reports
 
 _STORE = Path(".benchmark")
 
@@ -67,18 +67,18 @@ examples:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that tells a mistake in one line, and takes flags by their whole name only."""
+    """A parser that reports errors in one line, and takes no abbreviated flags."""
 
     def __init__(self, **options: Any) -> None:
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(**options, allow_abbrev=False, formatter_class=formatter)
 
     def error(self, message: str) -> NoReturn:
-        """Raise the mistake as a UsageError."""
+        """Raise the error as a UsageError."""
         raise UsageError(f"{message}; {self.prog} --help shows examples")
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> tuple[Any, list[str]]:
-        """Refuse what is not known, with the nearest flag that is."""
+        """Refuse unknown arguments, and suggest the nearest known flag."""
         found, strange = super().parse_known_args(*arguments, **options)
         if strange:
             flags = [name for action in self._actions for name in action.option_strings]
@@ -107,29 +107,27 @@ def new_parser() -> Parser:
     _add_environment(run)
     _add_reports(run)
     run.add_argument(
-        "--dry-run", action="store_true", help="print the cells and which are done, run nothing"
+        "--dry-run", action="store_true", help="print the cells and their state; run nothing"
     )
     run.add_argument(
         "--jobs", type=_positive, metavar="J", help="cells at once (default: 2 on a CPU, else 1)"
     )
-    _add_plan(command("plan", "Tell what a suite costs, before it is run."))
+    _add_plan(command("plan", "Estimate what a suite costs, before it is run."))
     report = command("report", "Build a report from rows, without running anything.")
     _add_report(report)
-    comparison = command("compare", "Show what changed between two runs, and whether it is noise.")
-    comparison.add_argument(
-        "before", type=_path, metavar="A", help="rows, or a folder that has them"
-    )
+    comparison = command("compare", "Show what changed between two runs, with tests.")
+    comparison.add_argument("before", type=_path, metavar="A", help="rows, or a folder with rows")
     comparison.add_argument("after", type=_path, metavar="B", help="likewise")
     listing = command("list", "List what can be named on the command line.")
     listing.add_argument("kind", type=_kind, metavar="KIND", help=", ".join(_KINDS))
-    teacher = command("teacher", "Pretrain a suite's teacher and keep it in a file.")
-    teacher.add_argument("--suite", default="quick", metavar="NAME", help="whose (default: quick)")
+    teacher = command("teacher", "Pretrain a suite's teacher and save it to a file.")
+    teacher.add_argument("--suite", default="quick", metavar="NAME", help="suite (default: quick)")
     teacher.add_argument(
         "--output", type=_path, required=True, metavar="FILE", help="safetensors file to write"
     )
     _add_teacher(teacher)
     _add_environment(teacher)
-    timing = command("time", "Time hot kernels beside plain twins, and the machine's floor.")
+    timing = command("time", "Time hot kernels against plain twins and the machine's floor.")
     _add_timing(timing)
     return parser
 
@@ -137,36 +135,38 @@ def new_parser() -> Parser:
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     _add_grid(parser)
     place = parser.add_argument_group("where")
-    _add_store(place, "the precision that was chosen")
-    _add_device(place, f"auto, cpu, cuda, ..., calibrated; or expected of {', '.join(SHEETS)}")
+    _add_store(place, "keeps the chosen precision")
+    _add_device(place, f"auto, cpu, cuda, ... (calibrated), or by data sheet: {', '.join(SHEETS)}")
     _add_memory(place)
     place.add_argument(
-        "--devices", type=_positive, default=1, metavar="K", help="as many of these (default: 1)"
+        "--devices", type=_positive, default=1, metavar="K", help="number of devices (default: 1)"
     )
     place.add_argument(
-        "--jobs", type=_positive, metavar="J", help="cells at once on each, as `run`"
+        "--jobs", type=_positive, metavar="J", help="cells at once on each, as in `run`"
     )
     parser.add_argument(
-        "--against", type=_path, metavar="ROWS", help="rows, or a folder of them, to check it by"
+        "--against", type=_path, metavar="ROWS", help="rows, or a folder with rows, to compare with"
     )
-    parser.add_argument("--report", type=_path, metavar="FILE", help="the same and more: Markdown")
+    parser.add_argument(
+        "--report", type=_path, metavar="FILE", help="write a longer report in Markdown"
+    )
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--suite", metavar="NAME", help="whose rows (default: quick)")
+    parser.add_argument("--suite", metavar="NAME", help="suite of the rows (default: quick)")
     parser.add_argument(
         "--rows",
         metavar="FILE",
         nargs="+",
         type=_path,
-        help="rows to merge, or folders that hold them; later ones win, and none of these change",
+        help="rows to merge, or folders with rows; later ones win, and these files stay unchanged",
     )
     parser.add_argument(
         "--output",
         type=_path,
         metavar="DIR",
-        help="where the report goes, and the rows of --rows, added to those that are there "
-        "(default: REPORTS/<suite>, with --rows REPORTS/<suite>-merged, made anew)",
+        help="where to write the report; rows of --rows are added to those already there "
+        "(default: REPORTS/<suite>; with --rows, REPORTS/<suite>-merged, overwritten)",
     )
     parser.add_argument(
         "--store",
@@ -174,19 +174,19 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
         type=_path,
         default=[_STORE],
         metavar="DIR",
-        help=f"distilled sets, which figures show; several are all looked into (default: {_STORE})",
+        help=f"where figures find distilled sets, in one or more stores (default: {_STORE})",
     )
     _add_reports(parser)
 
 
 def _add_timing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", type=_names, metavar="A,B", help="kernels (default: all)")
-    parser.add_argument("--small", action="store_true", help="tiny shapes: seconds, not minutes")
-    parser.add_argument("--json", type=_path, metavar="FILE", help="all that was measured")
     parser.add_argument(
-        "--report", type=_path, metavar="FILE", help="the same for readers: Markdown"
+        "--small", action="store_true", help="tiny shapes: seconds instead of minutes"
     )
-    _add_store(parser, "the precision that was chosen")
+    parser.add_argument("--json", type=_path, metavar="FILE", help="write all measurements")
+    parser.add_argument("--report", type=_path, metavar="FILE", help="write a report in Markdown")
+    _add_store(parser, "keeps the chosen precision")
     _add_device(parser)
 
 
@@ -197,22 +197,25 @@ def _add_grid(parser: argparse.ArgumentParser) -> None:
     grid.add_argument("--size", type=_positive, metavar="PIXELS", help="side of all images")
     grid.add_argument("--methods", type=_names_or_none, metavar="A,B", help="systems to compare")
     grid.add_argument(
-        "--controls", type=_names_or_none, metavar="A,B", help="controls beside them, or none"
+        "--controls", type=_names_or_none, metavar="A,B", help="controls to add, or none"
     )
     grid.add_argument(
-        "--no-ablation", action="store_true", help="leave out the variants of methods"
+        "--no-ablation", action="store_true", help="leave out the ablation variants of methods"
     )
-    grid.add_argument("--students", type=_names, metavar="A,B", help="models, or any of timm's")
+    grid.add_argument("--students", type=_names, metavar="A,B", help="models, also those of timm")
     grid.add_argument("--downstream", type=_names, metavar="A,B", help="datasets to probe on")
-    grid.add_argument("--budgets", type=_budgets, metavar="N,N", help="the main one first")
-    grid.add_argument("--seeds", type=_seeds, metavar="S,S", help="of whole experiments")
+    grid.add_argument("--budgets", type=_budgets, metavar="N,N", help="N, the main budget first")
+    grid.add_argument("--seeds", type=_seeds, metavar="S,S", help="seeds of whole experiments")
     grid.add_argument("--recipe", choices=get_args(RecipeName), help="length of pretraining")
     grid.add_argument(
-        "--student-steps", type=_positive, metavar="S", help="how long equal-steps is, and use it"
+        "--student-steps",
+        type=_positive,
+        metavar="S",
+        help="use the recipe equal-steps with this many steps",
     )
     grid.add_argument("--probes", type=_names, metavar="A,B", help="fair, paper, head")
     grid.add_argument(
-        "--labels-per-class", type=_label_counts, metavar="all,10", help="what probes see"
+        "--labels-per-class", type=_label_counts, metavar="all,10", help="labels that probes see"
     )
     _add_teacher(grid)
 
@@ -221,7 +224,7 @@ def _add_teacher(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--teacher",
         metavar="KIND|FILE",
-        help="barlow-twins, supervised, or a file of the command `teacher` or of solo-learn",
+        help="barlow-twins, supervised, or a file made by the command `teacher` or by solo-learn",
     )
     parser.add_argument(
         "--set",
@@ -238,13 +241,13 @@ def _add_environment(parser: argparse.ArgumentParser) -> None:
         "--data-root",
         type=_path,
         metavar="DIR",
-        help="of local copies of datasets (default: STORE/data)",
+        help="folder of local copies of datasets (default: STORE/data)",
     )
-    place.add_argument("--download", action="store_true", help="fetch data that is missing")
+    place.add_argument("--download", action="store_true", help="download missing datasets")
     place.add_argument(
-        "--full-hash", action="store_true", help="check cached images against the files' content"
+        "--full-hash", action="store_true", help="validate cached images by the files' content"
     )
-    _add_store(place, "finished stages and checkpoints")
+    _add_store(place, "keeps finished stages and checkpoints")
     _add_device(place)
     _add_memory(place)
 
@@ -263,7 +266,7 @@ def _add_memory(parser: argparse._ActionsContainer) -> None:
         "--max-memory",
         type=_gib,
         metavar="GIB",
-        help="that each stage under way may take (default: 3/4 of the device's, in equal parts)",
+        help="for each running stage (default: 3/4 of the device's memory, shared equally)",
     )
 
 
@@ -298,7 +301,7 @@ _T = TypeVar("_T")
 
 
 def _listed(text: str, value: Callable[[str], _T], expected: str) -> tuple[_T, ...]:
-    """Read a comma list of different values; `value` raises a ValueError for what is none."""
+    """Parse a comma-separated list of distinct values; `value` raises a ValueError if invalid."""
     parts = [part.strip() for part in text.split(",")]
     try:
         values = tuple(value(part) for part in parts)
@@ -306,7 +309,7 @@ def _listed(text: str, value: Callable[[str], _T], expected: str) -> tuple[_T, .
         raise argparse.ArgumentTypeError(f"{text}: expected {expected}") from None
     if len(set(values)) < len(values):
         twice = next(value for value in values if values.count(value) > 1)
-        raise argparse.ArgumentTypeError(f"{text}: {twice} is there twice")
+        raise argparse.ArgumentTypeError(f"{text}: {twice} appears twice")
     return values
 
 
@@ -359,9 +362,9 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _path(text: str) -> Path:
-    """Read a path, with ~ for the home folder, which no shell has read after an equals sign."""
+    """Parse a path and expand ~, which shells do not expand after an equals sign."""
     if not text:
-        raise argparse.ArgumentTypeError("expected a path, and nothing is none")
+        raise argparse.ArgumentTypeError("expected a path, found nothing")
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -374,13 +377,13 @@ def _positive(text: str) -> int:
 
 
 def _gib(text: str) -> int:
-    """Read GiB as bytes."""
+    """Parse GiB as bytes."""
     try:
         amount = float(text) * GIB
     except ValueError:
         amount = 0.0
     if not 0 < amount < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: expected GiB above zero, such as 8 or 0.5")
+        raise argparse.ArgumentTypeError(f"{text}: expected positive GiB, such as 8 or 0.5")
     return math.ceil(amount)
 
 

@@ -1,4 +1,4 @@
-"""A distilled set on disk: one safetensors file that says in its header what it is."""
+"""A distilled set on disk: one safetensors file with a descriptive header."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ FORMAT = 1
 
 
 def write(file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON header, whole or not at all."""
+    """Write tensors and a JSON header atomically."""
     # copies, since safetensors refuses tensors that share their memory
     content = {
         name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
@@ -33,7 +33,7 @@ def read(file: Path, *, device: torch.device | str = "cpu") -> tuple[dict[str, T
     """Return the tensors and the header of a file that `write` made.
 
     Raises:
-        UsageError: it is missing, damaged, or of another format.
+        UsageError: it is missing, damaged, or has another format.
     """
     header = read_header(file)
     try:
@@ -64,22 +64,22 @@ def read_header(file: Path) -> Any:
 
 def _damaged(file: Path, error: Exception) -> UsageError:
     return UsageError(
-        f"{file}: not a whole safetensors file ({error}): delete it to have it made again"
+        f"{file}: not a whole safetensors file ({error}): delete it to have it recreated"
     )
 
 
 def count_numbers(tensors: Mapping[str, Tensor]) -> int:
-    """Return how many numbers are stored, whatever their type: what a budget is compared with."""
+    """Return how many numbers are stored, of any type: what the budget limits."""
     return sum(tensor.numel() for tensor in tensors.values())
 
 
 def count_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Return the bytes that the stored numbers take, the file's header not counted."""
+    """Return the bytes of the stored numbers, without the file's header."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def count_by_component(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    """Return numbers and bytes of each kind of tensor there is, see `spec.COMPONENTS`."""
+    """Return numbers and bytes of each kind of stored tensor, see `spec.COMPONENTS`."""
     component = {name: kind for kind, names in COMPONENTS.items() for name in names}
     found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -88,7 +88,7 @@ def count_by_component(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
 
 
 def compressed_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Return the bytes of all tensors, one after the other, after DEFLATE (zlib's level 6)."""
+    """Return the bytes of all tensors, concatenated, after DEFLATE (zlib's level 6)."""
     stream = zlib.compressobj()
     sizes = [len(stream.compress(_bytes(tensor))) for tensor in tensors.values()]
     return sum(sizes) + len(stream.flush())
@@ -99,7 +99,7 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 
 def fingerprint(file: Path) -> str:
-    """Return a hash of a file's tensors; what its header says of their making does not matter."""
+    """Return a hash of a file's tensors, regardless of its header."""
     tensors, _ = read(file)
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

@@ -1,7 +1,7 @@
-"""Random augmentation as batched tensor code: every image draws its own parameters.
+"""Random augmentation as batched tensor code: parameters are drawn per image.
 
-It runs where the images live, without worker processes. Pixels are in [0, 1] before and after. The
-draws come from the passed generator, on its own device.
+It runs on the images' device, without worker processes. Pixels are in [0, 1] before and after.
+Random numbers come from the given generator, on its own device.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmark.spec import UsageError
 
-_CROP_TRIES = 10  # torchvision, RandomResizedCrop: after as many misfits, the whole image
+_CROP_TRIES = 10  # torchvision, RandomResizedCrop: after as many failures, the whole image
 
 Images = Float[Tensor, "b 3 h w"]
 PerImage = Float[Tensor, " b"]
@@ -22,27 +22,27 @@ PerImage = Float[Tensor, " b"]
 
 @dataclass(frozen=True, kw_only=True)
 class RandomAugmentation:
-    """The augmentation that self-supervised pretraining at 32x32 uses; defaults as published.
+    """The augmentation of self-supervised pretraining at 32x32; defaults as published.
 
     Random resized crop, flip, colour jitter, greyscale, solarisation, in this order. Differences
-    from the published pipeline (PIL images, one after the other): the crop is interpolated
-    bilinearly instead of bicubically (it never shrinks, so antialiasing plays no part), the random
-    order of the jitter's parts is drawn once a batch instead of once an image, and nothing is
-    rounded to 8 bits.
+    from the published pipeline (on single PIL images): the crop is interpolated bilinearly instead
+    of bicubically (it never shrinks, so antialiasing has no effect), the random order of the
+    jitter's parts is drawn once per batch instead of once per image, and nothing is rounded to 8
+    bits.
 
     Attributes:
-        crop_scale: least and greatest share of the area that a crop keeps.
-        crop_ratio: least and greatest ratio of a crop's width to its height.
+        crop_scale: smallest and largest fraction of the area that a crop keeps.
+        crop_ratio: smallest and largest aspect ratio (width : height) of a crop.
         flip: probability of a horizontal flip.
-        jitter: probability that an image is jittered at all.
+        jitter: probability of colour jitter.
         brightness, contrast, saturation: half-width of each factor's range around 1.
         hue: half-width of the shift, in turns.
         gamma: half-width of the range of log gamma; not part of the published pipeline.
         grey: probability of greyscale.
-        solarise: probability of inverting all values from 0.5 up.
+        solarise: probability of inverting all values of at least 0.5.
     """
 
-    # solo-learn, scripts/pretrain/cifar/augmentations/asymmetric.yaml; ratio of torchvision
+    # solo-learn, scripts/pretrain/cifar/augmentations/asymmetric.yaml; crop_ratio: torchvision
     crop_scale: tuple[float, ...] = (0.08, 1.0)
     crop_ratio: tuple[float, ...] = (3 / 4, 4 / 3)
     flip: float = 0.5
@@ -56,10 +56,10 @@ class RandomAugmentation:
     solarise: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Refuse invalid settings.
 
         Raises:
-            UsageError: a range without two ends in order, or a number outside of its own range.
+            UsageError: a range whose ends are not in order, or a number out of range.
         """
         for name, most in (("crop_scale", 1.0), ("crop_ratio", math.inf)):
             ends = getattr(self, name)
@@ -91,7 +91,7 @@ class RandomAugmentation:
     def _draw_jitter(
         self, x: Images, generator: torch.Generator
     ) -> list[tuple[Callable[[Images, PerImage], Images], PerImage]]:
-        """Draw each part's factors (neutral where an image is spared), in random order."""
+        """Draw each part's factors (neutral for images without jitter), in random order."""
         applied = _chosen(x, self.jitter, generator)
         drawn: list[tuple[Callable[[Images, PerImage], Images], PerImage]] = []
         for adjust, strength in (
@@ -118,10 +118,10 @@ def draw_boxes(
     ratio: tuple[float, ...],
     generator: torch.Generator,
 ) -> Int64[Tensor, "b 4"]:
-    """Draw top, left, height and width of one crop an image, as torchvision's RandomResizedCrop.
+    """Draw top, left, height and width of a crop per image, like torchvision's RandomResizedCrop.
 
-    The share of the area is uniform in `scale`, the logarithm of width : height uniform in that of
-    `ratio`; of ten draws the first that fits is taken, and the whole image where none does.
+    The area fraction is uniform in `scale`, the logarithm of width : height uniform in that of
+    `ratio`; of ten draws the first that fits is used, or the whole image if none does.
     """
     b, h, w = images.shape[0], images.shape[2], images.shape[3]
 
@@ -144,9 +144,9 @@ def draw_boxes(
 def resized_crop(
     images: Images, boxes: Int64[Tensor, "b 4"], mirrored: Bool[Tensor, " b"]
 ) -> Images:
-    """Return each image's box (top, left, height, width), bilinearly enlarged to the whole image.
+    """Return each image's box (top, left, height, width), bilinearly resized to the whole image.
 
-    Sampling stops at the box's outer pixel centres, so nothing from outside it leaks in. Where
+    Sampling is clamped to the box's outer pixel centres, so nothing from outside leaks in. Where
     `mirrored`, the result is flipped horizontally.
     """
     h, w = images.shape[2:]
@@ -168,7 +168,7 @@ def flipped(images: Images, probability: float, generator: torch.Generator) -> I
 
 
 def shifted(images: Images, offsets: Int64[Tensor, "b 2"]) -> Images:
-    """Return every image moved up and left by its offsets (negative: down, right), with zeros."""
+    """Return every image moved up and left by its offsets (negative: down, right), zero-padded."""
     h, w = images.shape[2:]
     rows = torch.arange(h, device=images.device) + offsets[:, :1]
     columns = torch.arange(w, device=images.device) + offsets[:, 1:]
@@ -179,7 +179,7 @@ def shifted(images: Images, offsets: Int64[Tensor, "b 2"]) -> Images:
 
 
 def shift_and_flip(images: Images, max_shift: int, generator: torch.Generator) -> Images:
-    """Flip half of the images, and move each by up to `max_shift` pixels either way, with zeros."""
+    """Flip half of the images, and shift each by up to `max_shift` pixels, zero-padded."""
     offsets = torch.randint(
         -max_shift,
         max_shift + 1,
@@ -191,7 +191,7 @@ def shift_and_flip(images: Images, max_shift: int, generator: torch.Generator) -
 
 
 def adjust_brightness(images: Images, factors: PerImage) -> Images:
-    """Return images times their factors."""
+    """Return images multiplied by their factors."""
     return (images * factors[:, None, None, None]).clamp(0, 1)
 
 
@@ -211,7 +211,7 @@ def adjust_gamma(images: Images, exponents: PerImage) -> Images:
 
 
 def adjust_hue(images: Images, shifts: PerImage) -> Images:
-    """Return images with hues turned by `shifts` (in turns), at constant HSV value and saturation.
+    """Return images with hues rotated by `shifts` (in turns), at constant HSV value and saturation.
 
     With value V, chroma C = V - min and hue H in sixths of a turn, the new channels are
     V - C clamp(min(k, 4 - k), 0, 1) for k = (o + H + 6 shift) mod 6 and o = 5, 3, 1 for red, green,
@@ -220,7 +220,7 @@ def adjust_hue(images: Images, shifts: PerImage) -> Images:
     value, lowest = images.amax(1), images.amin(1)
     chroma = value - lowest
     red, green, blue = images.unbind(1)
-    # where chroma is 0 there is no hue, and the result does not depend on it
+    # where chroma is 0, hue is undefined and has no effect
     per_chroma = torch.where(chroma > 0, chroma, 1.0).reciprocal()
     sixths = torch.where(
         value == red,
@@ -241,7 +241,7 @@ def luma(images: Images) -> Float[Tensor, "b 1 h w"]:
 
 
 def solarise(images: Images) -> Images:
-    """Return images whose values from 0.5 up are inverted."""
+    """Return images with all values of at least 0.5 inverted."""
     return torch.where(images >= 0.5, 1 - images, images)
 
 
@@ -250,7 +250,7 @@ def _blend(images: Images, other: Float[Tensor, "b 1 _ _"], factors: PerImage) -
 
 
 def _sample_points(start: PerImage, length: PerImage, size: int) -> Float[Tensor, "b size"]:
-    """Return where `size` samples of a stretch lie, in grid_sample's coordinates."""
+    """Return the coordinates of `size` samples of an interval, for grid_sample."""
     steps = torch.arange(size, device=start.device, dtype=start.dtype) + 0.5
     inside = (steps * (length / size)[:, None] - 0.5).clamp_min(0)
     pixels = torch.minimum(inside, length[:, None] - 1) + start[:, None]

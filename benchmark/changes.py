@@ -1,4 +1,4 @@
-"""What of a number's settings differs from the published defaults."""
+"""Which of a number's settings differ from the published defaults."""
 
 import json
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from benchmark.spec import Objective
 def changes(
     cell: Cell, experiment: Experiment, *, probe: str, objective: Objective | None
 ) -> dict[str, dict[str, Any]]:
-    """Return by owner the changed settings of all that takes part in a number.
+    """Return the changed settings behind a number, by owner.
 
     Args:
         cell: what is measured.
         experiment: what all cells share.
         probe: name of the probe.
-        objective: that the student was pretrained by; None: it was not.
+        objective: of the student's pretraining; None if there was none.
     """
     suite, teacher = experiment.suite, experiment.teacher.header
     found = {
@@ -39,7 +39,7 @@ def changes(
 
 
 def _differences(settings: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """Return the settings that are not the defaults of their owner (all, if it is not known)."""
+    """Return the settings that differ from the owner's defaults (all, if the owner is unknown)."""
     default = default_of(owner)
     defaults = model_defaults(owner) if default is None else asdict(default)
     ignored = set() if default is None else neutral(default)

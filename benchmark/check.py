@@ -1,4 +1,4 @@
-"""Whether the names, the settings and the cells of a suite make sense, before anything is made."""
+"""Validate the names, settings and cells of a suite before anything is run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,15 +26,15 @@ from benchmark.teacher_file import teacher_file
 
 
 def check(suite: Suite, cells: Sequence[Cell]) -> None:
-    """Refuse names and settings that nothing answers to, also those that no cell needs.
+    """Refuse unknown names and settings, also those that no cell needs.
 
     Raises:
-        UsageError: of the first that does not.
+        UsageError: for the first one.
     """
     for name in suite.probes:
         probe_of(suite, name)
     if 1 in suite.labels_per_class and FairProbe.name in suite.probes:
-        raise UsageError("--labels-per-class 1: the probe fair holds one out, so 2 is the least")
+        raise UsageError("--labels-per-class 1: the probe fair holds one out, so the minimum is 2")
     for student in suite.students:
         model_settings(student, {})
     _check_head(suite, cells)
@@ -52,7 +52,7 @@ def check(suite: Suite, cells: Sequence[Cell]) -> None:
 
 
 def refusals(cells: Sequence[Cell], experiment: Experiment) -> dict[Cell, str]:
-    """Return the cells that their methods refuse before there is a teacher, and why."""
+    """Return the cells that methods refuse before a teacher exists, and why."""
     refused = {}
     for cell in cells:
         if cell.variant.method == TEACHER:
@@ -69,7 +69,7 @@ def refusals(cells: Sequence[Cell], experiment: Experiment) -> dict[Cell, str]:
 
 
 def owners(suite: Suite, cells: Sequence[Cell]) -> set[str]:
-    """Return all whose settings have an effect on these cells."""
+    """Return all owners of settings that affect these cells."""
     return {
         *(cell.variant.method for cell in cells if cell.variant.method != TEACHER),
         *(*suite.students, *suite.probes, *RECIPES),
@@ -78,17 +78,17 @@ def owners(suite: Suite, cells: Sequence[Cell]) -> set[str]:
 
 
 def teacher_owners(suite: Suite) -> set[str]:
-    """Return all whose settings have an effect on the teacher: none, if it is a file."""
+    """Return all owners of settings that affect the teacher: none, if it is a file."""
     pretrained = suite.teacher in plugins.names("teachers")
     return {suite.teacher, TEACHER, TEACHER_MODEL} if pretrained else set()
 
 
 def _check_head(suite: Suite, cells: Sequence[Cell]) -> None:
-    """Refuse the probe `head` alone for a cell that has none: it would give no number."""
+    """Refuse the probe `head` alone for a cell without a classifier, which would give no number."""
     for cell in cells:
         if not any(protocols(suite, cell.variant, name) for name in suite.downstream):
             raise UsageError(
-                f"--probes {HEAD}: {cell.variant.label} makes no classifier of the classes of "
+                f"--probes {HEAD}: {cell.variant.label} has no classifier for the classes of "
                 f"{', '.join(suite.downstream)}; add the probe fair"
             )
 

@@ -1,4 +1,4 @@
-"""The command line: arguments to a command, mistakes to one line, and exit codes."""
+"""The command line: runs commands, turns errors into one line, and sets exit codes."""
 
 import codecs
 import importlib
@@ -18,11 +18,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 if all went well, 1 if some cell failed, 2 for a user's mistake, 130 if interrupted.
+        0 if all went well, 1 if a cell failed, 2 for usage errors, 130 if interrupted.
     """
     _print_on_any_console()
     if threading.current_thread() is threading.main_thread():  # others may not
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # how batch systems interrupt
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # sent by batch systems
     keep_freed_memory()
     try:
         arguments = new_parser().parse_args(argv)
@@ -37,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        sys.stderr.write("benchmark: too little memory for what was asked: smaller would do\n")
+        sys.stderr.write("benchmark: out of memory: try smaller settings\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("benchmark: interrupted; the same line goes on from here\n")
+        sys.stderr.write("benchmark: interrupted; the same command resumes here\n")
         return 130
 
 
@@ -48,7 +48,7 @@ _PLAIN = {"±": "+/-", "≈": "~", "–": "-"}
 
 
 def _print_on_any_console() -> None:
-    """Print other characters in place of those that a console of another encoding lacks."""
+    """Print substitutes for characters that the console's encoding lacks."""
     codecs.register_error("plain", _plain)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="plain")

@@ -19,7 +19,7 @@ from benchmark.provenance import device_name
 from benchmark.spec import UsageError
 
 _CLEARLY_FASTER = 1.2  # bf16 must beat fp32 by this factor to be worth its rounding
-_IMAGES, _IMAGES_OF_A_GPU = 16, 1024  # that are timed: many more than launches take
+_IMAGES, _IMAGES_OF_A_GPU = 16, 1024  # timed: enough for launches not to matter
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Compute:
 
     Attributes:
         device: where everything lives.
-        precision: of backbones; fp32 on CUDA has convolutions in TF32, see `choose_tf32`.
-        threads: of every process on a CPU: sums of another number of threads round otherwise.
-        all_threads: of the teacher's stages, which nothing runs beside.
-        max_memory: bytes that a stage may take; no part of any key, as it moves no number beyond
-            rounding. None is no limit.
+        precision: of backbones; with fp32 on CUDA, convolutions use TF32, see `choose_tf32`.
+        threads: of every process on a CPU; with other numbers, sums round differently.
+        all_threads: of the teacher's stages, which run alone.
+        max_memory: bytes that a stage may take; not part of any key, as it changes numbers by
+            rounding only. None means no limit.
     """
 
     device: torch.device
@@ -44,7 +44,7 @@ class Compute:
 
     @property
     def settings(self) -> dict[str, str | int | None]:
-        """What the keys of all that is computed must cover."""
+        """What the keys of all computed results must cover."""
         tf32 = {"tf32": _driver_has_tf32()} if self.device.type == "cuda" else {}
         return {
             **tf32,
@@ -57,12 +57,12 @@ class Compute:
 
     @property
     def teacher_settings(self) -> dict[str, str | int | None]:
-        """What the keys of the teacher's stages must cover: they do not depend on `threads`."""
+        """What the keys of the teacher's stages must cover; they do not depend on `threads`."""
         return {**self.settings, "threads": self.all_threads}
 
     @contextmanager
     def on_all_threads(self) -> Iterator[None]:
-        """Give the block all threads there are."""
+        """Use all threads within the block."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.all_threads or before)
         try:
@@ -72,10 +72,10 @@ class Compute:
 
 
 def choose_tf32() -> None:
-    """Let convolutions of a GPU run in TF32 and matrix products not, whatever the shell says.
+    """Let a GPU run convolutions, but not matrix products, in TF32, whatever the environment says.
 
-    These are torch's defaults, which `TORCH_ALLOW_TF32_CUBLAS_OVERRIDE` changes; that the driver
-    rules TF32 out altogether (`NVIDIA_TF32_OVERRIDE=0`) is part of every key.
+    These are torch's defaults, which `TORCH_ALLOW_TF32_CUBLAS_OVERRIDE` changes; whether the driver
+    disables TF32 altogether (`NVIDIA_TF32_OVERRIDE=0`) is part of every key.
     """
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -89,22 +89,22 @@ def find_device(name: str) -> torch.device:
     """Return the device called `name`; `auto` is a GPU if there is one.
 
     Raises:
-        UsageError: there is no such device here.
+        UsageError: there is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.partition(":")[0] not in ("cpu", "cuda"):
-        raise UsageError(f"--device {name}: not supported; auto, cpu or cuda would do")
+        raise UsageError(f"--device {name}: not supported; expected auto, cpu or cuda")
     try:
         torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"--device {name}: {reason}; auto or cpu would do") from error
+        raise UsageError(f"--device {name}: {reason}; try auto or cpu") from error
     return torch.device(name)
 
 
 def choose_precision(device: torch.device, cache: Path) -> Precision:
-    """Return bf16 if convolutions in it are clearly faster on `device`, measured once and kept.
+    """Return bf16 if it makes convolutions clearly faster on `device`; measured once and kept.
 
     Processors with bf16 instructions run convolutions about twice as fast in bf16, others two to
     three times slower. The measurement takes about a second; keeping it makes reruns use the same
@@ -122,7 +122,7 @@ def choose_precision(device: torch.device, cache: Path) -> Precision:
 
 
 def _read(file: Path) -> dict[str, Precision]:
-    """Return what was measured before; a file that is no such record counts for nothing."""
+    """Return earlier measurements; an invalid file counts as empty."""
     try:
         known = dict(json.loads(file.read_text("utf-8")))
     except (OSError, TypeError, ValueError):
@@ -131,7 +131,7 @@ def _read(file: Path) -> dict[str, Precision]:
 
 
 def _convolution_seconds(device: torch.device, precision: Precision) -> float:
-    """Return the least time of three forward and backward passes of one middle-sized layer."""
+    """Return the shortest of three timings of a mid-sized layer, forward and backward."""
     num_images = _IMAGES if device.type == "cpu" else _IMAGES_OF_A_GPU
     run = _convolution(device, precision, num_images)
     seconds = []

@@ -16,12 +16,12 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass
 class Cost:
-    """Filled in when the measured block ends.
+    """The cost of a measured block, filled in when it ends.
 
     Attributes:
-        seconds: of wall-clock time, the device's queue drained.
-        peak_memory_mib: the most memory in use at once: allocated on a GPU, resident (that of the
-            whole process) on the CPU. None where the system cannot tell.
+        seconds: wall-clock time, after synchronising the device.
+        peak_memory_mib: peak memory: allocated on a GPU, resident (of the whole process) on the
+            CPU. None where the system does not report it.
     """
 
     seconds: float = 0.0
@@ -30,26 +30,26 @@ class Cost:
 
 @contextmanager
 def measure(device: torch.device) -> Iterator[Cost]:
-    """Measure what happens in the block."""
+    """Measure the cost of the block."""
     cost = Cost()
-    forgotten = _reset_peak(device)
+    was_reset = _reset_peak(device)
     started = time.monotonic()
     yield cost
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     cost.seconds = time.monotonic() - started
-    cost.peak_memory_mib = _peak_mib(device) if forgotten else None
+    cost.peak_memory_mib = _peak_mib(device) if was_reset else None
 
 
 def _reset_peak(device: torch.device) -> bool:
-    """Forget the peak so far; return whether this system can."""
+    """Reset the peak; return whether this system can."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         return True
     release_freed_memory()
     try:
-        _CLEAR_REFS.write_text("5")  # Linux: of the resident set
+        _CLEAR_REFS.write_text("5")  # Linux: reset the peak of the resident set
     except OSError:
         return False
     return True

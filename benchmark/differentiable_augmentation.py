@@ -1,8 +1,8 @@
-"""Differentiable siamese augmentation: random operations that let gradients through to the pixels.
+"""Differentiable siamese augmentation: random operations with gradients with respect to pixels.
 
 Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021; the
 operations go back to Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training",
-NeurIPS 2020. One call draws one operation, all equally likely, and applies it to the whole batch:
+NeurIPS 2020. One call draws one operation, uniformly, and applies it to the whole batch:
 
 ========  ================================================================  ======================
 color     x + u - 1/2, then m + (x - m) 2u with m the mean over channels,    u ~ U(0, 1), three
@@ -14,19 +14,20 @@ scale     resample at sx, sy times the distance (above 1 shrinks the image)  sx,
 rotate    resample                                                           U(-15, 15) degrees
 ========  ================================================================  ======================
 
-Images are *normalised* (mean 0, deviation 1 per channel): what leaves the image is filled with 0,
+Images are *normalised* (mean 0, standard deviation 1 per channel): the outside is filled with 0,
 the mean colour of the dataset, and `color` is in units of the deviation.
 
-*Siamese* means that real and distilled images see the same operation with the same parameters: draw
-once, apply twice. Otherwise every image of the batch has its own parameters of the one operation::
+*Siamese* means that real and distilled images undergo the same operation with the same parameters:
+draw once, apply twice. Otherwise every image of the batch has its own parameters of that
+operation::
 
     augment = draw(generator)
     real, distilled = augment(real), augment(distilled)         # siamese
-    images = draw(generator, num=len(images))(images)           # every image for itself
+    images = draw(generator, num=len(images))(images)           # own parameters for every image
 
-Resampling maps corners to corners (`align_corners=True`), as did the torch (1.2) that the recipe
-was published with. Later code of the family partly follows today's default instead. On square
-images the two agree: both turn and scale about the centre, in units of pixels.
+Resampling uses `align_corners=True`, the behaviour of torch 1.2, with which the recipe was
+published. Later code of this family partly uses today's default. On square images the two agree:
+both rotate and scale about the centre, in units of pixels.
 """
 
 import math
@@ -48,11 +49,11 @@ _MAX_ANGLE = 15.0 / 180.0 * math.pi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """One drawn operation, to be applied to as many batches as are to share it.
+    """One drawn operation, to be applied to all batches that share it.
 
     Attributes:
         operation: one of `OPERATIONS`, or None to leave images as they are.
-        uniform: three numbers in [0, 1) per image, or one row for all images alike, from which the
+        uniform: three numbers in [0, 1) per image, or one row for all images, from which the
             operation computes its parameters.
     """
 
@@ -75,12 +76,12 @@ def draw(
     num: int = 1,
     operations: Sequence[str] | None = None,
 ) -> Augmentation:
-    """Draw one of `operations` (all six unless given; none at all if empty) and its parameters.
+    """Draw one of `operations` (by default all six; none if empty) and its parameters.
 
     Args:
-        generator: source of all randomness. Its device is waited for, as the host is to know which
-            operation it is: who needs several calls `draw_each`, which waits once.
-        num: 1 for parameters that a whole batch shares (siamese), else the number of images.
+        generator: source of all randomness. This synchronises with its device, as the host must
+            know the operation; to draw several, use `draw_each`, which synchronises once.
+        num: 1 for parameters shared by a whole batch (siamese), else the number of images.
         operations: names from `OPERATIONS`; leave out `flip` for digits.
 
     Raises:
@@ -93,7 +94,7 @@ def draw(
 def draw_each(
     generator: torch.Generator, nums: Sequence[int], *, operations: Sequence[str] | None = None
 ) -> list[Augmentation]:
-    """Draw an augmentation for each of `nums`, in their order; see `draw`."""
+    """Draw an augmentation for each of `nums`, in order; see `draw`."""
     operations = OPERATIONS if operations is None else operations
     expect_operations(operations)
     rows = [1 + num for num in nums]
@@ -111,7 +112,7 @@ def draw_each(
 
 
 def expect_operations(names: Sequence[str]) -> None:
-    """Raise a UsageError unless each of these is an operation."""
+    """Raise a UsageError unless all of these are operations."""
     for name in names:
         if name not in OPERATIONS:
             raise unknown("augmentation", name, list(OPERATIONS))
@@ -172,7 +173,7 @@ def _resample(images: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _along(axis: int, values: Tensor) -> Tensor:
-    """Shape one row of values per image so that it broadcasts along `axis` of the images."""
+    """Reshape a row of values per image so that it broadcasts along `axis` of the images."""
     return values[:, None, :, None] if axis == 2 else values[:, None, None, :]
 
 

@@ -31,17 +31,17 @@ from benchmark.stages.distillation import OverBudgetError, RefusedError
 from benchmark.stages.keys import distilled_key
 from benchmark.stages.probing import is_done
 
-_HALVINGS = 4  # of memory, before a cell that runs out of it is given up
+_HALVINGS = 4  # of memory, before giving up on a cell that runs out of it
 
 
 @dataclass
 class Outcome:
-    """What became of the cells of a run.
+    """The results of a run.
 
     Attributes:
-        rows: of all cells that are done, in the order of the cells.
-        skipped: cells whose method cannot do with their budget, and why.
-        failed: cells that broke, and why.
+        rows: of all finished cells, in the order of the cells.
+        skipped: cells whose method refuses their budget, and why.
+        failed: cells that failed, and why.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -52,13 +52,13 @@ class Outcome:
 def execute(
     cells: Sequence[Cell], experiment: Experiment, *, jobs: int, done: Callable[[list[Row]], object]
 ) -> Outcome:
-    """Run every cell, `jobs` at a time; a cell that breaks does not stop the others.
+    """Run every cell, `jobs` at a time; a cell that fails does not stop the others.
 
     Args:
         cells: what to run.
         experiment: what they share.
-        jobs: processes; each has an equal share of the processor's threads.
-        done: gets the rows of each cell that was not done before, so that nothing is lost.
+        jobs: processes, each with an equal share of the CPU threads.
+        done: called with the rows of each newly finished cell, so that nothing is lost.
     """
     outcome = Outcome()
     kept = [cell for cell in cells if is_done(cell, experiment)]
@@ -84,7 +84,7 @@ def execute(
 
 
 def spread(cells: Sequence[Cell], experiment: Experiment) -> list[Cell]:
-    """Return the cells so that those that wait for the same distilled set are far apart."""
+    """Reorder cells so that those that need the same distilled set are far apart."""
     position: dict[str, int] = {}
     rank = {}
     for cell in cells:
@@ -110,17 +110,17 @@ def _results(
             yield cell, result
         if left and jobs > 1:
             logging.getLogger(__name__).warning(
-                "a process was killed (too little memory?): going on with one cell at a time"
+                "a process was killed (out of memory?): continuing with one cell at a time"
             )
             jobs = 1
         elif left:
-            yield left.pop(0), RuntimeError("its process was killed (too little memory?)")
+            yield left.pop(0), RuntimeError("its process was killed (out of memory?)")
 
 
 def _in_processes(
     cells: Sequence[Cell], experiment: Experiment, jobs: int
 ) -> Iterator[tuple[Cell, Result]]:
-    """Run cells in worker processes, in turn; where one of these dies, those left get no result."""
+    """Run cells in worker processes; if one of these dies, the remaining cells get no result."""
     context = get_context("spawn")
     lines: SimpleQueue[int] = context.SimpleQueue()
     lock = context.RLock()
@@ -135,7 +135,7 @@ def _in_processes(
             for future in as_completed(futures):
                 if not isinstance(future.exception(), BrokenProcessPool):
                     yield futures[future], future.result()
-        except BaseException:  # an interrupt does not wait for the cells that are under way
+        except BaseException:  # an interrupt does not wait for running cells
             pool.shutdown(wait=False, cancel_futures=True)
             for process in active_children():
                 process.terminate()
@@ -143,17 +143,17 @@ def _in_processes(
 
 
 def _run(cell: Cell, experiment: Experiment, *, halvings_left: int = _HALVINGS) -> Result:
-    """Run a cell; a stage that runs out of memory goes on from its checkpoint with half as much."""
+    """Run a cell; a stage that runs out of memory resumes from its checkpoint with half as much."""
     try:
         return run_cell(cell, experiment)
     except (UsageError, OverBudgetError, NonFiniteError) as error:
         return error
-    except Exception as error:  # a fault in code, whose place is worth knowing
+    except Exception as error:  # a bug, whose traceback is worth logging
         if not (is_out_of_memory(error) and halvings_left and experiment.compute.max_memory):
             logging.getLogger(__name__).exception("%s", cell)
             return RuntimeError(f"{type(error).__name__}: {error}")
-    experiment.halve_memory()  # out here, what the failed stage made is free already
-    make_room("stages go on with half as much")
+    experiment.halve_memory()  # outside the handler, where the failed stage's memory is free
+    make_room("stages continue with half as much")
     return _run(cell, experiment, halvings_left=halvings_left - 1)
 
 
@@ -167,13 +167,13 @@ _experiment: Experiment
 def _start(
     recreate: Callable[[], Experiment], threads: int, lines: "SimpleQueue[int]", lock: RLock
 ) -> None:
-    """Prepare a worker process, which ends when its parent does, and not before."""
+    """Prepare a worker process, which ends only when its parent does."""
     global _experiment
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     keep_freed_memory()
     choose_tf32()
-    provenance("cpu")  # asked for before the code can change, and kept
+    provenance("cpu")  # recorded before the code can change
     share_terminal(lock, lines.get())
     _experiment = recreate()
     threading.Thread(target=_follow_parent, daemon=True).start()

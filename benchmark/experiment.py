@@ -1,4 +1,4 @@
-"""What all cells of a suite share: images, the teacher and its representations, fresh networks."""
+"""What all cells of a suite share: images, teacher, representations, and fresh networks."""
 
 import json
 import logging
@@ -36,8 +36,8 @@ class DataOptions:
 
     Attributes:
         root: folder of local copies.
-        download: whether missing data may be fetched.
-        full_hash: whether the cache of decoded images is checked against the files' content.
+        download: whether to download missing data.
+        full_hash: whether cached images are validated by the files' content.
     """
 
     root: Path | None = None
@@ -46,7 +46,7 @@ class DataOptions:
 
 
 class Experiment:
-    """A suite on one device: its datasets and its teacher, each made when first asked for."""
+    """A suite on one device: its datasets and its teacher, each made when first needed."""
 
     def __init__(self, suite: Suite, *, store: Store, compute: Compute, data: DataOptions) -> None:
         self.recreate = partial(Experiment, suite, store=store, compute=compute, data=data)
@@ -103,10 +103,10 @@ class Experiment:
         }
 
     def prepare(self) -> None:
-        """Load what every cell needs, so that whatever is missing is said before anything is run.
+        """Load what every cell needs, so that anything missing is reported before the run starts.
 
         Raises:
-            UsageError: a dataset, the teacher, a model or one of their settings is not to be had.
+            UsageError: a dataset, the teacher, a model or one of their settings is unavailable.
         """
         for name in (self.suite.source, *self.suite.downstream):
             self.splits(name)
@@ -119,13 +119,13 @@ class Experiment:
 
     @property
     def teacher_name(self) -> str:
-        """Kind of the teacher, and its source where that is another."""
+        """Kind of the teacher, and its source if it differs."""
         header = self.teacher.header
         own = header.fingerprint == self.splits(self.suite.source).train.fingerprint
         return header.kind if own else f"{header.kind} of {header.source}"
 
     def _check_labels(self, downstream: str) -> None:
-        """Refuse more labels than a dataset has: every student would be made in vain."""
+        """Refuse more labels per class than a dataset has, before students are made in vain."""
         splits = self.splits(downstream)
         most = int(splits.train.labels.bincount(minlength=splits.num_classes).min())
         for amount in self.suite.labels_per_class:
@@ -136,12 +136,12 @@ class Experiment:
                 )
 
     def student_settings(self, student: str) -> dict[str, Any]:
-        """Return what the suite sets of a student, as values."""
+        """Return the suite's settings of a student, as values."""
         return model_settings(student, self.suite.settings.get(student, {}))
 
     @cached_property
     def new_network(self) -> NetworkFactory:
-        """Makes networks for the source's images on this device."""
+        """Factory of networks for the source's images on this device."""
         source = self.splits(self.suite.source)
         return NetworkFactory(
             shape=source.train.shape,
@@ -167,12 +167,12 @@ class Experiment:
 
     @cached_property
     def teacher(self) -> Teacher:
-        """The suite's teacher: a file, shipped or the user's, or pretrained here."""
+        """The suite's teacher: from a file (shipped or the user's), or pretrained here."""
         return load_teacher(self._teacher_file, self.new_network, self.new_network.shape)
 
     @property
     def teacher_history(self) -> list[dict[str, float]]:
-        """What the teacher's last loop logged; nothing if it was not pretrained here."""
+        """Log of the teacher's last loop; empty if it was not pretrained here."""
         if self.suite.teacher not in plugins.names("teachers"):
             return []
         file = self._teacher_file.with_name("history.json")
@@ -181,13 +181,13 @@ class Experiment:
 
     @property
     def teacher_exists(self) -> bool:
-        """Whether the teacher's file is there, so that asking for it makes nothing."""
+        """Whether the teacher exists, so that using it pretrains nothing."""
         file, make = self._teacher_origin
         return make is None or file.exists()
 
     @cached_property
     def teacher_key(self) -> str:
-        """Hash of all of the teacher that its representations depend on."""
+        """Hash of everything in the teacher that its representations depend on."""
         made_of = self._teacher_identity
         code = model_code(made_of["model"]), code_of("benchmark.teacher")
         return key_of({**made_of, "code": code})
@@ -207,7 +207,7 @@ class Experiment:
 
     @cached_property
     def _teacher_origin(self) -> tuple[Path, Callable[[Path], None] | None]:
-        """Where the teacher's file is, and what makes it where it may be missing."""
+        """The path of the teacher's file, and a function to make it if it can be missing."""
         file = teacher_file(self.suite.teacher)
         if file is None:
             plan = self._teacher_plan(self.suite.teacher)
@@ -218,7 +218,7 @@ class Experiment:
         return file, None
 
     def _kept_teacher(self, settings: Mapping[str, Any]) -> Path:
-        """Return where the store keeps the teacher that depends on the data and on `settings`."""
+        """Return the path in the store of a teacher made from the data and `settings`."""
         key = key_of({**settings, **self._data_settings})
         return self.store.folder("teachers", key) / "teacher.safetensors"
 
@@ -243,7 +243,7 @@ class Experiment:
         }
 
     def _pretrain(self, plan: TeacherPlan, file: Path) -> None:
-        """Pretrain a teacher on the source, and keep what it logged beside it."""
+        """Pretrain a teacher on the source, and store its log beside it."""
         train, device = self.splits(self.suite.source).train, self.compute.device
         checkpoints = file.parent / "checkpoints"
         loop = CheckpointedLoop(checkpoints, description=f"{plan.kind} teacher")
@@ -264,7 +264,7 @@ class Experiment:
         shutil.rmtree(checkpoints, ignore_errors=True)
 
     def _convert(self, checkpoint: Path, file: Path) -> None:
-        """Keep a checkpoint of solo-learn as a teacher's file, probed on the source."""
+        """Convert a checkpoint of solo-learn to a teacher file, probed on the source."""
         teacher = solo_learn.read_solo_learn(checkpoint, self.new_network, self.new_network.shape)
         train = self.splits(self.suite.source).train
         try:
@@ -307,7 +307,7 @@ class Experiment:
         return self.store.folder("representations", key) / "representations.safetensors"
 
     def outline(self, *, N: int | None, labels: bool) -> Outline:
-        """Return what of `problem` is known without the teacher."""
+        """Return the part of `problem` that is known without the teacher."""
         source = self.splits(self.suite.source)
         sizes = None
         if labels:
@@ -322,7 +322,7 @@ class Experiment:
         )
 
     def problem(self, *, N: int | None, labels: bool) -> Problem:
-        """Return all that a method may see, its labels only if it is to see them."""
+        """Return everything that a method may see, labels only if it uses them."""
         source = self.splits(self.suite.source)
 
         def representations(view: str) -> Float[Tensor, "n d"]:

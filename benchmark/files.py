@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, room for them, and the hash of what is in one."""
+"""Atomic writes, checks of disk space, and hashes of files."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ def content_hash(file: str | Path) -> str:
 
 @contextmanager
 def atomic(file: Path) -> Iterator[Path]:
-    """Give a temporary path beside `file`, which takes its place when the block ends well."""
+    """Yield a temporary path beside `file`, which replaces it if the block succeeds."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{uuid4().hex}.{file.name}")
     try:
@@ -28,34 +28,36 @@ def atomic(file: Path) -> Iterator[Path]:
 
 
 def expect_writable(file: Path) -> None:
-    """Refuse a place where a file cannot be written, before what goes there is made.
+    """Refuse a path that cannot be written, before its content is made.
 
     Raises:
-        OSError: it is a folder, or is to be below a file or a folder that is not to be changed.
+        OSError: it is a folder, or would be below a file or a read-only folder.
     """
     if file.is_dir():
         raise IsADirectoryError(f"{file}: a folder, expected the name of a file")
     nearest = _nearest(file.absolute().parent)
     if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        raise PermissionError(f"{file}: cannot be written, as {nearest} takes no files")
+        raise PermissionError(f"{file}: cannot be written, as {nearest} is not a writable folder")
 
 
 def expect_room(folder: Path, num_bytes: int, *, what: str) -> None:
-    """Refuse what a disk has no room for.
+    """Refuse to write more than a disk has room for.
 
     Raises:
-        OSError: `folder`, or where it is to be made, has fewer bytes left.
+        OSError: the disk of `folder`, which need not exist yet, has fewer free bytes.
     """
     free = free_bytes(folder)
     if num_bytes > free:
-        raise OSError(f"{what}: {num_bytes / 2**30:.3g} GiB, but {free / 2**30:.3g} are free there")
+        raise OSError(
+            f"{what}: needs {num_bytes / 2**30:.3g} GiB, but only {free / 2**30:.3g} are free"
+        )
 
 
 def free_bytes(place: Path) -> int:
-    """Return how much the disk has left on which a file or folder is, or is to be made."""
+    """Return the free bytes on the disk of a file or folder, which need not exist yet."""
     return shutil.disk_usage(_nearest(place)).free
 
 
 def _nearest(place: Path) -> Path:
-    """Return a place or, where it is not there, the nearest folder above it that is."""
+    """Return a path or, if it does not exist, the nearest folder above it that does."""
     return next(path for path in (place, *place.absolute().parents) if path.exists())

@@ -1,4 +1,4 @@
-"""What is to be run: suites are data, and flags turn them into cells."""
+"""What to run: suites are data, which flags modify and which expand to cells."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -22,7 +22,7 @@ from benchmark.spec import (
 )
 
 TEACHER = "teacher"  # the control that probes the teacher itself instead of a student
-TEACHER_MODEL = "teacher-model"  # owns the settings of the backbone of a teacher pretrained here
+TEACHER_MODEL = "teacher-model"  # owner of the backbone settings of a teacher pretrained here
 
 RecipeName = Literal["paper", "equal-steps", "own"]
 Settings = Mapping[str, Any]
@@ -30,7 +30,7 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A method with some of its fields changed, under the label that tables give it."""
+    """A method with some of its fields changed, and its label in tables."""
 
     label: str
     method: str
@@ -48,26 +48,26 @@ class Suite:
     Attributes:
         name: on the command line.
         title: one line for `list suites`.
-        notes: what a reader of the report must know: scale, and where it departs from the paper.
+        notes: for readers of the report: its scale, and how it departs from the paper.
         source: dataset that is distilled.
         size: side of all images.
         teacher: name of a teacher kind, or of a file shipped with the package.
-        methods, controls: run unless others are asked for.
-        ablation: variants beside `krr-st` and `ours`.
-        ablation_budgets: of the budgets, those that it is run at beside the main one.
-        students: names of models, the first one is also the student of budgets and ablation.
+        methods, controls: run unless others are requested.
+        ablation: variants in addition to `krr-st` and `ours`.
+        ablation_budgets: those at which the ablation runs, besides the main one.
+        students: names of models; the first is also the student of budgets and ablation.
         downstream: datasets that students are probed on.
-        where_present: those of them that are left out where they are not found.
+        where_present: optional ones, left out if they are not found.
         budgets: N, the main one first.
-        seeds: of whole experiments: distillation, student and probe alike, with one teacher.
-        recipe: how long students are pretrained, of those in `lengths`; `own` also lets a method
-            have its own published evaluation (`spec.OwnEvaluation`).
-        probes, labels_per_class: every combination is a number (None: all labels).
-        settings: what differs from defaults, by owner: a method, model, probe, kind of teacher, or
-            a recipe by its objective (`mse`, `cross-entropy`); `teacher` is the kind of teacher
-            that is pretrained, whichever it is, and `teacher-model` its backbone.
-        precision: of all networks; None lets a measurement on the device decide.
-        flags: what the command line changed of it, in its words.
+        seeds: of whole experiments (distillation, student and probe), which share one teacher.
+        recipe: how long students are pretrained, a key of `lengths`; `own` also gives a method its
+            own published evaluation (`spec.OwnEvaluation`).
+        probes, labels_per_class: every combination gives a number (None: all labels).
+        settings: changes of defaults, by owner: a method, model, probe, kind of teacher, or a
+            recipe by its objective (`mse`, `cross-entropy`); `teacher` is whichever kind of teacher
+            is pretrained, and `teacher-model` its backbone.
+        precision: of all networks; None means that a measurement on the device decides.
+        flags: what the command line changed, as flags.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Suite:
 
 
 class Protocol(NamedTuple):
-    """One way to turn features into a number: a probe, and how many labels it sees (None: all)."""
+    """One way to turn features into a number: a probe and its labels per class (None: all)."""
 
     probe: str
     labels_per_class: int | None
@@ -103,7 +103,7 @@ class Protocol(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One distilled set and one student pretrained on it; `N` is None where it plays no part."""
+    """One distilled set and one student pretrained on it; `N` is None where it does not matter."""
 
     variant: Variant
     N: int | None
@@ -116,7 +116,7 @@ class Cell:
 
 
 def cells(suite: Suite) -> list[Cell]:
-    """Return every cell of a suite, once, those that share a distilled set next to each other."""
+    """Return every cell of a suite once, those that share a distilled set side by side."""
     main = suite.budgets[0]
     variants = [
         Variant(label=name, method=name)
@@ -146,7 +146,7 @@ def cells(suite: Suite) -> list[Cell]:
 
 
 def _without_budget(cell: Cell) -> Cell:
-    """Return the cell as it is if its method has a budget; the teacher has no student either."""
+    """Return a cell without its budget if that has no effect; the teacher has no student either."""
     if cell.variant.method == TEACHER:
         return Cell(variant=cell.variant, N=None, student=TEACHER, seed=cell.seed)
     if method_class(cell.variant.method).limit != "none":
@@ -179,7 +179,7 @@ def method_class(name: str) -> Any:
     """Return the class of a method.
 
     Raises:
-        UsageError: there is none, or it is not what `spec.Method` asks for.
+        UsageError: there is none, or it does not satisfy `spec.Method`.
     """
     made = plugins.load("methods", name)
     expect_dataclass(f"method {name}", made)
@@ -194,7 +194,7 @@ def method_class(name: str) -> Any:
 
 
 def views_of(method: Method) -> tuple[str, ...]:
-    """Return the views under which a method wants the teacher's representations."""
+    """Return the views under which a method needs the teacher's representations."""
     views: tuple[str, ...] = getattr(method, "views", ("identity",))
     return views
 
@@ -221,7 +221,7 @@ def recipe_of(suite: Suite, objective: Objective) -> Recipe:
 
 
 def evaluation_of(suite: Suite, data: TrainingSet) -> OwnEvaluation:
-    """Return what the evaluation of `data` changes: what is its method's own, under `own` alone."""
+    """Return the evaluation of `data`: its method's own under `own`, otherwise the default."""
     return data.own if suite.recipe == "own" else OwnEvaluation()
 
 
@@ -229,7 +229,7 @@ def own_recipe(suite: Suite, data: TrainingSet) -> Recipe:
     """Return how a student is pretrained on `data`: `recipe_of`, or the method's own.
 
     Raises:
-        UsageError: what the method has learnt is no recipe, such as a rate below zero.
+        UsageError: what the method learnt is not a valid recipe, such as a negative rate.
     """
     changes = evaluation_of(suite, data).recipe
     recipe: Recipe = replace(data.objective, recipe_of(suite, data.objective), changes)
@@ -237,9 +237,9 @@ def own_recipe(suite: Suite, data: TrainingSet) -> Recipe:
 
 
 def protocols(suite: Suite, variant: Variant, downstream: str) -> list[Protocol]:
-    """Return every combination of probe and number of labels that there is for a method's student.
+    """Return every combination of probe and number of labels for a method's student.
 
-    It has a classifier of its own only if the method saw labels, and only for their classes.
+    A student has its own classifier only if the method saw labels, and only for their classes.
     """
     fitted = [name for name in suite.probes if name != HEAD]
     pairs = [Protocol(name, amount) for amount in suite.labels_per_class for name in fitted]
@@ -268,10 +268,10 @@ def probe_of(suite: Suite, name: str) -> Probe | HeadProbe:
 
 
 def with_settings(suite: Suite, assignments: Sequence[str]) -> Mapping[str, Settings]:
-    """Return the suite's settings with ``owner.name=value`` assignments made.
+    """Return the suite's settings after ``owner.name=value`` assignments.
 
     Raises:
-        UsageError: an assignment is not of that form.
+        UsageError: an assignment does not have that form.
     """
     settings: dict[str, dict[str, Any]] = {
         owner: dict(values) for owner, values in suite.settings.items()

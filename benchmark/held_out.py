@@ -1,4 +1,4 @@
-"""A quick look at features with part of the training split: for choices, never for reports."""
+"""Quick evaluation of features on part of the training split: for choices, not for reports."""
 
 import numpy as np
 import torch
@@ -11,15 +11,15 @@ from benchmark import rng
 from benchmark.images import random_part
 from benchmark.spec import LabelledImages, NonFiniteError, UsageError
 
-_DRAWS = 10  # sets of few labels that an accuracy is the mean over
-RIDGES = np.logspace(-1, 4, 11)  # of which leave-one-out error chooses
+_DRAWS = 10  # few-label sets that an accuracy is averaged over
+RIDGES = np.logspace(-1, 4, 11)  # chosen by leave-one-out error
 
 
 def held_out_tenth(source: LabelledImages) -> Bool[Tensor, " n"]:
-    """Return which images are held out: always the same ones of the same dataset.
+    """Return a mask of the held-out images, always the same for the same dataset.
 
     Raises:
-        UsageError: there are so few that a tenth is none.
+        UsageError: there are fewer than ten images.
     """
     if len(source.labels) < 10:
         raise UsageError(
@@ -34,14 +34,14 @@ def held_out_accuracy(
     held_out: Bool[Tensor, " n"],
     labels_per_class: int | None = None,
 ) -> float:
-    """Return the accuracy in percent, on held-out images, of a ridge classifier fitted on the rest.
+    """Return the accuracy in per cent, on held-out images, of a ridge classifier fit on the rest.
 
-    Features are standardised on the rest; leave-one-out error chooses the ridge. With
-    `labels_per_class`, the classifier sees so many labels only, and the accuracy is the mean over
+    Features are standardised on the rest; the ridge is chosen by leave-one-out error. With
+    `labels_per_class`, the classifier sees only that many labels, and the accuracy is the mean over
     named draws of them.
 
     Raises:
-        NonFiniteError: some feature is no number, as of a teacher that diverges.
+        NonFiniteError: a feature is not finite, as when a teacher diverges.
     """
     if not features.isfinite().all():
         raise NonFiniteError("the teacher's features of source images are not finite")
@@ -57,7 +57,7 @@ def held_out_accuracy(
 def _few(
     labels: Shaped[np.ndarray, " n"], held_out: Shaped[np.ndarray, " n"], num: int, draw: int
 ) -> Shaped[np.ndarray, " few"]:
-    """Return the numbers of `num` images a class (fewer where there are not so many)."""
+    """Return the indices of `num` images per class, or all if there are fewer."""
     generator = rng.generator("teacher", "few labels", draw)
     order = torch.randperm(len(labels), generator=generator).numpy()
     order = order[~held_out[order]]

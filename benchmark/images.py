@@ -1,6 +1,6 @@
-"""Datasets by name, their images decoded once, and the test split kept shut until it is asked for.
+"""Datasets by name: images are decoded once, and the test split is locked until the final probe.
 
-A decoded split is one memory-mapped array, so a second run reads no image file.
+A decoded split is one memory-mapped array, so a second run reads no image files.
 """
 
 import hashlib
@@ -30,14 +30,14 @@ from benchmark.source_code import code_of
 from benchmark.spec import Dataset, DatasetInfo, LabelledImages, Records, Split, UsageError
 
 _SPLITS: tuple[Split, ...] = ("train", "test")
-_HELD_OUT = ":held-out"  # ends the name of a dataset whose settings are still being chosen
-_HELD_OUT_PART = 5  # a fifth of the training split: what CIFAR's test split is to it
-_DECODING = 1  # raise it whenever decoding gives other pixels than before
+_HELD_OUT = ":held-out"  # suffix of dataset names, for choosing settings without the test split
+_HELD_OUT_PART = 5  # a fifth of the training split, the ratio of CIFAR's test split to it
+_DECODING = 1  # increment it when decoding gives different pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """A dataset whose test split is found, but stays shut but to the final probe.
+    """A dataset whose test split is located, but locked to all but the final probe.
 
     Attributes:
         train: the training split.
@@ -62,12 +62,12 @@ class Splits:
         return self._load_test()
 
     def test_fingerprint(self) -> str:
-        """Return the hash of the test split, and nothing else of it."""
+        """Return the hash of the test split, without revealing the data."""
         return self._load_test().fingerprint
 
 
 class ShutSplitError(RuntimeError):
-    """Something other than the final probe asked for a test split."""
+    """Something other than the final probe requested a test split."""
 
 
 _probing = ContextVar("probing", default=False)
@@ -75,7 +75,7 @@ _probing = ContextVar("probing", default=False)
 
 @contextmanager
 def final_probe() -> Iterator[None]:
-    """Open test splits for the block, in which nothing is decided any more."""
+    """Unlock test splits within the block, in which no choice may depend on them."""
     token = _probing.set(True)
     try:
         yield
@@ -84,7 +84,7 @@ def final_probe() -> Iterator[None]:
 
 
 def find_dataset(name: str) -> Dataset:
-    """Return the plug-in called `name`, or the user's own images in the folder of that path.
+    """Return the plug-in called `name`, or the user's own images in a folder of that path.
 
     Raises:
         UsageError: there is neither.
@@ -114,13 +114,12 @@ def is_present(name: str, *, root: Path | None, download: bool = False) -> bool:
 
 
 class _Name(NamedTuple):
-    """What a name such as ``cifar100:10:held-out`` means.
+    """A parsed name such as ``cifar100:10:held-out``.
 
     Attributes:
         dataset: a plug-in or a folder.
-        k: how many of its classes, None for all.
-        held_out: whether its test split is left alone, and a part of the training split takes its
-            place.
+        k: number of classes, None for all.
+        held_out: whether a part of the training split replaces the test split.
     """
 
     dataset: str
@@ -141,7 +140,7 @@ def without_held_out(name: str) -> str:
 
 
 class Sizes(NamedTuple):
-    """How large a dataset is."""
+    """The sizes of a dataset."""
 
     num_train: int
     num_test: int
@@ -149,13 +148,13 @@ class Sizes(NamedTuple):
 
 
 def sizes_of(name: str) -> Sizes:
-    """Return the sizes of a dataset by name, see `load_splits`; no image is looked for.
+    """Return the sizes of a dataset by name, see `load_splits`, without reading images.
 
-    Those of a plug-in are stated by it, those of the user's own folder are counted. Classes are
-    taken to be equally large.
+    A plug-in states them; for the user's own folder they are counted. Classes are assumed to be
+    equally large.
 
     Raises:
-        UsageError: there is no such dataset, or it has not so many classes.
+        UsageError: there is no such dataset, or it has fewer classes.
     """
     dataset_name, k, held_out = _Name.parse(name)
     dataset = find_dataset(dataset_name)
@@ -177,18 +176,18 @@ def sizes_of(name: str) -> Sizes:
 
 
 def _first_classes(split: LabelledImages, k: int) -> LabelledImages:
-    """Return the images of the first `k` classes alone."""
+    """Return the images of the first `k` classes only."""
     return _part(split, split.labels < k, str(k))
 
 
 def _in_two(train: LabelledImages, split: Split) -> LabelledImages:
-    """Return what a training split is to be trained on, or the fifth that is held out of it."""
+    """Return the part of a training split to train on, or the fifth held out of it."""
     held_out = random_part(train, _HELD_OUT_PART, "held out")
     return _part(train, held_out if split == "test" else ~held_out, f"{split} of two")
 
 
 def random_part(split: LabelledImages, part: int, *names: str) -> Bool[Tensor, " n"]:
-    """Return which images are one `part`-th of a split: for equal names always the same ones."""
+    """Return a mask of one `part`-th of a split, always the same for equal names."""
     n = len(split.labels)
     order = torch.randperm(n, generator=rng.generator(*names, split.fingerprint))
     chosen = torch.zeros(n, dtype=torch.bool)
@@ -216,20 +215,19 @@ def load_splits(
     """Load the training split of a dataset at `size` x `size`, and find its test split.
 
     A name such as ``cifar100:10`` means the first ten classes, in the order of their labels. With
-    ``:held-out`` at its end, a fifth of the training split (always the same) takes the place of the
-    test split, which is not even looked for: to choose settings without it.
+    the suffix ``:held-out``, a fifth of the training split (always the same) replaces the test
+    split, which is not even looked for, so that settings are chosen without it.
 
     Args:
         name: a plug-in, or the path of an image folder.
         size: height and width in pixels.
         root: the folder below which datasets are looked for.
         cache: decoded splits are kept in its folder ``images``.
-        download: fetch a dataset that is not there, if its files are known.
-        full_hash: notice changed files by their content, not by their size and time.
+        download: download a missing dataset, if possible.
+        full_hash: detect changed files by their content, not by their size and time.
 
     Raises:
-        UsageError: there is no such dataset, its files are missing, or one of them is broken; or
-            it has not so many classes.
+        UsageError: there is no such dataset, files are missing or broken, or it has fewer classes.
     """
     dataset_name, k, held_out = _Name.parse(name)
     dataset = find_dataset(dataset_name)
@@ -259,7 +257,7 @@ def load_splits(
         mean, std = pixel_statistics(images.images)
     return Splits(
         train=images,
-        _load_test=cached(partial(load, "test")),  # asked for by every row
+        _load_test=cached(partial(load, "test")),  # needed for every row
         num_classes=k or num_classes,
         mean=mean,
         std=std,
@@ -267,7 +265,7 @@ def load_splits(
 
 
 def _is_whole(name: str, images: LabelledImages, num_classes: int, info: DatasetInfo) -> bool:
-    """Say whether all of the official training split is there, to the user where it is not."""
+    """Say whether the official training split is complete; warn the user if it is not."""
     whole = (num_classes, len(images.labels)) == (info.num_classes, info.num_train)
     if not whole:
         logging.getLogger(__name__).warning(
@@ -282,8 +280,7 @@ def pixel_statistics(
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Return the mean and the standard deviation of each channel, of pixels in [0, 1].
 
-    A channel that is constant is given the smallest deviation that one grey level can make, as the
-    images are divided by it.
+    A constant channel gets the deviation of a single grey level, as images are divided by it.
     """
     levels = torch.arange(256, dtype=torch.float64) / 255
     counts = torch.stack([images[:, c].flatten().bincount(minlength=256) for c in range(3)])
@@ -300,7 +297,7 @@ def _open(dataset: Dataset, split: Split, root: Path | None, download: bool) -> 
 
 
 def _cached(folder: Path, records: Records, size: int, *, description: str) -> LabelledImages:
-    """Return a split from the cache, where it is put first if it is not there whole."""
+    """Return a split from the cache, decoding it first if it is missing or incomplete."""
     try:
         return _read(folder)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
@@ -309,7 +306,7 @@ def _cached(folder: Path, records: Records, size: int, *, description: str) -> L
 
 
 def _key(dataset: Dataset, split: Split, records: Records, *, size: int, full_hash: bool) -> str:
-    """Return a name that no other split, and no other state of its files and its code, has."""
+    """Return a name unique to the split and the state of its files and code."""
     kind = type(dataset)
     code = [kind.__module__, kind.__name__, code_of(kind.__module__)]
     made_of = [*code, split, size, _DECODING, list(records.classes)]
@@ -324,19 +321,19 @@ def _key(dataset: Dataset, split: Split, records: Records, *, size: int, full_ha
 
 
 def _stamp(file: str | Path) -> list[int]:
-    """Return the size and the time of a file: cheap, for a folder of 100 000 of them."""
+    """Return the size and the time of a file, which is cheap even for 100 000 files."""
     status = os.stat(file)  # noqa: PTH116
     return [status.st_size, status.st_mtime_ns]
 
 
 def _read(folder: Path) -> LabelledImages:
-    """Open a cached split; any of several errors tells that it is not there, or not whole."""
+    """Open a cached split; one of several errors means that it is missing or incomplete."""
     facts = json.loads((folder / "facts.json").read_text("utf-8"))
     stamps = {file: _stamp(folder / file) for file in facts["stamps"]}
     if stamps != facts["stamps"]:
         raise ValueError(f"{folder}: changed since it was written")
     return LabelledImages(
-        # Copy on write: PyTorch wants writable memory, and nobody can spoil the cache through it.
+        # Copy on write: PyTorch expects writable memory, and the cache is protected from changes.
         images=torch.from_numpy(np.load(folder / "images.npy", mmap_mode="c")),
         labels=torch.from_numpy(np.load(folder / "labels.npy")),
         fingerprint=facts["fingerprint"],
@@ -344,7 +341,7 @@ def _read(folder: Path) -> LabelledImages:
 
 
 def _write(folder: Path, records: Records, size: int, *, description: str) -> None:
-    """Decode a split into `folder`; facts.json comes last, and without it there is no split."""
+    """Decode a split into `folder`; facts.json is written last and marks it as complete."""
     labels, batches = records.decode(size)
     shape = (len(labels), 3, size, size)
     expect_room(folder, math.prod(shape), what=f"{description} into {folder}")
@@ -375,7 +372,7 @@ def _write(folder: Path, records: Records, size: int, *, description: str) -> No
 def _expect_fitting(
     labels: Int64[Tensor, " n"], num_images: int, *, num_classes: int, what: str
 ) -> None:
-    """Raise a UsageError unless each image has a label, and each label a class."""
+    """Raise a UsageError unless every image has a label and every label a class."""
     if num_images != len(labels):
         raise UsageError(f"{what}: {num_images} images, but {len(labels)} labels")
     if num_images and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
@@ -387,10 +384,10 @@ def _expect_fitting(
 
 @contextmanager
 def _cache_file(file: Path) -> Iterator[Path]:
-    """Write `file` whole or not at all, with a time that tells of any later change.
+    """Write `file` atomically, with a fixed time stamp that reveals later changes.
 
-    The time is always the same, so that processes that write the same split at once do not take
-    each other's files for changed ones.
+    The time stamp is constant, so that processes that write the same split at the same time do not
+    see each other's files as changed.
     """
     with atomic(file) as temporary:
         yield temporary

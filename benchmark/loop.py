@@ -1,4 +1,4 @@
-"""Loops that survive being killed, with the same numbers as if they had not been."""
+"""Resumable loops: after an interruption they give the same numbers as without."""
 
 import math
 import time
@@ -15,20 +15,20 @@ from benchmark.progress import bar
 from benchmark.spec import NonFiniteError, UsageError
 
 _HISTORY = 200  # points kept of a loop's logged values
-_SAVING_SHARE = 0.05  # the most of the time that goes into checkpoints; a pool can be 400 MB
+_SAVING_SHARE = 0.05  # largest share of time spent on checkpoints; a pool can be 400 MB
 
 
 class CheckpointError(UsageError):
-    """There is a checkpoint, but not one of this loop, or it is damaged."""
+    """A checkpoint is damaged, or belongs to another loop."""
 
 
 class CheckpointedLoop:
     """The harness's `spec.Loop`: one checkpoint file per named loop below `folder`.
 
-    With `folder=None` nothing is saved. State is saved every `save_every_seconds`, or less often
-    where that would take more than a twentieth of the time, and when a loop ends (unless not
-    `save_ends`: then what took less is done once more). Checkpoints hold tensors and plain values
-    only and are read with `weights_only=True`.
+    With `folder=None` nothing is saved. State is saved every `save_every_seconds`, or less often if
+    saving would take more than a twentieth of the time, and at the end of a loop (without
+    `save_ends`, shorter loops are repeated instead). Checkpoints hold only tensors and plain values
+    and are read with `weights_only=True`.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class CheckpointedLoop:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds spent so far, those of earlier processes and `charge` included."""
+        """Wall-clock seconds so far, including earlier processes and `charge`."""
         return self._seconds_before + time.monotonic() - self._started
 
     def steps(self, name: str, total: int, **state: Any) -> Iterator[int]:
@@ -61,11 +61,11 @@ class CheckpointedLoop:
 
         Raises:
             ValueError: a loop of this name was entered before.
-            CheckpointError: there is a checkpoint that cannot be gone on from.
-            NonFiniteError: a logged value is not finite (found out some steps later).
+            CheckpointError: there is a checkpoint that cannot be resumed from.
+            NonFiniteError: a logged value is not finite (detected some steps later).
         """
         if name in self._entered:
-            raise ValueError(f"a second loop is called {name!r}: each needs a name of its own")
+            raise ValueError(f"a second loop is called {name!r}: names must be unique")
         self._entered.add(name)
         self._name, self._total = name, total
         start = self._restore(name, state)
@@ -91,7 +91,7 @@ class CheckpointedLoop:
 
     def log(self, step: int, **values: Tensor | float) -> None:
         """See `spec.Loop.log`."""
-        # copies, since a value may be part of something that changes before it is read
+        # copies, as a value may change in place before it is read
         kept = {
             name: value.detach().clone() if isinstance(value, Tensor) else value
             for name, value in values.items()
@@ -145,10 +145,10 @@ class CheckpointedLoop:
             self.history = content["history"]
             self._seconds_before = max(self._seconds_before, content["seconds"])
             return int(content["step"])
-        except Exception as error:  # whatever a damaged file, or one of other code, brings about
+        except Exception as error:  # a damaged file, or one of other code, can raise anything
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise CheckpointError(
-                f"{file}: not a checkpoint of this loop ({reason}): delete it to start it over"
+                f"{file}: not a checkpoint of this loop ({reason}): delete it to start over"
             ) from error
 
 

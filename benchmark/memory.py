@@ -1,24 +1,24 @@
-"""A memory budget, and passes of networks in chunks that keep to it.
+"""A memory budget, and network passes in chunks that keep within it.
 
-A stage may take `max_memory` bytes. Half of them are for what one pass of a network holds at once;
-the other half is for what lies beside it: images, representations, features, weights. What a pass
-holds is measured, not guessed: the pass and, where there are gradients, its way back are done with
-a few images, and every tensor that is made is counted as long as it lives.
-Scratch space inside of operations is not seen.
+A stage may take `max_memory` bytes. Half of them are for the peak of one network pass; the other
+half is for everything else: images, representations, features, weights. The peak of a pass is
+measured, not guessed: the pass and, with gradients, its backward pass run with a few images, and
+every new tensor is counted while it is alive. Scratch space inside operators is not counted.
 
-A batch that does not fit goes in equal chunks. With gradients a chunk's graph is thrown away and
-made a second time on the way back, so that one is held at a time, for one more forward pass. Second
-derivatives stay right, but the first way back then keeps the graphs of all chunks. A network that
-looks at its batch as a whole, such as batch normalisation in training mode, is never split.
+A batch that does not fit is processed in equal chunks. With gradients, a chunk's graph is discarded
+and recomputed in the backward pass (activation checkpointing), so that one is held at a time, at
+the cost of one more forward pass. Second derivatives stay correct, but the first backward pass then
+keeps the graphs of all chunks. A network that depends on the batch as a whole, as with batch
+normalisation in training mode, is never split.
 
-Nothing else needs it at published sizes. The source is represented in batches of 1 024 (pixels:
-12 MiB at 32x32), distilled images are decoded a batch at a time, groups of IDM and classes of DSA
-are a few hundred images of a small network. DATM holds the graphs of sqrt(80) inner steps, and of
-one if told to (`keep_every`). A probe holds the features of all images, and `fair` a standardised
-copy of those that it is fitted on, whatever the budget.
+Nothing else needs this at published sizes. The source is represented in batches of 1 024 (pixels:
+12 MiB at 32x32), distilled images are decoded one batch at a time, and IDM's groups and DSA's
+classes are a few hundred images in a small network. DATM holds the graphs of sqrt(80) inner steps,
+or of one if requested (`keep_every`). A probe holds the features of all images, and `fair` a
+standardised copy of those that it is fitted on, whatever the budget.
 
-All of it follows from sizes alone, not from what is free at the moment, so the same command gives
-the same numbers again.
+All of this depends only on sizes, not on the memory that happens to be free, so that the same
+command gives the same numbers.
 """
 
 import logging
@@ -43,44 +43,44 @@ from torch.utils.weak import WeakIdKeyDictionary
 from benchmark.allocation import release_freed_memory
 
 GIB = 2**30
-_SHARE = 0.75  # of a device that may be taken unless told: the rest is for all that is not ours
+_SHARE = 0.75  # of a device's memory by default: the rest is for other use
 _PASS_SHARE = 0.5  # of the budget
-_MANY = 32  # images whose maps, at 32x32, take more than the weights of a ResNet-18 in bf16
+_MANY = 32  # images at 32x32 whose feature maps exceed the bf16 weights of a ResNet-18
 
-# Of torch's own layers these mix the images of a batch in training mode, or draw random numbers.
+# Layers of torch that mix the images of a batch in training mode, or draw random numbers.
 _MIXING = (_NormBase, _DropoutNd, nn.RReLU, nn.MultiheadAttention, nn.RNNBase)
-# What errors of allocators say, of the host and of CUDA and its libraries.
+# Parts of allocation error messages, of the host and of CUDA and its libraries.
 _ALLOCATORS = ("not enough memory", "can't allocate memory", "out of memory", "ALLOC_FAILED")
 
 Pass = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
-"""Features of images under a backbone, or under what stands in for it."""
+"""Features of images by a backbone, or by a stand-in for it."""
 
 
 def default_memory(device: torch.device, *, jobs: int) -> int | None:
-    """Return the bytes that each of `jobs` stages on a device may take unless told otherwise.
+    """Return the bytes that each of `jobs` stages on a device may take by default.
 
-    Three quarters of a GPU's memory, or of the machine's (of the control group's, if that is less),
-    in equal parts; None where the system cannot tell.
+    Three quarters of a GPU's memory, or of the machine's (or its control group's, if less), in
+    equal parts; None where the system does not report it.
     """
     total = _host_memory() if device.type == "cpu" else _accelerator_memory(device)
     return None if total is None else share_of(total, jobs=jobs)
 
 
 def share_of(memory: int | float, *, jobs: int = 1) -> int:
-    """Return the bytes that each of `jobs` stages may take, by default, on so much memory."""
+    """Return the default bytes that each of `jobs` stages may take out of `memory`."""
     return int(_SHARE * memory / jobs)
 
 
 def _accelerator_memory(device: torch.device) -> int | None:
     try:
         _, total = torch.accelerator.get_memory_info(device)
-    except RuntimeError:  # of a kind that does not say
+    except RuntimeError:  # of a kind that does not report it
         return None
     return int(total)
 
 
 def _host_memory() -> int | None:
-    """Return the memory of this machine, or the lowest limit of the control groups we are in."""
+    """Return the memory of this machine, or the lowest limit of the process's control groups."""
     try:
         physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not on Windows
@@ -89,9 +89,9 @@ def _host_memory() -> int | None:
 
 
 def _group_limits(root: Path, membership: Path) -> Iterator[int]:
-    """Yield the limits of Linux control groups of either version, from this process's own up.
+    """Yield the limits of Linux control groups (v1 or v2), from this process's own upwards.
 
-    Inside of a container its group is the root, whatever the process is told that it is called.
+    Inside a container its group is the root, whatever name the process sees.
     """
     lines = membership.read_text().splitlines() if membership.exists() else []
     for _, controllers, path in (line.split(":", 2) for line in lines):
@@ -106,9 +106,9 @@ def _group_limits(root: Path, membership: Path) -> Iterator[int]:
 
 
 def num_at_once(num: int, *, each: int, max_memory: int | None) -> int:
-    """Return how many of `num` equal tasks of `each` bytes may be under way at once; at least one.
+    """Return how many of `num` equal tasks of `each` bytes may run at once; at least one.
 
-    As for a pass of a network, half of the budget is for them.
+    As for a network pass, half of the budget is for them.
     """
     if max_memory is None:
         return num
@@ -116,7 +116,7 @@ def num_at_once(num: int, *, each: int, max_memory: int | None) -> int:
 
 
 class Chunks:
-    """Passes of one network, each in chunks that keep what it holds within a share of a budget.
+    """Passes of one network, each in chunks whose peak keeps within a share of a budget.
 
     Args:
         max_memory: bytes that a stage may take.
@@ -128,9 +128,9 @@ class Chunks:
         self._measured: set[Hashable] = set()
 
     def __call__(self, run: Pass, backbone: nn.Module, images: Tensor, *, precision: str) -> Tensor:
-        """Return `run` of the backbone and the images, done in chunks if the whole does not fit.
+        """Return `run` of the backbone and the images, in chunks if the whole batch does not fit.
 
-        Where memory runs out all the same, chunks are halved, for later passes as well.
+        If memory runs out nevertheless, chunks are halved, also for later passes.
         """
         if len(images) < 2:
             return run(backbone, images)
@@ -148,7 +148,7 @@ class Chunks:
             except (RuntimeError, MemoryError) as error:
                 if not (is_out_of_memory(error) and keeps_images_apart(backbone)):
                     raise
-            self._most[key] = size // 2  # out here, what the failed pass made is free already
+            self._most[key] = size // 2  # out here, the failed pass's memory is free
             self._measured.add(key)
             make_room(f"{size // 2} images at once instead of {size}")
         return _in_chunks(run, backbone, images, size=1, graph=graph)
@@ -156,11 +156,11 @@ class Chunks:
     def fitting(
         self, run: Pass, backbone: nn.Module, images: Tensor, *, wanted: int | None = None
     ) -> int:
-        """Return how many images like the first two a pass may hold, or a part that is `wanted`.
+        """Return how many images like the first two fit in a pass, or `wanted` if these fit.
 
-        What a pass holds at most is convex in their number: with two it may be weights cast to
-        bf16, with many it is maps. So b images hold at most b times as much as one; if that is too
-        much, some are measured to extrapolate from.
+        The peak is convex in the number of images: with two it may be weights cast to bf16, with
+        many it is feature maps. So b images take at most b times as much as one; if that is too
+        much, several sizes are measured and extrapolated.
         """
         graph = _has_graph(backbone, images)
 
@@ -168,7 +168,7 @@ class Chunks:
             return _largest(run, backbone, images[:2].repeat(num, 1, 1, 1)[:num], graph=graph)
 
         def extrapolated(one: int, two: int, *, num: int) -> int:
-            """Go on along the line through what `num` and twice as many images hold."""
+            """Extrapolate linearly from the peaks of `num` and twice as many images."""
             each = max(1, (two - one) // num)
             return max(1, (self.memory - (one - num * each)) // each)
 
@@ -195,10 +195,10 @@ def _has_graph(backbone: nn.Module, images: Tensor) -> bool:
 
 
 def keeps_images_apart(backbone: nn.Module) -> bool:
-    """Say whether the features of an image are sure not to depend on the batch that it is in.
+    """Say whether the features of an image certainly do not depend on the rest of its batch.
 
-    In evaluation mode they never do; in training mode it is known of torch's own layers, and of
-    those that say so of themselves by a `keeps_images_apart` that is true.
+    In evaluation mode they never do; in training mode this is known for torch's own layers, and for
+    those with a `keeps_images_apart` that is true.
     """
     return all(
         not module.training
@@ -212,7 +212,7 @@ def keeps_images_apart(backbone: nn.Module) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error is that of an allocator, of a GPU or of the host."""
+    """Say whether an error is an out-of-memory error, of a GPU or of the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(said in str(error) for said in _ALLOCATORS)
@@ -222,24 +222,24 @@ _said = False
 
 
 def make_room(remedy: str) -> None:
-    """Give back memory that is free but kept; say once in a process that there was too little."""
+    """Release cached memory; warn once per process that it ran out."""
     global _said
     if torch.accelerator.is_available():
         torch.accelerator.empty_cache()
     release_freed_memory()
     if not _said:
-        logging.getLogger(__name__).warning(f"too little memory: {remedy}")
+        logging.getLogger(__name__).warning(f"out of memory: {remedy}")
     _said = True
 
 
 def _in_chunks(run: Pass, backbone: nn.Module, images: Tensor, *, size: int, graph: bool) -> Tensor:
-    """Go through a batch in equal chunks of at most `size` images."""
+    """Process a batch in equal chunks of at most `size` images."""
     if size >= len(images):
         return run(backbone, images)
     chunks = images.tensor_split(math.ceil(len(images) / size))
     if not graph:
         return torch.cat([run(backbone, chunk) for chunk in chunks])
-    # The weights of now: on the way back a module that `functional_call` lent others has its own.
+    # The current weights: by the backward pass, a module in a `functional_call` has its own back.
     weights = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
     again = partial(
         checkpoint,
@@ -252,7 +252,7 @@ def _in_chunks(run: Pass, backbone: nn.Module, images: Tensor, *, size: int, gra
 
 
 def _largest(run: Pass, backbone: nn.Module, images: Tensor, *, graph: bool) -> int:
-    """Return the most bytes that a pass, and its way back if it has a graph, hold at once."""
+    """Return the peak bytes of a pass, and of its backward pass if it has a graph."""
     images = images.detach().requires_grad_(images.requires_grad)
     live = _LiveBytes()
     with live:
@@ -264,7 +264,7 @@ def _largest(run: Pass, backbone: nn.Module, images: Tensor, *, graph: bool) -> 
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storage that is made inside of it, for as long as that lives."""
+    """Counts the bytes of all storage allocated inside it, as long as it is alive."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

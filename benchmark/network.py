@@ -1,4 +1,4 @@
-"""A backbone with its normalisation and its head: what every method and student trains."""
+"""A backbone with normalisation and head, as trained by every method and student."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +17,13 @@ Precision = Literal["fp32", "bf16"]
 class Network(nn.Module):
     """A backbone that normalises its own input, with a linear head.
 
-    The backbone runs in `precision`, its input in `memory_format`; features come out as float32 (or
-    in the parameters' own type, when that is wider), so losses and solves never see bf16.
+    The backbone runs in `precision`, with inputs in `memory_format`; features are float32 (or the
+    parameters' own type, if wider), so losses and linear solves never see bf16.
     """
 
     mean: Tensor
     std: Tensor
-    whitening: Whitening | None = None  # takes the place of mean and std
+    whitening: Whitening | None = None  # replaces mean and std
     chunks: Chunks | None = None
 
     def __init__(
@@ -47,7 +47,7 @@ class Network(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def normalise(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Return images in [0, 1] as the backbone wants them."""
+        """Return images in [0, 1] normalised for the backbone."""
         if self.whitening is not None:
             return self.whitening(images)
         return (images - self.mean) / self.std
@@ -61,13 +61,13 @@ class Network(nn.Module):
         return self.run(self.backbone, images)
 
     def num_at_once(self, images: Float[Tensor, "2 c h w"]) -> int | None:
-        """Return how many images like these pass at once; None where a batch stays whole."""
+        """Return how many images like these fit in one pass; None where a batch is never split."""
         if self.chunks is None or not keeps_images_apart(self.backbone):
             return None
         return self.chunks.fitting(self._pass, self.backbone, images)
 
     def run(self, backbone: nn.Module, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p"]:
-        """Return features of normalised images by `backbone` in the place of the network's own."""
+        """Return features of normalised images by `backbone` instead of the network's own."""
         if self.chunks is None:
             return self._pass(backbone, images)
         return self.chunks(self._pass, backbone, images, precision=self.precision)
@@ -75,7 +75,7 @@ class Network(nn.Module):
     def in_precision(
         self, module: Callable[[Tensor], Tensor], x: Float[Tensor, "b ..."]
     ) -> Float[Tensor, "b p"]:
-        """Return what `module` makes of `x` in the precision of the backbone."""
+        """Return the output of `module` for `x` in the backbone's precision."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             outputs = module(x)
         return outputs.to(self.head.weight.dtype)
@@ -93,7 +93,7 @@ class Network(nn.Module):
 
 @contextmanager
 def in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
-    """Train or evaluate for the block; every part of `network` is in its own mode afterwards."""
+    """Set training or evaluation mode within the block; restore every module's mode afterwards."""
     modes = {module: module.training for module in network.modules()}
     network.train(training)
     try:

@@ -1,4 +1,4 @@
-"""Fresh networks by name: model plug-ins first, then whatever timm has, always untrained."""
+"""Fresh networks by name: model plug-ins first, then timm's models, always untrained."""
 
 import ast
 import difflib
@@ -17,7 +17,7 @@ from benchmark.network import Network, Precision
 from benchmark.settings import arguments, defaults
 from benchmark.spec import ImageShape, UsageError
 
-# What `timm.create_model` takes for itself: weights and where to get them, not the architecture.
+# `timm.create_model`'s own arguments, about weights and their source, not the architecture.
 _NOT_SETTINGS = {*inspect.signature(timm.create_model).parameters, "num_classes", "in_chans"}
 
 
@@ -31,8 +31,8 @@ class NetworkFactory:
         precision: of the backbones.
         memory_format: of the backbones' weights and inputs.
         device: where the networks live.
-        max_memory: bytes that a stage may take, to which networks keep (`benchmark.memory`); None
-            is no limit.
+        max_memory: bytes that a stage may take, which networks respect (`benchmark.memory`); None
+            means no limit.
     """
 
     shape: ImageShape
@@ -48,17 +48,17 @@ class NetworkFactory:
     ) -> Network:
         """Return a network of `model` with fresh weights and a head of `num_outputs`.
 
-        The weights depend on the model, its settings and `generator` alone: they are made on the
-        CPU whatever the device, and the global random state stays as it was.
+        The weights depend only on the model, its settings and `generator`: they are always made on
+        the CPU, and the global random state is not changed.
 
         Args:
-            model: a model plug-in, or any model that timm has.
+            model: a model plug-in, or any model of timm.
             num_outputs: of the head.
             generator: on any device; one number is drawn from it.
             **settings: of the model; text is parsed to the annotated type.
 
         Raises:
-            UsageError: no such model, no such setting, or images of a size that it cannot take.
+            UsageError: no such model, no such setting, or an unsupported image size.
         """
         with rng.seeded(generator):
             backbone, num_features = self._backbone(model, settings)
@@ -76,7 +76,7 @@ class NetworkFactory:
         return network.to(self.device).to(memory_format=self.memory_format)
 
     def _backbone(self, model: str, settings: Mapping[str, Any]) -> tuple[nn.Module, int]:
-        """Return a backbone and how many features it gives."""
+        """Return a backbone and its number of features."""
         values = model_settings(model, settings)
         if model in plugins.names("models"):
             backbone = plugins.load("models", model)(self.shape, **values)
@@ -96,17 +96,17 @@ def is_model(name: str) -> bool:
 
 
 def model_code(name: str) -> str | None:
-    """Return a hash of a model's code; timm's go by its version, which is in every key."""
+    """Return a hash of a model's code; timm's version is in every key anyway."""
     return plugins.code_of("models", name) if name in plugins.names("models") else None
 
 
 def model_defaults(model: str) -> dict[str, Any]:
-    """Return the settings of a model at their defaults; those of timm's are not known."""
+    """Return the default settings of a model; those of timm's models are not known."""
     return defaults(plugins.load("models", model)) if model in plugins.names("models") else {}
 
 
 def model_settings(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of a model as values; text is parsed.
+    """Return settings of a model as values, parsing text.
 
     Raises:
         UsageError: no such model, or no such setting.
@@ -121,7 +121,7 @@ def model_settings(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_timm(model: str, shape: ImageShape, settings: Mapping[str, Any]) -> nn.Module:
-    """Build a timm model for images of `shape`, without its classifier and without weights."""
+    """Build a timm model for images of `shape`, without classifier and pretrained weights."""
     values = dict(settings)
     cfg = timm.get_pretrained_cfg(model)
     if cfg is not None and cfg.fixed_input_size:
@@ -130,13 +130,13 @@ def _from_timm(model: str, shape: ImageShape, settings: Mapping[str, Any]) -> nn
         backbone: nn.Module = timm.create_model(
             model, pretrained=False, num_classes=0, in_chans=shape.c, **values
         )
-    except Exception as error:  # whatever timm's code makes of settings that it does not check
+    except Exception as error:  # timm does not validate settings, and can raise anything
         raise _refused(model, shape, error) from error
     return backbone
 
 
 def _literal(value: Any) -> Any:
-    """Read text as a Python literal if it is one; timm's settings declare no types to go by."""
+    """Parse text as a Python literal if it is one, as timm's settings declare no types."""
     try:
         return ast.literal_eval(value) if isinstance(value, str) else value
     except (SyntaxError, ValueError):
@@ -145,7 +145,7 @@ def _literal(value: Any) -> Any:
 
 @torch.no_grad()
 def _count_features(model: str, backbone: nn.Module, shape: ImageShape) -> int:
-    """Count the features of one blank image: timm's `num_features` may be those before its head."""
+    """Count the features of a blank image, as timm's `num_features` may precede its head."""
     try:
         features = backbone.eval()(torch.zeros(1, shape.c, shape.h, shape.w))
         (_, num_features) = features.shape

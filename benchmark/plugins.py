@@ -1,7 +1,7 @@
 """A plug-in is a file: ``methods/krr_st.py`` is `krr-st`, and exports one public name.
 
 Kinds are the folders `methods`, `models`, `datasets`, `teachers`, `suites`, `tables`, `figures` and
-`kernels` of this package (files whose name begins with ``_`` are shared code, not plug-ins). Other
+`kernels` of this package (files whose names begin with ``_`` are shared code, not plug-ins). Other
 packages add plug-ins through entry points of the group ``benchmark.<kind>``.
 """
 
@@ -27,11 +27,11 @@ def names(kind: Kind) -> list[str]:
 
 
 def load(kind: Kind, name: str) -> Any:
-    """Return the one public object of a plug-in.
+    """Return the single public object of a plug-in.
 
     Raises:
         UsageError: there is none (the message suggests the nearest name and lists the rest), it
-            cannot be imported, or it does not export one name.
+            cannot be imported, or it does not export exactly one name.
     """
     if path := _own(kind).get(name):
         module = _loaded(path, lambda: importlib.import_module(path))
@@ -39,7 +39,7 @@ def load(kind: Kind, name: str) -> Any:
         if len(exported) != 1:
             raise UsageError(f"{path}: expected one public name in __all__, not {len(exported)}")
         if not hasattr(module, exported[0]):
-            raise UsageError(f"{path}: {exported[0]!r} of __all__ is not there")
+            raise UsageError(f"{path}: __all__ lists {exported[0]!r}, which is not defined")
         return getattr(module, exported[0])
     if entry := _foreign(kind).get(name):
         return _loaded(entry.value, entry.load)
@@ -49,7 +49,7 @@ def load(kind: Kind, name: str) -> Any:
 def _loaded(what: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
-    except Exception as error:  # whatever the code of a plug-in does
+    except Exception as error:  # a plug-in's code can raise anything
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise UsageError(
             f"{what} cannot be loaded: {type(error).__name__}: {error} "
@@ -74,5 +74,5 @@ def _own(kind: Kind) -> dict[str, str]:
 
 @cache
 def _foreign(kind: Kind) -> dict[str, EntryPoint]:
-    """Return what other packages add; looking through all that is installed takes milliseconds."""
+    """Return the plug-ins of other packages; scanning installed packages takes milliseconds."""
     return {entry.name: entry for entry in entry_points(group=f"benchmark.{kind}")}

@@ -1,4 +1,4 @@
-"""Pretrain a fresh student on a decoded distilled set, by the recipe of its objective."""
+"""Pretrain a fresh student on a decoded distilled set, with the recipe of its objective."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -21,9 +21,9 @@ class Recipe:
     """How a student is pretrained under one objective; SGD with momentum.
 
     Attributes:
-        decay_at: fraction of the steps after which the rate falls to a tenth and the momentum is
-            forgotten (None: the rate is constant).
-        augment: differentiable augmentation of each batch, one operation drawn per batch.
+        decay_at: fraction of the steps after which the learning rate is divided by ten and the
+            momentum is reset (None: constant learning rate).
+        augment: differentiable augmentation, with one operation drawn per batch.
     """
 
     lr: float
@@ -43,16 +43,16 @@ class Recipe:
 
 
 RECIPES: Mapping[Objective, Recipe] = {
-    # KRR-ST, released pretraining of its own sets; the paper's as well
+    # KRR-ST's released pretraining on its own sets; also the paper's
     "mse": Recipe(lr=0.1, weight_decay=1e-3),
-    # DSA's evaluation, which IDM shares, and DATM but for its rate and batches (its `own` recipe)
+    # DSA's evaluation, also IDM's, and DATM's except for learning rate and batches (recipe `own`)
     "cross-entropy": Recipe(lr=0.01, weight_decay=5e-4, decay_at=0.5, augment=True),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """How long a student is pretrained: epochs (the paper's 1 000) or steps (equal for all)."""
+    """How long a student is pretrained: in epochs (the paper's 1 000) or steps (equal for all)."""
 
     epochs: int | None = None
     steps: int | None = None
@@ -62,7 +62,7 @@ class Length:
             raise UsageError(f"{self}: expected either epochs or steps")
 
     def num_steps(self, batches: int) -> int:
-        """Return the number of steps, `batches` being those of an epoch."""
+        """Return the number of steps, for `batches` per epoch."""
         if self.steps is not None:
             return self.steps
         return (self.epochs or 0) * batches
@@ -79,11 +79,11 @@ def pretrain(
 ) -> int:
     """Train `student` in place on every view of every image of `data`; return the steps taken.
 
-    Epochs are shuffled; each is cut into equal batches of at most `recipe.batch_size` (image, view)
-    pairs, so that no batch is too small for batch normalisation.
+    Epochs are shuffled; each is split into equal batches of at most `recipe.batch_size` (image,
+    view) pairs, so that no batch is too small for batch normalisation.
 
     Raises:
-        ValueError: `data` has no pairs, or not one target for each.
+        ValueError: `data` has no pairs, or not one target per pair.
     """
     device = student.mean.device
     pairs = _Pairs(data, device)
@@ -128,7 +128,7 @@ _LOSSES: Mapping[Objective, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class _Pairs:
-    """The (image, view) pairs of a training set, gathered a batch at a time on the device."""
+    """The (image, view) pairs of a training set, gathered batch by batch on the device."""
 
     def __init__(self, data: TrainingSet, device: torch.device) -> None:
         v, m, _ = data.targets.shape

@@ -1,4 +1,4 @@
-"""Pretrain a teacher on a source dataset, and tell how good it is without the test split."""
+"""Pretrain a teacher on a source dataset, and evaluate it without the test split."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -53,7 +53,7 @@ class TeacherKind(Protocol):
     ) -> int:
         """Train the backbone of `network` in place, and return the steps taken.
 
-        `probe` tells its held-out accuracy so far.
+        `probe` returns the current held-out accuracy.
         """
 
 
@@ -84,11 +84,11 @@ def pretrain_teacher(
 ) -> Teacher:
     """Pretrain a teacher on the training split of the source.
 
-    A tenth of the split is held out of everything that sees labels: the probes that the header
-    reports, and a kind that is trained with labels. A kind without labels sees all images.
+    A tenth of the split is held out from everything that sees labels: the probes reported in the
+    header, and kinds that train with labels. A kind without labels sees all images.
 
-    The teacher's weights are rounded to the precision that they will be stored in before anything
-    is computed with them, so a stored and reloaded teacher gives the same representations.
+    The teacher's weights are rounded to their storage precision before anything is computed with
+    them, so a reloaded teacher gives the same representations.
     """
     recipe, seed = plan.recipe, generator.initial_seed()
     num_classes = int(source.labels.max()) + 1
@@ -130,7 +130,7 @@ def probe_teacher(teacher: Teacher, source: LabelledImages) -> Teacher:
     """Return the same teacher, its header with accuracies on a held-out tenth of `source`.
 
     Raises:
-        NonFiniteError: it represents some image by what is no number.
+        NonFiniteError: a representation is not finite.
     """
     features = represent_all(teacher.network.features, source.images)
     accuracies = _held_out_accuracies(features, source, held_out_tenth(source))
@@ -141,7 +141,7 @@ def probe_teacher(teacher: Teacher, source: LabelledImages) -> Teacher:
 def _held_out_accuracies(
     features: Float[Tensor, "n p"], source: LabelledImages, held_out: Bool[Tensor, " n"]
 ) -> dict[str, float]:
-    """Return what a teacher's header reports of its features of all source images."""
+    """Return the held-out accuracies for a teacher's header, from features of all source images."""
     return {
         "all_labels": held_out_accuracy(features, source.labels, held_out),
         f"{_FEW}_labels_per_class": held_out_accuracy(features, source.labels, held_out, _FEW),
@@ -149,7 +149,7 @@ def _held_out_accuracies(
 
 
 def _features(network: Network, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n p"]:
-    """Return the backbone's features of all images, and leave it in the mode that it was in."""
+    """Return the backbone's features of all images, without changing its mode."""
     with in_mode(network, training=False):
         return represent_all(network.features, images)
 
@@ -165,7 +165,7 @@ def _round(network: Network, storage: Storage) -> None:
 def _statistics(
     features: Float[Tensor, "n d"],
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
-    """Return mean and deviation of each dimension; one that hardly varies gets deviation 1."""
+    """Return mean and standard deviation of each dimension; 1 for nearly constant ones."""
     std, mean = torch.std_mean(features.double(), dim=0, correction=0)
     varies = std > 1e-6 * features.abs().amax(0)
     return mean.to(features.dtype), torch.where(varies, std, 1.0).to(features.dtype)

@@ -1,15 +1,15 @@
-"""Probes: how good a linear classifier the frozen features of a student allow.
+"""Probes: linear evaluation of a student's frozen features.
 
 Two linear probes, always both, because they answer different questions. `fair` finds the best
-linear classifier and does not care how features are scaled. `paper` takes the published number of
-SGD steps on raw features, so it partly measures how well their scale suits its learning rate: one
-and the same untrained ConvNet reads 21 % with it on CIFAR-100, and 37 % with standardised features.
+linear classifier and is invariant to the scale of features. `paper` takes the published number of
+SGD steps on raw features, so it partly measures how well their scale suits its learning rate: the
+same untrained ConvNet scores 21 % with it on CIFAR-100, and 37 % with standardised features.
 
-A third number, `head`, is the accuracy of the classifier that a student already has, where it was
-pretrained on labels of the same classes: what supervised methods are published with.
+A third number, `head`, is the accuracy of the student's own classifier, if it was pretrained on
+labels of the same classes: what papers on supervised methods report.
 
-A probe is given the training split only. Test labels meet its predictions here, once, and nothing
-follows from them.
+A probe is given the training split only. Test labels are compared with its predictions here, once,
+and no choice depends on them.
 """
 
 import time
@@ -29,10 +29,10 @@ from benchmark.probes.linear import Probe, random_ranks
 from benchmark.probes.paper import PaperProbe
 from benchmark.spec import Loop, NonFiniteError, UsageError
 
-BATCH = 256  # images in a forward pass, when features are extracted
-NUM_DRAWS = 10  # subsets of the training split that a few-label number is the mean of
+BATCH = 256  # images in a forward pass of feature extraction
+NUM_DRAWS = 10  # subsets of the training split that a few-label number is averaged over
 
-HEAD = "head"  # the probe that fits nothing
+HEAD = "head"  # the probe without fitting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class HeadProbe:
         """Score a classifier on the features of its own backbone.
 
         Raises:
-            NonFiniteError: a feature is not a number.
+            NonFiniteError: a feature is not finite.
         """
         started = time.perf_counter()
         _expect_finite("test", test)
@@ -81,15 +81,15 @@ class LabelledFeatures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeScore:
-    """What one probe reads.
+    """The result of one probe.
 
     Attributes:
         probe: its name.
-        labels_per_class: how many labels it saw; None is all.
+        labels_per_class: how many labels it saw; None means all.
         top1: accuracy in per cent, the mean of `draws`.
-        draws: accuracy for each subset of the training split (one, if that is the whole split).
-        strength: of the penalty, as the probe chose it; None if it has none.
-        converged: False if the fit ended too early, or diverged.
+        draws: accuracy for each subset of the training split (one if it is the whole split).
+        strength: penalty that the probe chose; None if it has none.
+        converged: False if the fit stopped early, or diverged.
         seconds: wall-clock time of fit and test.
     """
 
@@ -112,8 +112,8 @@ def extract(
 ) -> Float[Tensor, "n p"]:
     """Return the frozen features of all images, on the network's device.
 
-    Images may be anywhere, also in a memory-mapped file: a batch at a time is brought over. `name`
-    is that of the loop.
+    Images may be anywhere, also in a memory-mapped file: they are moved batch by batch. `name` is
+    that of the loop.
     """
     device = network.mean.device
     features = torch.empty(len(images), network.num_features, device=device)
@@ -137,15 +137,15 @@ def probe(
     precision: Precision = "fp32",
     max_memory: int | None = None,
 ) -> ProbeScore:
-    """Score features by a probe that sees so many labels, or all of them.
+    """Score features with a probe that sees some labels per class, or all labels.
 
-    Which images a few-label draw holds depends on the training split alone, so it is the same for
-    all methods, students and seeds; other randomness of a probe depends on the split and on `seed`.
-    With `max_memory` bytes, no more draws are solved at once than fit (`benchmark.memory`).
+    The images of a few-label draw depend only on the training split, so they are the same for all
+    methods, students and seeds; other randomness of a probe depends on the split and `seed`. With
+    `max_memory` bytes, only as many draws are fitted at once as memory allows (`benchmark.memory`).
 
     Raises:
         UsageError: a class has too few images for so many labels, or for the probe.
-        NonFiniteError: a feature is not a number.
+        NonFiniteError: a feature is not finite.
     """
     _expect_finite("training", train)
     _expect_finite("test", test)
@@ -181,7 +181,7 @@ def _expect_finite(name: str, split: LabelledFeatures) -> None:
 def _subsets(
     train: LabelledFeatures, labels_per_class: int | None, num_classes: int
 ) -> Int64[Tensor, "b q"]:
-    """Return the rows that each draw sees: all, or so many of each class.
+    """Return the rows that each draw sees: all, or `labels_per_class` of each class.
 
     Raises:
         UsageError: a class has fewer.

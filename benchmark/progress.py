@@ -1,4 +1,4 @@
-"""Progress bars with the time left: on a terminal, one below the other where several work."""
+"""Progress bars with the time left, on a terminal only; those of several processes are stacked."""
 
 from multiprocessing.synchronize import RLock
 from typing import Any
@@ -9,7 +9,7 @@ _line = 0
 
 
 def bar(*, total: int, description: str, initial: int = 0, leave: bool = False) -> "tqdm[Any]":
-    """Return a bar on stderr that shows nothing where that is no terminal."""
+    """Return a bar on stderr, disabled unless that is a terminal."""
     return tqdm(
         total=total,
         initial=initial,
@@ -22,7 +22,7 @@ def bar(*, total: int, description: str, initial: int = 0, leave: bool = False) 
 
 
 def share_terminal(lock: RLock, line: int) -> None:
-    """Let this process write its bars `line` lines below those of the process that owns `lock`."""
+    """Place this process's bars `line` lines below those of the process that owns `lock`."""
     global _line
     _line = line
     tqdm.set_lock(lock)

@@ -23,7 +23,7 @@ def provenance(device: torch.device | str) -> dict[str, str]:
 
 @cache
 def _code() -> dict[str, str]:
-    """Return what runs: asked for once, since a process keeps the code that it began with."""
+    """Return the versions of the running code: read once, as a process keeps its initial code."""
     return {
         "commit": commit(),
         "benchmark": _version("distillation-benchmark"),
@@ -36,7 +36,7 @@ def _code() -> dict[str, str]:
 def commit() -> str:
     """Return the commit of the checkout that this code runs from, or `none`.
 
-    A `-dirty` is appended if tracked files differ from it, reports excepted.
+    `-dirty` is appended if tracked files other than reports differ from it.
     """
     if not (_PACKAGE.parent / ".git").exists():
         return "none"
@@ -46,7 +46,7 @@ def commit() -> str:
 
 
 def device_name(device: torch.device | str) -> str:
-    """Return what the device calls itself."""
+    """Return the device's own name."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -80,6 +80,6 @@ def _version(package: str) -> str:
 
 
 def short_commit(name: str) -> str:
-    """Return a commit as people write it; that code was not committed is not left out."""
+    """Return an abbreviated commit, keeping the suffix `-dirty`."""
     head, dash, state = name.partition("-")
     return head[:12] + dash + state

@@ -1,7 +1,7 @@
-"""Settings that make sense: whoever has one that does not is told in one line.
+"""Validation of settings, with one-line error messages.
 
-A setting may be a number, several (but not none at all), or None, which is never refused. What is
-not finite always is.
+A setting may be a number, a non-empty tuple of numbers, or None, which is always valid. Values that
+are not finite never are.
 """
 
 import math

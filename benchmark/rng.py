@@ -1,4 +1,4 @@
-"""Named seeds: a stream of random numbers belongs to a name, not to a place in the program."""
+"""Named seeds: a random stream is identified by a name, not by a place in the program."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ import torch
 
 
 def seed(*names: str | int) -> int:
-    """Return a 63-bit seed that depends on `names` and on nothing else.
+    """Return a 63-bit seed that depends only on `names`.
 
     ``seed("krr-st", "cifar100", 0, "outer")`` stays the same whatever else a run does, so adding a
-    method or a student never moves another's numbers.
+    method or a student never changes another's numbers.
     """
     digest = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
@@ -24,10 +24,9 @@ def generator(*names: str | int, device: torch.device | str = "cpu") -> torch.Ge
 
 @contextmanager
 def seeded(stream: torch.Generator) -> Iterator[None]:
-    """Let what takes no generator, as torch's initialisers, follow one number drawn from `stream`.
+    """Seed code that takes no generator, such as torch's initialisers, with a draw from `stream`.
 
-    Meanwhile the global random numbers are those of the CPU, whatever the device; afterwards they
-    are what they were.
+    Within the block the global CPU stream is used, whatever the device; afterwards it is restored.
     """
     drawn = torch.randint(2**63 - 1, (), generator=stream, device=stream.device)
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""What a row must look like to be one: types, ranges, and in words what would be right."""
+"""Validation of rows: types, ranges, and descriptions of what is expected."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -6,7 +6,7 @@ from textwrap import shorten
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
-_MOST = 1e99  # of numbers that can be added up
+_MOST = 1e99  # largest number, so that sums do not overflow
 _PROVENANCE = {"commit", "torch", "timm", "finished_at"}
 _WORDS = {
     bool: "true or false",
@@ -22,14 +22,14 @@ _Content = tuple[Callable[[Any], bool], str]
 
 
 def checked(content: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a row as its types want them: whole numbers are numbers, too.
+    """Return the fields of a row converted to their types: whole numbers are also numbers.
 
     Args:
-        content: as JSON has them.
+        content: the fields as parsed from JSON.
         hints: types by field.
 
     Raises:
-        ValueError: a field is missing, unknown or wrong; the message says what would be right.
+        ValueError: a field is missing, unknown or invalid; the message says what is expected.
     """
     if odd := hints.keys() ^ content.keys():
         raise ValueError(f"missing or unknown fields: {', '.join(sorted(odd))}")
@@ -48,7 +48,7 @@ def checked(content: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, A
 
 
 def _unusable(place: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Yield the numbers within a value that are none or beyond all use, and where."""
+    """Yield the numbers within a value that are not finite or too large, and their places."""
     if isinstance(value, int | float) and not -_MOST <= value <= _MOST:
         yield place, value
     elif isinstance(value, dict):
@@ -65,7 +65,7 @@ def _expect(name: str, value: Any, is_right: bool, words: str) -> None:
 
 
 def _content(name: str) -> _Content:
-    """Return what must hold of a field beyond its type."""
+    """Return the condition on a field beyond its type."""
     if name.endswith(("_seconds", "_mib", "_bytes")) or name.startswith("num_"):
         return lambda value: _is_number(value, 0.0), f"from 0 to {_MOST:g}"
     return _CONTENTS.get(name, (lambda value: True, ""))
@@ -116,12 +116,12 @@ def _is_pair(pair: Any, is_right: Callable[[Any], bool]) -> bool:
 
 
 def _is_one_of(types: tuple[type, ...], value: Any) -> bool:
-    """Say whether a value is of a type: whole numbers are numbers, true and false are not."""
+    """Say whether a value has one of the types: integers are numbers, booleans are not."""
     return type(value) in types or (type(value) is int and float in types)
 
 
 def _types_of(hint: Any) -> tuple[type, ...]:
-    """Return what JSON gives for a type: dict for dict[str, Any], two types for a union."""
+    """Return the JSON types of a hint: dict for dict[str, Any], two types for a union."""
     parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     return tuple(get_origin(part) or part for part in parts)
 

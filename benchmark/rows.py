@@ -1,4 +1,4 @@
-"""Result rows: one number each, with all that it depends on and all that it cost, as JSON lines."""
+"""Result rows: one number each, with everything that it depends on and its cost, as JSON lines."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from benchmark.files import atomic
 from benchmark.row_shape import checked
 from benchmark.spec import UsageError
 
-PROTOCOL = 1  # raised when the harness itself moves numbers; reports do not mix versions
+PROTOCOL = 1  # incremented when the harness changes numbers; reports do not mix versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,34 +21,35 @@ class Row:
     """One number.
 
     Attributes:
-        key: of all settings that can change the number.
-        context: the part of these that all rows of a report share (data, teacher, recipe).
-        suite: whose grid it belongs to.
+        key: hash of all settings that can change the number.
+        context: hash of the part of these that all rows of a report share (data, teacher, recipe).
+        suite: that it belongs to.
         label: of the method in tables.
         method, settings: the plug-in and its fields; `student_settings` and `probe_settings`
-        likewise. N: the budget, None where none plays a part.
+            likewise.
+        N: the budget; None if there is none.
         source, teacher, student, downstream: names; `size` is the side of all images.
-        teacher_held_out: accuracies in per cent on a held-out tenth of what the teacher was
-            pretrained on; of one that was not pretrained here, of the source.
-        recipe: `paper`, `equal-steps` or `own`; `student_steps` is what that came to.
+        teacher_held_out: accuracies in per cent on a held-out tenth of the teacher's pretraining
+            data, or of the source if it was not pretrained here.
+        recipe: `paper`, `equal-steps` or `own`; `student_steps` is the resulting number of steps.
         probe, labels_per_class: which probe, on how many labels (None: all).
         seed: of the whole experiment.
-        value: top-1 accuracy in per cent, the mean over `draws` of few labels.
-        strength, converged: what the probe chose, and whether it ended as it should.
+        value: top-1 accuracy in per cent; with few labels, the mean over `draws`.
+        strength, converged: the penalty that the probe chose, and whether it converged.
         num_images, num_views: distilled images that the student saw, and views of each.
-        losses: what distillation logged, by name: means over its first and its last quarter.
-        changes: by owner, the settings of all that takes part in the number that are not the
-            published defaults.
+        losses: values logged by distillation, by name: means over the first and the last quarter.
+        changes: the settings behind the number that are not the published defaults, by owner.
         distilled: key of the distilled set in the store; None where nothing was stored.
         storage: numbers and bytes stored, by component (`spec.COMPONENTS`).
-        num_numbers: numbers stored, whatever their type, and `num_bytes` what these take.
-        file_bytes: size of the file that holds them, header included; `compressed_bytes` what
-            DEFLATE makes of the numbers, a lossless lower figure.
+        num_numbers: numbers stored, of any type; `num_bytes` is their size.
+        file_bytes: size of their file, header included; `compressed_bytes` is the size of the
+            numbers after DEFLATE (lossless).
         teacher_seconds, distill_seconds, pretrain_seconds, features_seconds, probe_seconds:
             wall-clock time of this number's stages (all probes of a student on one dataset share
             its features).
         distill_peak_mib, pretrain_peak_mib, features_peak_mib: peak memory of these.
-        device, precision: where and how; `provenance` has versions, commit, code and time.
+        device, precision: where and how it was computed; `provenance` has versions, commit, code
+            and time.
     """
 
     key: str
@@ -100,7 +101,7 @@ class Row:
 
 
 def update(file: Path, new: Iterable[Row]) -> list[Row]:
-    """Merge `new` rows into those of `file`, which other processes may be doing too; return all."""
+    """Merge `new` rows into those of `file`, safely across processes; return all."""
     with _locked(file):
         merged = merge(read(file) if file.exists() else [], _readable(new))
         _write(file, merged)
@@ -108,9 +109,9 @@ def update(file: Path, new: Iterable[Row]) -> list[Row]:
 
 
 def append(file: Path, new: Iterable[Row]) -> None:
-    """Add rows at the end of `file` as `update` does, but without a look at those that are there.
+    """Add rows at the end of `file`, like `update`, but without parsing those already there.
 
-    Where some are of the same place (see `merge`), `read` takes the last.
+    If several have the same place (see `merge`), `read` uses the last one.
     """
     with _locked(file):
         old = file.read_bytes() if file.exists() else b""
@@ -121,10 +122,10 @@ def append(file: Path, new: Iterable[Row]) -> None:
 
 
 def write(file: Path, rows: Iterable[Row]) -> None:
-    """Write rows to `file`, whole or not at all.
+    """Write rows to `file` atomically.
 
     Raises:
-        ValueError: one of them could not be read again; the message says what would be right.
+        ValueError: a row is invalid; the message says what is expected.
     """
     _write(file, _readable(rows))
 
@@ -136,7 +137,7 @@ def _write(file: Path, rows: Iterable[Row]) -> None:
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Let no other process write `file` during the block."""
+    """Lock `file` against other processes during the block."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name(f".{file.name}.lock")):
         yield
@@ -147,7 +148,7 @@ def _lines(rows: Iterable[Row]) -> str:
 
 
 def _readable(rows: Iterable[Row]) -> list[Row]:
-    """Return rows that are new to a file, all of which can be read again."""
+    """Return rows as a list, after checking that all of them can be read back."""
     found = list(rows)
     for row in found:
         _row(json.dumps(asdict(row)))
@@ -155,10 +156,10 @@ def _readable(rows: Iterable[Row]) -> list[Row]:
 
 
 def read(file: Path) -> list[Row]:
-    """Return the rows of `file`, the last of each place (see `merge`).
+    """Return the rows of `file`, the last one for each place (see `merge`).
 
     Raises:
-        UsageError: a line is not a row, or of another protocol; the message names the line.
+        UsageError: a line is not a row, or has another protocol; the message names the line.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -174,14 +175,14 @@ def read(file: Path) -> list[Row]:
 
 
 def _row(line: str) -> Row:
-    """Read one row.
+    """Parse one row.
 
     Raises:
-        ValueError: it is none; the message says what would be right.
+        ValueError: it is invalid; the message says what is expected.
     """
     try:
         content = json.loads(line)
-        json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate is not valid text
         version = content["protocol"]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError("not a row of this benchmark") from error
@@ -194,13 +195,13 @@ def _row(line: str) -> Row:
 
 
 _TYPES = get_type_hints(Row)
-FIELDS = sorted(_TYPES)  # a row of another shape is another row to the store
+FIELDS = sorted(_TYPES)  # part of the store's keys: rows with other fields are recomputed
 
 
 def merge(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
-    """Return old rows and, after them, new ones, which replace those of the same place and device.
+    """Return old rows followed by new ones, which replace those of the same place and device.
 
-    The place is key, label and dataset; what another device took for it stays.
+    The place is key, label and dataset; rows of other devices are kept.
     """
     merged = {_place(row): row for row in old}
     for row in new:

@@ -1,4 +1,4 @@
-"""Settings are the fields of a frozen dataclass or the keyword arguments of a factory.
+"""Settings: the fields of a frozen dataclass, or the keyword arguments of a factory.
 
 ``--set krr-st.outer_steps=1000`` becomes a value of the type that the field declares.
 """
@@ -13,11 +13,11 @@ from typing import Any
 
 from benchmark.spec import UsageError, unknown
 
-NEUTRAL = {"neutral": True}  # metadata of a field that moves no number beyond rounding
+NEUTRAL = {"neutral": True}  # metadata of a field that changes numbers by rounding at most
 
 
 def neutral(record: Any) -> set[str]:
-    """Return the names of a dataclass's settings that move no number beyond rounding."""
+    """Return the names of a dataclass's settings that change numbers by rounding at most."""
     return {field.name for field in dataclasses.fields(record) if field.metadata.get("neutral")}
 
 
@@ -29,13 +29,13 @@ def identity(record: Any) -> dict[str, Any]:
 
 
 def expect_dataclass(owner: str, record: Any) -> None:
-    """Raise a UsageError for what is neither a dataclass nor an instance of one."""
+    """Raise a UsageError unless `record` is a dataclass or an instance of one."""
     if not dataclasses.is_dataclass(record):
         raise UsageError(f"{owner}: expected a dataclass, whose fields are its settings")
 
 
 def expect_plain(owner: str, record: Any) -> None:
-    """Raise a UsageError for a setting that is not plain: no key and no row could hold it."""
+    """Raise a UsageError for a setting that is not a plain value, as keys and rows need."""
     for name, value in identity(record).items():
         try:
             json.dumps(value, allow_nan=False)
@@ -47,7 +47,7 @@ def expect_plain(owner: str, record: Any) -> None:
 
 
 def replace(owner: str, record: Any, changes: Mapping[str, Any]) -> Any:
-    """Return a frozen dataclass with `changes` made, text values parsed to their fields' types.
+    """Return a frozen dataclass with `changes`, parsing text to the types of fields.
 
     Raises:
         UsageError: `owner` has no such field, or the value does not fit its type.
@@ -58,17 +58,17 @@ def replace(owner: str, record: Any, changes: Mapping[str, Any]) -> Any:
     parsed = _parsed(owner, fields, changes)
     try:
         return dataclasses.replace(record, **parsed)
-    except UsageError as error:  # of the record itself, which does not know what it is called
+    except UsageError as error:  # of the record itself, which does not know its name
         raise UsageError(f"{owner}: {error}") from error
 
 
 def arguments(owner: str, factory: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `given` as keyword arguments of `factory`, text parsed to the annotated types.
+    """Return `given` as keyword arguments of `factory`, parsing text to the annotated types.
 
-    Only what `factory` takes by keyword alone is a setting.
+    Only keyword-only parameters of `factory` are settings.
 
     Raises:
-        UsageError: as `replace`.
+        UsageError: as in `replace`.
     """
     types = _hints(owner, factory)
     return _parsed(owner, {name: types[name] for name in defaults(factory)}, given)
@@ -82,7 +82,7 @@ def _hints(owner: str, of: Any) -> dict[str, Any]:
 
 
 def defaults(factory: Callable[..., Any]) -> dict[str, Any]:
-    """Return the settings of `factory`, see `arguments`, at their defaults."""
+    """Return the default settings of `factory`, see `arguments`."""
     parameters = inspect.signature(factory).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
@@ -98,9 +98,9 @@ def _parsed(owner: str, fields: Mapping[str, Any], given: Mapping[str, Any]) -> 
 
 
 def _parse(where: str, expected: Any, text: str) -> Any:
-    """Read `text` as an `expected`: a scalar, a Literal, a tuple, or one of a union of these."""
+    """Parse `text` as type `expected`: a scalar, a Literal, a tuple, or a union of these."""
     kinds = typing.get_args(expected) if _is_union(expected) else (expected,)
-    for kind in sorted(kinds, key=lambda kind: kind is not type(None)):  # "none" is no text first
+    for kind in sorted(kinds, key=lambda kind: kind is not type(None)):  # try None before text
         try:
             return _parse_one(kind, text.strip())
         except ValueError:

@@ -1,10 +1,10 @@
-"""A teacher from a checkpoint of solo-learn: people who have one need not pretrain their own.
+"""A teacher from a checkpoint of solo-learn, instead of pretraining one.
 
-Lightning writes the checkpoint. Under ``state_dict`` are the weights of torchvision's ResNet as
-``backbone.*`` (``encoder.*`` in old versions), beside projector and online classifier. For CIFAR,
-solo-learn (solo/methods/base.py) gives the ResNet a 3x3 stem of stride 1, padded by 2, and no
-max-pooling. Which method made the weights is not in the file, nor on which data: that these were
-CIFAR-10 or CIFAR-100 follows from the classifier.
+The checkpoint is Lightning's. Its ``state_dict`` has the weights of torchvision's ResNet as
+``backbone.*`` (``encoder.*`` in old versions), besides projector and online classifier. For CIFAR,
+solo-learn (solo/methods/base.py) gives the ResNet a 3x3 stem of stride 1 and padding 2, and no
+max-pooling. The file does not record the method or the dataset; the size of the classifier tells
+CIFAR-10 from CIFAR-100.
 """
 
 import pickle
@@ -23,7 +23,7 @@ SUFFIXES = (".ckpt", ".pth", ".pt")
 _PREFIXES = ("backbone.", "encoder.")
 _SHAPE, D = (3, 32, 32), 512
 MODEL, SETTINGS = "resnet18", {"stem_padding": 2}
-# solo/data/pretrain_dataloader.py: what it normalises pixels by, here by the number of classes
+# solo/data/pretrain_dataloader.py: its pixel statistics, here by the number of classes
 _PIXELS = {
     10: ("cifar10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     100: ("cifar100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
@@ -31,19 +31,19 @@ _PIXELS = {
 
 
 def read_solo_learn(file: Path, new_network: NewNetwork, shape: ImageShape) -> Teacher:
-    """Return the teacher that a checkpoint of solo-learn holds; nothing of it is unpickled.
+    """Return the teacher in a checkpoint of solo-learn, loading only weights and plain values.
 
-    It is a ResNet-18 (d = 512) that normalises pixels as solo-learn did, and its representations
-    are not standardised. Its header has no held-out accuracy and no seconds.
+    It is a ResNet-18 (d = 512) that normalises pixels as in solo-learn, and its representations are
+    not standardised. Its header has no held-out accuracy and no seconds.
 
     Args:
         file: the checkpoint.
         new_network: makes the backbone that the weights are loaded into.
-        shape: of the images that are to be represented.
+        shape: of the images to represent.
 
     Raises:
-        UsageError: the file is damaged, holds more than weights and plain values, is no such
-            checkpoint, or is one of another backbone, of other data, or for other images.
+        UsageError: the file is damaged, holds more than weights and plain values, is not such a
+            checkpoint, or has another backbone, dataset or image shape.
     """
     checkpoint = _load(file)
     entries = checkpoint["state_dict"].items()
@@ -85,7 +85,7 @@ def _load(file: Path) -> Mapping[str, Any]:
             f"{file}: holds more than weights and plain values, which are all that is read of a "
             "file of someone else's; keep its state_dict alone"
         ) from error
-    except Exception as error:  # whatever a damaged file brings about
+    except Exception as error:  # a damaged file can raise anything
         raise UsageError(f"{file}: not a whole file of torch.save") from error
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
@@ -95,10 +95,10 @@ def _load(file: Path) -> Mapping[str, Any]:
 
 
 def _backbone(file: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of the backbone by their names in torchvision.
+    """Return the weights of the backbone under torchvision's names.
 
     Raises:
-        UsageError: there is none, or it has the stem of a network for large images.
+        UsageError: there are none, or they are not of solo-learn's ResNet-18 for small images.
     """
     for prefix in _PREFIXES:
         weights = {
@@ -121,10 +121,10 @@ def _backbone(file: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _num_classes(file: Path, state: Mapping[str, Tensor]) -> int:
-    """Return how many classes the online classifier tells apart.
+    """Return the number of classes of the online classifier.
 
     Raises:
-        UsageError: these are neither CIFAR-10's nor CIFAR-100's.
+        UsageError: it is that of neither CIFAR-10 nor CIFAR-100.
     """
     (classes, *_) = *state.get("classifier.weight", torch.empty(0)).shape, 0
     if classes not in _PIXELS:
@@ -136,7 +136,7 @@ def _num_classes(file: Path, state: Mapping[str, Tensor]) -> int:
 
 
 def _epochs(checkpoint: Mapping[str, Any]) -> int:
-    """Return how many epochs there were: Lightning keeps the number of the last, from 0."""
+    """Return the number of epochs; Lightning stores the index of the last one."""
     return _count(checkpoint, "epoch") + 1 if "epoch" in checkpoint else 0
 
 

@@ -1,4 +1,4 @@
-"""What code a number depends on: a module, and what of its own it imports, however far."""
+"""The code that a number depends on: a module, and its imports of our own, transitively."""
 
 import ast
 import hashlib
@@ -7,14 +7,14 @@ from functools import cache
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
-# They keep, show or refuse, and move no number beyond rounding.
+# They store, display or validate, and change numbers by rounding at most.
 _MOVES_NO_NUMBER = {
     f"benchmark.{name}"
     for name in (
         "allocation",
         "artifacts",
         "files",
-        "images",  # what they are is in every key
+        "images",  # their fingerprint is in every key
         "loop",
         "memory",
         "plugins",
@@ -27,10 +27,10 @@ _MOVES_NO_NUMBER = {
 
 @cache
 def code_of(module: str) -> str:
-    """Return a hash of a module's code, and of all that it imports of its package and of this one.
+    """Return a hash of a module's code, and of its imports from its own package and from this one.
 
-    Comments, docstrings and layout do not count, nor does what only forecasts (`spec.Method`):
-    functions called `forecast`, and modules called ``_..._forecast``.
+    Comments, docstrings and formatting do not count, nor does code that only forecasts
+    (`spec.Method`): functions called `forecast`, and modules called ``_..._forecast``.
     """
     packages = {module.partition(".")[0], "benchmark"}
     found: dict[str, str] = {}
@@ -46,7 +46,7 @@ def code_of(module: str) -> str:
 
 
 def _file_of(name: str) -> Path | None:
-    """Return the file of a module; None for what is none, as a class that is imported by name."""
+    """Return the file of a module; None for anything else, such as an imported class."""
     try:
         spec = find_spec(name)
     except ModuleNotFoundError:
@@ -56,7 +56,7 @@ def _file_of(name: str) -> Path | None:
 
 @cache
 def _read(file: Path, name: str) -> tuple[str, list[str]]:
-    """Return the code that counts, and the names that it imports, some of which are no modules."""
+    """Return the relevant code, and the names that it imports, some of which are not modules."""
     if file.suffix != ".py":  # compiled
         return hashlib.sha256(file.read_bytes()).hexdigest(), []
     tree = ast.parse(file.read_bytes())

@@ -1,4 +1,4 @@
-"""The nouns of the benchmark, the protocols of its plug-ins, and the one axis legend.
+"""The core types of the benchmark, the protocols of its plug-ins, and the legend of axes.
 
 Axes, for the whole repository::
 
@@ -8,7 +8,7 @@ Axes, for the whole repository::
 
 ``N`` is never an axis: it is the storage budget.
 
-Pixels are in [0, 1] (or uint8, where said) everywhere. Only a `Network` normalises them.
+Pixels are in [0, 1] (or uint8, where stated) everywhere. Only a `Network` normalises them.
 """
 
 import difflib
@@ -32,7 +32,7 @@ Storage = Literal["fp32", "fp16"]  # precision of kept weights
 
 FLOAT_BYTES = 4  # of a stored number, where the budget is counted in bytes
 
-# What stored tensors are by their names, in the tables; a tensor called anything else is `other`.
+# Components of stored tensors in tables, by tensor name; any other name is `other`.
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "pixels": ("images",),
     "bases": ("image_bases", "image_mean", "target_bases", "target_mean"),
@@ -48,18 +48,18 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
 
 
 class UsageError(Exception):
-    """A mistake of the user's, told in one line: what, where, and what would be right."""
+    """A user error, reported in one line: what, where, and what is expected."""
 
 
 def unknown(noun: str, name: str, known: Sequence[str]) -> UsageError:
-    """Return the error for a name that is none of `known`."""
+    """Return the error for a name that is not one of `known`."""
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return UsageError(f"unknown {noun} {name!r}: {hint}known: {', '.join(known) or 'none'}")
 
 
 class NonFiniteError(RuntimeError):
-    """A value that a loop logged, or a feature, stopped being a number."""
+    """A logged value or a feature is not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,12 @@ class ImageShape:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A storage budget of `N`: no more numbers than N images and N representations would take."""
+    """A storage budget of `N`: as many numbers as N images and N representations take."""
 
     N: int
 
     def num_floats(self, shape: ImageShape, d: int) -> int:
-        """Return N (c h w + d), the most numbers that a distilled set may store."""
+        """Return N (c h w + d), the maximum count of numbers in a distilled set."""
         return self.N * (shape.numel + d)
 
 
@@ -103,7 +103,7 @@ class LabelledImages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
-    """What a dataset is, where it comes from, and on which terms.
+    """What a dataset is, where it comes from, and its terms of use.
 
     `mean` and `std` are per-channel statistics of the training pixels in [0, 1].
     """
@@ -121,18 +121,18 @@ class DatasetInfo:
 
 @runtime_checkable
 class Records(Protocol):
-    """One split before it is cached: what it is made of, and how to decode it."""
+    """One split before it is cached: its files and classes, and how to decode it."""
 
     @property
     def files(self) -> Sequence[str]:
-        """Every file that the split is read from: the cache key covers their sizes and times."""
+        """Every file that the split is read from; the cache key covers their sizes and times."""
 
     @property
     def classes(self) -> Sequence[str]:
-        """Names (or numbers) of the classes in the order of the labels, alike for both splits."""
+        """Names (or numbers) of the classes in label order, the same for both splits."""
 
     def decode(self, size: int) -> tuple[Int64[Tensor, " n"], Iterator[UInt8[Tensor, "b c h w"]]]:
-        """Return all labels, and the RGB images at `size` x `size` in batches of the same order.
+        """Return all labels, and the RGB images at `size` x `size` in batches in the same order.
 
         Raises:
             UsageError: a file cannot be decoded; the message names it.
@@ -154,7 +154,7 @@ class Dataset(Protocol):
         """Find one official split below `root`, without reading its images.
 
         Raises:
-            UsageError: it is not there; the message names both ways to get it.
+            UsageError: it is missing; the message says how to get it.
         """
 
 
@@ -170,7 +170,7 @@ class NewNetwork(Protocol):
 
 @runtime_checkable
 class Represent(Protocol):
-    """The teacher's view of the world."""
+    """A map from images to representations, such as a teacher."""
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Return the teacher's representations of images in [0, 1]."""
@@ -178,7 +178,7 @@ class Represent(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
-    """What is known of a problem before there is a teacher.
+    """What is known of a problem before a teacher exists.
 
     Attributes:
         source: name of the source dataset, as on the command line.
@@ -204,23 +204,23 @@ class Outline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """All that a method may see: no test split, no downstream data, no evaluator.
+    """Everything that a method may see: no test split, no downstream data, no evaluator.
 
     Attributes:
-        source: name of the source dataset, as on the command line; a method may know it only to
-            find what is published for it.
+        source: name of the source dataset, as on the command line; only for looking up published
+            settings.
         images: the source images, on the device.
         representations: the teacher's representations of every source image under a predefined view
             (`benchmark.views`), computed once and cached.
-        teacher: the teacher itself, for images that are not among those.
+        teacher: the teacher itself, for any other images.
         labels: only for a method that declares `supervision = "labels"`, otherwise None.
         num_classes: likewise.
         mean, std: per-channel statistics of the source pixels.
         budget: what may be stored.
         new_network: makes inner models.
-        precision: of networks in this run, which a method may force for its own.
-        cache: a folder for costly by-products, such as training trajectories, which a method keeps
-            there under a key of its own that covers all that they depend on; None: keep nothing.
+        precision: of networks in this run, which a method may override for its own.
+        cache: a folder for costly by-products, such as training trajectories, which a method stores
+            under its own key that covers everything they depend on; None: store nothing.
     """
 
     source: str
@@ -248,7 +248,7 @@ class Problem:
 
     @property
     def outline(self) -> Outline:
-        """What of it is known before there is a teacher."""
+        """The part of it that is known before a teacher exists."""
         sizes = None
         if self.labels is not None:
             sizes = tuple(self.labels.bincount(minlength=self.num_classes or 0).tolist())
@@ -263,15 +263,15 @@ class Problem:
 
     @property
     def num_floats(self) -> int:
-        """The most numbers that the method may store."""
+        """The maximum count of numbers that the method may store."""
         return self.budget.num_floats(self.shape, self.representations("identity").shape[1])
 
 
 @runtime_checkable
 class Rows(Protocol):
-    """A tensor that is read in batches, by one index tensor for each of its first axes.
+    """A tensor that is read in batches, indexed by one tensor for each of its first axes.
 
-    A tensor is one; so is what makes its rows only when they are asked for.
+    Either a plain tensor, or an object that computes its rows on demand.
     """
 
     @property
@@ -284,12 +284,12 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnEvaluation:
-    """What a method's own published evaluation changes; under the recipe `own` alone.
+    """Changes by a method's own published evaluation; used only under the recipe `own`.
 
     Attributes:
-        recipe: fields of the objective's recipe.
-        images: what the student sees in the place of `TrainingSet.images`; None: these.
-        whitening: what the student does to all images in the place of per-channel normalisation.
+        recipe: changed fields of the objective's recipe.
+        images: what the student sees instead of `TrainingSet.images`; None: no change.
+        whitening: applied by the student to all images instead of per-channel normalisation.
     """
 
     recipe: Mapping[str, float | int] = field(default_factory=dict)
@@ -302,11 +302,11 @@ class TrainingSet:
     """What a student is pretrained on, decoded from what was stored.
 
     Attributes:
-        images: m images [m c h w], uint8 or float in [0, 1] (a method may leave that range).
+        images: m images [m c h w], uint8 or float in [0, 1] (a method may exceed that range).
         views: names of the predefined views that a student sees of each image.
         targets: representations [v m d] for `mse`, class probabilities [v m k] for `cross-entropy`.
-        objective: decides the student's loss and recipe.
-        own: what the method's own published evaluation changes.
+        objective: determines the student's loss and recipe.
+        own: changes by the method's own published evaluation.
     """
 
     images: Rows
@@ -318,22 +318,22 @@ class TrainingSet:
 
 @runtime_checkable
 class Loop(Protocol):
-    """A long loop that survives being killed: see `benchmark.loop`."""
+    """A long loop that can be resumed, see `benchmark.loop`."""
 
     def steps(self, name: str, total: int, **state: Any) -> Iterator[int]:
-        """Yield the step numbers that remain of the `total` steps of the loop called `name`.
+        """Yield the remaining step numbers out of the `total` steps of the loop called `name`.
 
         Saves `state` from time to time and at the end. When the same loop is entered in a later
-        process, it first restores `state` and goes on; when it had finished, it yields nothing. So
-        each loop of a method has a name of its own. A part of `state` is a tensor, a generator, or
-        has `state_dict` and `load_state_dict`.
+        process, it restores `state` and resumes; if it had finished, it yields nothing. So every
+        loop of a method needs a unique name. The parts of `state` are tensors, generators, or
+        objects with `state_dict` and `load_state_dict`.
         """
 
     def charge(self, seconds: float) -> None:
-        """Count the time that another process spent on a by-product that is used here."""
+        """Add the time that another process spent on a by-product used here."""
 
     def log(self, step: int, **values: Tensor | float) -> None:
-        """Record scalars of a step. A value that is not finite stops the run with its name."""
+        """Record scalars of a step. A non-finite value stops the run with an error naming it."""
 
 
 @runtime_checkable
@@ -342,27 +342,27 @@ class Method(Protocol):
 
     Attributes:
         supervision: whether it may see labels.
-        limit: what of it the budget bounds: the numbers that it stores, or their bytes (as if all
-            numbers were float32), or nothing, so that budgets play no part (controls).
+        limit: what the budget limits: the count of stored numbers, their bytes (four per number in
+            the budget), or nothing, so that budgets do not apply (controls).
 
     A method that trains models of a plug-in may have `inner_model`, the model's name: then its sets
-    are made anew when that model's code changes.
+    are recomputed when that model's code changes.
 
-    A method may also have `views`: names of the predefined views under which it wants the teacher's
-    representations of the source. They are computed before its clock starts, as they are the
-    teacher's cost. Without it that is the plain view alone.
+    A method may also have `views`: names of the predefined views under which it needs the teacher's
+    representations of the source. They are computed before its time is measured, as they are the
+    teacher's cost. The default is the identity view only.
 
     A method may also have ``check(outline: Outline) -> None``, which raises a `UsageError` for what
-    it cannot do or has no settings for. It is asked for every cell before anything is made, so that
-    no teacher is pretrained in vain; `distill` refuses the same.
+    it does not support or has no settings for. It is called for every cell before anything is made,
+    so that no teacher is pretrained in vain; `distill` raises the same errors.
 
-    It may have ``forecast(problem: Problem) -> Forecast``, which counts what `distill` will take
-    (`benchmark.workload`). It is given a problem of which only the shapes are known: its tensors,
-    but for the labels, are on the device `meta`. What it does not say is planned as unknown.
+    It may have ``forecast(problem: Problem) -> Forecast``, which counts the work of `distill`
+    (`benchmark.workload`). Its argument has shapes but no data: all tensors except the labels are
+    on the device `meta`. Without it, the cost is planned as unknown.
 
     And it may have ``expect_own(problem: Problem, *, checkpoint: Loop) -> None``, which raises a
-    `UsageError` if what it would store could not be evaluated as published (`OwnEvaluation`). It is
-    asked before a set is distilled or, where it is there, used, under the recipe `own` alone.
+    `UsageError` if its set could not be evaluated as published (`OwnEvaluation`). It is called
+    before a set is distilled or reused, only under the recipe `own`.
     """
 
     supervision: ClassVar[Supervision]
@@ -372,7 +372,7 @@ class Method(Protocol):
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
     ) -> dict[str, Tensor]:
-        """Return the tensors to be stored: all that `decode` will get."""
+        """Return the tensors to store, which are all that `decode` receives."""
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet | None:
         """Return the student's training set, or None if the student stays as initialised."""

@@ -1,4 +1,4 @@
-"""Where the results of stages are kept: each under a key of all that can change it."""
+"""Storage of stage results, each under a key of everything that can change it."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from filelock import FileLock
 
 
 def key_of(settings: Mapping[str, Any]) -> str:
-    """Return a short name for `settings`: the same settings, written the same, have the same."""
+    """Return a short hash of `settings`, equal for equal settings."""
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -31,6 +31,6 @@ class Store:
         return self.root / stage / key
 
     def lock(self, folder: Path) -> FileLock:
-        """Return a lock on a stage, so that processes that need the same one make it once."""
+        """Return a lock on a stage, so that it is made only once if several processes need it."""
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / "lock")

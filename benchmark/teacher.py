@@ -1,8 +1,8 @@
-"""A frozen network that gives representations, and the file that it is kept in.
+"""A frozen network that gives representations, and its file.
 
-The file is a safetensors file (`benchmark.artifacts`) of the backbone's weights and, if
-representations are standardised, their mean and deviation; its header says all that was used to
-make it. Nothing in it is ever unpickled.
+The file is a safetensors file (`benchmark.artifacts`) with the backbone's weights and, if
+representations are standardised, their mean and standard deviation; its header records how it was
+made. Nothing in it is ever unpickled.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ from benchmark.network import Network, Precision
 from benchmark.progress import bar
 from benchmark.spec import ImageShape, NewNetwork, Represent, UsageError
 
-BACKBONE = "backbone."  # how the names of its weights begin
+BACKBONE = "backbone."  # prefix of the names of its weights
 _MEAN, _STD = "representation.mean", "representation.std"
-BATCH = 1024  # images in a forward pass: enough to fill a device
+BATCH = 1024  # images in a forward pass, enough to saturate a device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +29,15 @@ class TeacherHeader:
     """What a teacher is and how it was made.
 
     Attributes:
-        kind, settings: plug-in that pretrained it, and all its fields.
+        kind, settings: the plug-in that pretrained it, and all its fields.
         seed: of the generator that it was pretrained with.
         model, model_settings: its backbone.
-        image_shape: channels, height and width of the images that it takes.
+        image_shape: channels, height and width of its input images.
         d: length of a representation.
-        mean, std: per-channel statistics of pixels that it normalises by.
+        mean, std: per-channel pixel statistics for normalisation.
         source, fingerprint: name and hash of the dataset that it was pretrained on.
         precision: of the backbone in pretraining.
-        steps, seconds: that pretraining took.
+        steps, seconds: length of pretraining.
         held_out: accuracies in percent on a held-out tenth of the source, see `pretrain_teacher`.
         provenance: see `benchmark.provenance`.
     """
@@ -65,8 +65,8 @@ class Teacher:
 
     Attributes:
         header: what it is and how it was made.
-        network: frozen, in evaluation mode; its head means nothing.
-        statistics: mean and deviation by which representations are standardised, or None.
+        network: frozen, in evaluation mode; its head is not used.
+        statistics: mean and standard deviation for standardising representations, or None.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Teacher:
 def represent_all(
     represent: Represent, images: UInt8[Tensor, "n c h w"], view: str = "identity"
 ) -> Float[Tensor, "n d"]:
-    """Return representations of all images under a predefined view, a chunk at a time."""
+    """Return representations of all images under a predefined view, in chunks."""
     made = []
     with bar(total=len(images), description=f"represent images, view {view}") as progress:
         for chunk in images.split(BATCH):
@@ -113,7 +113,7 @@ def represent_all(
 
 
 def save_teacher(file: Path, teacher: Teacher) -> None:
-    """Write a teacher to one file, its weights in the precision of its settings' `storage`."""
+    """Write a teacher to a file, with weights in the precision of the setting `storage`."""
     half = teacher.header.settings["storage"] == "fp16"
     tensors = {
         BACKBONE + name: tensor.half() if half and tensor.is_floating_point() else tensor
@@ -125,18 +125,18 @@ def save_teacher(file: Path, teacher: Teacher) -> None:
 
 
 def load_teacher(file: Path, new_network: NewNetwork, shape: ImageShape) -> Teacher:
-    """Return the teacher kept in a file, as a network that `new_network` makes.
+    """Return the teacher in a file, as a network that `new_network` makes.
 
     Device and precision are those of `new_network`; the pixel statistics are the teacher's own.
 
     Args:
-        file: that `save_teacher` wrote.
+        file: written by `save_teacher`.
         new_network: makes the backbone that the weights are loaded into.
-        shape: of the images that are to be represented.
+        shape: of the images to represent.
 
     Raises:
-        UsageError: the file is damaged or no teacher's, its weights do not fit the model that it
-            names, or it takes images of another shape.
+        UsageError: the file is damaged or not a teacher file, its weights do not fit its model, or
+            the teacher takes images of another shape.
     """
     tensors, content = artifacts.read(file)
     return assemble(file, tensors, _header(file, content), new_network, shape)
@@ -152,7 +152,7 @@ def assemble(
     """Return the teacher that a file's tensors and header describe, see `load_teacher`.
 
     Raises:
-        UsageError: they do not fit each other, or images of this shape; `file` is named.
+        UsageError: they do not match each other, or this image shape; the message names `file`.
     """
     expect_shape(file, header.image_shape, shape)
     network = new_network(header.model, 1, torch.Generator(), **header.model_settings)
@@ -172,7 +172,7 @@ def expect_shape(file: Path, taken: tuple[int, int, int], shape: ImageShape) -> 
 
 
 def teacher_identity(file: Path) -> dict[str, Any]:
-    """Return all of a teacher file that its representations depend on, its weights as a hash."""
+    """Return everything in a teacher file that representations depend on, weights as a hash."""
     header = _header(file, artifacts.read_header(file))
     return {
         "weights": artifacts.fingerprint(file),
@@ -194,7 +194,7 @@ def shipped_teachers() -> dict[str, Path]:
 def _load_backbone(
     file: Path, network: Network, header: TeacherHeader, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Copy stored weights and pixel statistics into a network that they fit exactly."""
+    """Copy stored weights and pixel statistics into a network, which must match exactly."""
     weights = {
         name.removeprefix(BACKBONE): tensor
         for name, tensor in tensors.items()
@@ -231,7 +231,7 @@ def _vector(
 
 
 def _header(file: Path, content: Mapping[str, Any]) -> TeacherHeader:
-    """Read a header, checked for what loading needs of it."""
+    """Read a header, and validate what loading needs."""
     names = [field.name for field in fields(TeacherHeader)]
     missing = [name for name in names if name not in content]
     if missing:

@@ -1,4 +1,4 @@
-"""Which file the name of a teacher means."""
+"""From the name of a teacher to its file."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from benchmark.teacher import shipped_teachers
 
 
 def teacher_file(name: str) -> Path | None:
-    """Return the file of a shipped teacher or one of the user's; None for a kind, to be pretrained.
+    """Return the file of a shipped or a user's teacher; None for a kind, to be pretrained.
 
     Raises:
         UsageError: there is no such teacher.
@@ -25,5 +25,5 @@ def teacher_file(name: str) -> Path | None:
 
 
 def is_checkpoint(file: Path) -> bool:
-    """Say whether a teacher's file is one of solo-learn's."""
+    """Say whether a teacher's file is a checkpoint of solo-learn."""
     return file.suffix in solo_learn.SUFFIXES

@@ -1,8 +1,8 @@
-"""Kernels: hot pieces of code, each timed against its plain twin and against the machine's floor.
+"""Kernels: hot code paths, each timed against its plain twin and against the machine's floor.
 
-The floor of a kernel is the time that its arithmetic takes at the rates of a large matrix product
-and a large convolution, or that its bytes take at the rate of a large copy, whichever is longer.
-The rates are measured on the same device in the same run, at the same precision.
+The floor of a kernel (its roofline bound) is the time of its arithmetic at the rates of a large
+matrix product and a large convolution, or of its bytes at the rate of a large copy, whichever is
+longer. The rates are measured on the same device, in the same run and precision.
 """
 
 import math
@@ -21,22 +21,22 @@ Rate = Literal["matrix product fp32", "matrix product bf16", "convolution fp32",
 
 Operations = Mapping[Rate, int | float]
 
-_TRIALS = 4  # of each rate, of which the fastest counts
+_TRIALS = 4  # of each rate; the fastest counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """A plug-in of kind `kernels` gives one for a `Compute`, full size or small.
+    """A kernel, made by a plug-in of kind `kernels` for a `Compute`, full size or small.
 
     Attributes:
         shape: the sizes that matter, in words.
-        fast: runs the library's own code, from the same start whenever it is called.
-        plain: a straightforward twin on the same inputs: fp32, default layout, no more than the
-            obvious use of the framework.
+        fast: runs the library's own code, from the same initial state in every call.
+        plain: its twin, a straightforward implementation on the same inputs: fp32, default layout,
+            plain framework code.
         operations: additions and multiplications of `fast`, by the rate that bounds them.
-        num_bytes: that it cannot do without reading or writing, each tensor once a pass.
-        tolerance: the most that outcomes may differ by, each relative to its norm.
-        tried: what was expected of the fast form, and what came of it; what failed included.
+        num_bytes: that it must read or write, each tensor once per pass.
+        tolerance: the largest allowed difference of outputs, relative to their norm.
+        tried: which optimisations were tried, and their effect, failures included.
     """
 
     shape: str
@@ -61,25 +61,25 @@ class Timing:
 
 
 CLOCKS = {  # in words
-    "processor": "time of the one thread on its processor, so that other processes do not count",
-    "wall": "by the wall's clock",
-    "events": "between two events on the device, with nothing else under way",
+    "processor": "CPU time of the single thread, so that other processes do not count",
+    "wall": "wall-clock time",
+    "events": "between two events on the device, with nothing else running",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """Times on one device; work of a GPU between two events, with nothing else under way.
+    """Measures time on one device; on a GPU between two events, with nothing else running.
 
-    On one CPU thread it is the processor's time that counts, which leaves out what other processes
-    took meanwhile; on more it is the wall's.
+    With one CPU thread it is CPU time, which leaves out other processes; with several, wall-clock
+    time.
     """
 
     device: torch.device
 
     @property
     def name(self) -> str:
-        """What it reads."""
+        """The kind of time that it measures."""
         if self.device.type == "cuda":
             return "events"
         return "processor" if torch.get_num_threads() == 1 else "wall"
@@ -87,7 +87,7 @@ class Clock:
     def seconds(self, run: Callable[[], object]) -> float:
         """Return how long one call takes."""
         if self.name == "events":
-            with torch.cuda.device(self.device):  # whose stream events are recorded on
+            with torch.cuda.device(self.device):  # events are recorded on its stream
                 torch.cuda.synchronize()
                 begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
                 begin.record()
@@ -109,14 +109,14 @@ def interleaved(
     least: int = 3,
     most: int = 30,
 ) -> list[Timing]:
-    """Time warm callables in turn, so that all meet the same conditions.
+    """Time warmed-up callables in turn, so that conditions are the same for all.
 
     Args:
-        runs: what to time; called before.
+        runs: what to time, warmed up.
         clock: of the device that they run on.
-        seconds: after which no further round begins.
-        least: rounds, whatever the time.
-        most: likewise.
+        seconds: after which no further round starts.
+        least: minimum number of rounds.
+        most: maximum number of rounds.
     """
     rounds: list[list[float]] = []
     while len(rounds) < least or (len(rounds) < most and sum(map(sum, rounds)) < seconds):
@@ -126,7 +126,7 @@ def interleaved(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """What a device reaches: operations a second of large products, bytes a second of a copy."""
+    """What a device reaches: operations/s of large products and convolutions, bytes/s of a copy."""
 
     operations: Operations
     copied: float
@@ -149,7 +149,7 @@ class Floor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What was measured of one kernel."""
+    """The measurement of one kernel."""
 
     name: str
     kernel: Kernel = field(repr=False)
@@ -160,17 +160,17 @@ class Measurement:
 
     @property
     def ratio(self) -> float:
-        """How many times as long the plain twin takes."""
+        """Time of the plain twin over that of the kernel."""
         return self.plain.median / self.fast.median
 
     @property
     def times_floor(self) -> float:
-        """How many times its floor the kernel takes."""
+        """Time of the kernel over its floor."""
         return self.fast.median / self.floor.seconds
 
 
 def measure(name: str, kernel: Kernel, *, rates: Rates, clock: Clock) -> Measurement:
-    """Compare a kernel's outcomes, which warms it up, then time it beside its twin."""
+    """Compare the outputs of a kernel and its twin, which warms them up, then time both."""
     found = deviation(kernel.fast(), kernel.plain())
     fast, plain = interleaved((kernel.fast, kernel.plain), clock)
     return Measurement(
@@ -184,10 +184,10 @@ def measure(name: str, kernel: Kernel, *, rates: Rates, clock: Clock) -> Measure
 
 
 def deviation(actual: Outcome, expected: Outcome) -> float:
-    """Return the greatest difference of two tensors, relative to the norm of what is expected.
+    """Return the largest relative error over all tensors, each in terms of its expected norm.
 
     Raises:
-        ValueError: these are not as many tensors of the same shapes.
+        ValueError: their numbers or shapes differ.
     """
     if [x.shape for x in actual] != [x.shape for x in expected]:
         raise ValueError("the outcomes of fast and plain differ in shape")
@@ -226,7 +226,7 @@ def _product_rate(side: int, dtype: torch.dtype, clock: Clock) -> float:
 
 
 def _convolution_rate(batch: int, dtype: torch.dtype, clock: Clock) -> float:
-    """Return the rate of a middle layer of the default ConvNet, forwards, channels-last."""
+    """Return the forward rate of a middle layer of the default ConvNet in channels-last."""
     with torch.random.fork_rng(devices=[]):
         layer = nn.Conv2d(128, 256, 3, padding=1).requires_grad_(False)
     layer.to(clock.device, dtype).to(memory_format=torch.channels_last)

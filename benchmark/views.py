@@ -1,8 +1,8 @@
-"""Predefined augmentations: the fixed list that replaces random augmentation.
+"""Predefined augmentations (views): a fixed list that replaces random augmentation.
 
-Random augmentation inside a bilevel problem biases its gradients, so the ICLR 2025 method augments
-by a fixed list; the paper uses the rotations by 90, 180 and 270 degrees. A view is known by its
-name, so that the teacher's representations of it can be computed once and kept.
+Random augmentation inside a bilevel problem biases its gradients, so the ICLR 2025 method uses a
+fixed list of augmentations: rotations by 90, 180 and 270 degrees. Views are identified by name, so
+that the teacher's representations under them can be computed once and stored.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ def expect(view: str) -> None:
 def apply_all(
     views: Sequence[str], images: Shaped[Tensor, "b c h w"]
 ) -> Shaped[Tensor, "vb c h w"]:
-    """Return every view of every image, one view after the other."""
+    """Return every view of every image, view by view."""
     if tuple(views) == ("identity",):
         return images
     return torch.cat([apply(view, images) for view in views])
@@ -56,6 +56,6 @@ def permutations(views: Sequence[str], h: int, w: int) -> Int64[Tensor, "v hw"]:
 def apply_each(
     permutation: Int64[Tensor, "b hw"], images: Shaped[Tensor, "b c h w"]
 ) -> Shaped[Tensor, "b c h w"]:
-    """Return every image under a view of its own, given as a permutation of pixels."""
+    """Return every image under its own view, given as a permutation of pixels."""
     index = permutation.unsqueeze(1).expand(-1, images.shape[1], -1)
     return images.flatten(2).gather(2, index).view_as(images)

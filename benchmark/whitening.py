@@ -1,4 +1,4 @@
-"""Whitening in the place of per-channel normalisation, from as many components as are stored."""
+"""Whitening instead of per-channel normalisation, from the stored components."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whitening:
-    """An affine map of pixels: components are scaled each for itself, all else alike.
+    """An affine map of pixels: each component has its own scale, the rest a common one.
 
     ``y = rest (x - mean) + sum_r (scales_r - rest) <components_r, x - mean> components_r``
 
-    With all components of the pixels' covariance, and scales ``(variance + eps)^(-1/2)``, that is
+    With all components of the pixels' covariance, and scales ``(variance + eps)^(-1/2)``, this is
     ZCA whitening. The components are orthonormal.
     """
 

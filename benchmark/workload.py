@@ -1,9 +1,10 @@
-"""What a method or a teacher says of itself before it runs: passes of images through networks.
+"""Forecasts of methods and teachers before they run: passes of images through networks.
 
-These are counts, not seconds: what they take depends on the device (`benchmark.planning.devices`).
-The unit of `Work.training` is one image forwards and backwards for all weights, that is, 3 F - f
-operations where F are those of its forward pass and f those of its first layer. What goes backwards
-to the image alone counts 2 / 3 of that, what differentiates a gradient once more up to 3.
+These are counts, not seconds, which depend on the device (`benchmark.planning.devices`). The unit
+of `Work.training` is one image's forward and backward pass for all weights, that is, 3 F - f
+operations, where F is the count of its forward pass and f that of its first layer. A backward pass
+to the image alone makes it 2 / 3 of that; differentiating a gradient again makes it up to 3 times
+that.
 """
 
 from collections.abc import Mapping
@@ -12,8 +13,8 @@ from typing import Any
 
 from benchmark.network import Precision
 
-TO_IMAGES = 2 / 3  # of a training pass: forwards, and backwards to the images alone
-DRAW = 18  # operators of one augmentation that is drawn, the mean of all six
+TO_IMAGES = 2 / 3  # of a training pass: forward, and backward to the images alone
+DRAW = 18  # operators of one randomly drawn augmentation, averaged over all six
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +25,8 @@ class Architecture:
         model: as on the command line.
         num_outputs: of its head.
         settings: of the model, by name.
-        precision: of its backbone; None: that of the run.
-        default_layout: images are laid out as the framework does, not as the run does.
+        precision: of its backbone; None means that of the run.
+        default_layout: images have the framework's default layout instead of the run's.
     """
 
     model: str
@@ -57,28 +58,28 @@ class Architecture:
 
 
 def _frozen(value: Any) -> Any:
-    """Return lists, which cannot be part of a key, as tuples."""
+    """Return lists, which are not hashable, as tuples."""
     return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """Passes of images through one network, and what else is computed meanwhile.
+    """Passes of images through one network, and other computation alongside.
 
     Attributes:
         network: that the images pass through.
-        forward: images that pass forwards alone.
-        training: images forwards and backwards.
-        batch: images at once, unless memory is short (`benchmark.memory`).
-        splits: whether chunks of `training` hold less than the batch: they do in evaluation mode,
-            not where the gradient is differentiated once more; None: as it is in training mode.
-        graphs: passes whose graphs are held together.
-        represented: images that the teacher represents meanwhile.
-        products: operations of matrix products in fp32; those in double precision count twice.
+        forward: images in forward passes only.
+        training: images in forward and backward passes.
+        batch: images at once, unless memory is limited (`benchmark.memory`).
+        splits: whether splitting `training` into chunks saves memory: it does in evaluation mode,
+            but not where the gradient is differentiated again; None means as in training mode.
+        graphs: number of passes whose graphs are held at the same time.
+        represented: images that the teacher represents alongside.
+        products: operations of matrix products in fp32; double precision counts twice.
         bf16_products: operations of matrix products in bf16.
-        shape: of all these products, rows x inner x columns, if that is far from large and square.
-        num_bytes: read and written beside the passes.
-        operators: calls of the framework beside the passes, each at least as long as a launch.
+        shape: rows x inner x columns of these products, unless they are large and roughly square.
+        num_bytes: read and written outside the passes.
+        operators: operator calls outside the passes, each at least as long as a launch.
     """
 
     network: Architecture | None = None
@@ -97,15 +98,15 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What making a distilled set, or a teacher, will take.
+    """The expected cost of making a distilled set, or a teacher.
 
     Attributes:
-        work: all of it but for `once`.
+        work: everything except `once`.
         once: by-products that all seeds and budgets of a method share (`spec.Problem.cache`).
-        pairs: (image, view) pairs that a student is pretrained on; 0: it is not.
-        held: bytes that are held meanwhile, beside source images and the networks of `work`.
-        disk: bytes of what `once` leaves behind.
-        stored: bytes of the distilled set, where no budget says so.
+        pairs: (image, view) pairs that a student is pretrained on; 0 means no pretraining.
+        held: bytes held throughout, besides source images and the networks of `work`.
+        disk: bytes that `once` leaves on disk.
+        stored: bytes of the distilled set, if no budget determines them.
     """
 
     work: tuple[Work, ...] = ()

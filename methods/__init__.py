@@ -1,1 +1,1 @@
-"""Distillation methods and controls: one public class per file; files with `_` are shared maths."""
+"""Distillation methods and controls: one public class per file; `_` files are shared code."""

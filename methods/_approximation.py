@@ -1,4 +1,4 @@
-"""Approximation networks: predict a view's target codes from those of the unaugmented image."""
+"""Approximation networks: predict a view's target codes from those of the original image."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ _BATCH = 1024
 
 
 def num_floats(num_networks: int, q: int, hidden: int) -> int:
-    """Return the numbers in all networks: q -> hidden -> q with biases, one for each view."""
+    """Return the parameter count of all networks: q -> hidden -> q with biases, one per view."""
     return num_networks * (2 * q * hidden + hidden + q)
 
 
@@ -51,12 +51,12 @@ def fit_shifts(
 ) -> dict[str, Tensor]:
     """Fit one small network per augmented view to `codes[view] - codes[identity]`.
 
-    The networks see codes and shifts scaled to unit size and start as predictors of the mean shift,
-    their second layers at zero (a random start is never quite forgotten where q is large and images
-    are few). They are trained together on mean squared error (Adam, batches of at most 1 024
-    images, linear decay). The scales are folded into the weights afterwards, so they cost no
-    storage. What is logged is the error relative to predicting no shift at all: of all views
-    together, and of each.
+    The networks see codes and shifts scaled to unit RMS and initially predict the mean shift, with
+    their second layers at zero (a random initialisation is never quite forgotten where q is large
+    and images are few). They are trained together on mean squared error (Adam, batches of at most 1
+    024 images, linear decay). The scales are folded into the weights afterwards, so they cost no
+    storage. The logged errors, of all views together and of each, are relative to predicting no
+    shift.
     """
     size, shift_size = _root_mean_square(codes[0]), _root_mean_square(codes[1:] - codes[0])
     inputs, shifts = codes[0] / size, (codes[1:] - codes[0]) / shift_size
@@ -94,5 +94,5 @@ def fit_shifts(
 
 
 def _root_mean_square(numbers: Float[Tensor, "..."]) -> Float[Tensor, ""]:
-    """Return a scale to divide by: never zero, as a teacher may be blind to a view."""
+    """Return the RMS, never zero, so that it is safe to divide by (a teacher may ignore a view)."""
     return numbers.square().mean().sqrt().clamp_min(torch.finfo(numbers.dtype).tiny)

@@ -1,8 +1,7 @@
-"""Real images under a few augmentations each, drawn once, so that they are represented once.
+"""A few augmented copies of each real image, drawn once, so that they are represented once.
 
-Where real images are augmented anew at each step, each step takes a pass of the teacher over its
-batch. K fixed copies of all n images take K n passes in all, which is less after K n / b steps of b
-images.
+If real images are augmented anew at each step, every step runs the teacher on its batch. K fixed
+copies of all n images take K n passes in total, which is less after K n / b steps of b images.
 """
 
 from collections.abc import Sequence
@@ -24,15 +23,15 @@ _BATCH = 1024  # images in a pass of the teacher
 
 
 class AugmentedCopies:
-    """Copies of every source image, each shifted and flipped in its own way.
+    """Copies of every source image, each with its own shift and flip.
 
-    The draws are the same for all seeds, so that what the teacher says of a copy under a view is
-    computed once for all of them, and kept in the problem's cache.
+    The draws are the same for all seeds, so that the teacher's representations of a copy under a
+    view are computed once for all of them, and stored in the problem's cache.
 
     Args:
-        problem: whose images these are.
+        problem: with the images.
         num: copies of each image.
-        max_shift: pixels, either way.
+        max_shift: pixels, in either direction.
     """
 
     def __init__(self, problem: Problem, num: int, *, max_shift: int) -> None:
@@ -46,7 +45,7 @@ class AugmentedCopies:
 
     @cached_property
     def _data(self) -> str:
-        """The images, and the teacher, known by what it says of them."""
+        """Hash of the images and of the teacher, by its representations of them."""
         return fingerprint(self.problem.images, self.problem.representations("identity"))
 
     def __len__(self) -> int:
@@ -55,7 +54,7 @@ class AugmentedCopies:
     def images(
         self, copies: Int64[Tensor, " b"], rows: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
-        """Return one copy of each of some images."""
+        """Return one copy of each given image."""
         images = self.problem.images[rows] / 255
         flipped = self.flipped[copies, rows][:, None, None, None]
         return shifted(torch.where(flipped, images.flip(3), images), self.offsets[copies, rows])
@@ -63,18 +62,18 @@ class AugmentedCopies:
     def targets(
         self, views: Sequence[str], copies: Int64[Tensor, " b"], rows: Int64[Tensor, " b"]
     ) -> Float[Tensor, "vb d"]:
-        """Return what the teacher said of these copies, one view after the other."""
+        """Return the teacher's representations of these copies, view by view."""
         return torch.cat([self.representations[view][copies, rows] for view in views])
 
     def represent(self, views: Sequence[str], checkpoint: Loop) -> None:
-        """Have the teacher represent every copy under each of `views`, once."""
+        """Compute the representations of every copy under each of `views`, once."""
         self.representations = {
             view: torch.stack([self._kept(copy, view, checkpoint) for copy in range(len(self))])
             for view in views
         }
 
     def _kept(self, copy: int, view: str, checkpoint: Loop) -> Float[Tensor, "n d"]:
-        """Represent one copy of all images, or read what an earlier run left, at its cost."""
+        """Represent one copy of all images, or read an earlier run's result, charging its time."""
         if self.problem.cache is None:
             return self._represented(copy, view)
         file = self._file(self.problem.cache, copy, view)
@@ -87,6 +86,6 @@ class AugmentedCopies:
         return torch.cat([self.problem.teacher(predefined.apply(view, x)) for x in batches])
 
     def _file(self, folder: Path, copy: int, view: str) -> Path:
-        """Return the place of what the teacher says here."""
+        """Return the path of these representations."""
         key = fingerprint(self._data, self.offsets[copy], self.flipped[copy], view)
         return folder / f"augmented-{key[:16]}.safetensors"

@@ -1,4 +1,4 @@
-"""Files of by-products with a checksum: what is damaged counts as not there, and is made again."""
+"""Files of by-products with a checksum: damaged ones count as missing and are recreated."""
 
 import hashlib
 import time
@@ -18,9 +18,9 @@ from benchmark.spec import Loop
 def kept(
     file: Path, make: Callable[[], Mapping[str, Tensor]], checkpoint: Loop
 ) -> Mapping[str, Tensor]:
-    """Return what an earlier run left in a file, at its cost, or make it and leave it there.
+    """Return an earlier run's result from a file, charging its time, or make and store it.
 
-    Processes that want the same file at the same time make it once.
+    Processes that need the same file at the same time make it once.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
@@ -35,7 +35,7 @@ def kept(
 
 
 def read_checked(file: Path) -> dict[str, Tensor] | None:
-    """Return the tensors of a file that `write_checked` made, if it is there and sound."""
+    """Return the tensors of a file made by `write_checked`, or None if missing or damaged."""
     try:
         with safe_open(file, framework="pt") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
@@ -46,12 +46,12 @@ def read_checked(file: Path) -> dict[str, Tensor] | None:
 
 
 def charge_for(file: Path, checkpoint: Loop, *, waited: float) -> None:
-    """Count the time that others took to make a file, but for what was waited for them here."""
+    """Charge the time that others took to make a file, minus the time spent waiting for them."""
     checkpoint.charge(max(0.0, _read_seconds(file) - waited))
 
 
 def _read_seconds(file: Path) -> float:
-    """Return how long it took to make what is in a file; 0 if it is not sound."""
+    """Return how long it took to make the content of a file; 0 if it is damaged."""
     try:
         with safe_open(file, framework="pt") as opened:
             return float((opened.metadata() or {})["seconds"])
@@ -60,14 +60,14 @@ def _read_seconds(file: Path) -> float:
 
 
 def write_checked(file: Path, tensors: Mapping[str, Tensor], *, seconds: float) -> None:
-    """Write tensors that are on the CPU, whole or not at all, and how long making them took."""
+    """Write CPU tensors atomically, with the time that it took to make them."""
     metadata = {"sha256": _checksum(tensors), "seconds": f"{seconds:.3f}"}
     with atomic(file) as temporary:
         save_file(dict(tensors), temporary, metadata=metadata)
 
 
 def fingerprint(*parts: Any) -> str:
-    """Return a hash of tensors, by their bytes, and of anything else by how it prints."""
+    """Return a hash of tensors, by their bytes, and of anything else, by its repr."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Tensor):

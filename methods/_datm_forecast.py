@@ -1,4 +1,4 @@
-"""What trajectory matching takes, counted: experts once, and the outer steps of each set."""
+"""Counts of the work of trajectory matching: experts once, and the outer steps of each set."""
 
 import math
 from dataclasses import replace
@@ -14,22 +14,22 @@ from ._supervised_forecast import classifier, trained
 from ._trajectory import FlatNetwork, cut
 
 _GSAM = 2  # gradients in a step of an expert
-_UNROLLED = 3  # training passes of one step with its graph, and back through it: 9 F - 3 f
+_UNROLLED = 3  # training passes of a step with its graph, and back through it: 9 F - 3 f
 
 
 def trajectory_forecast(
     method: Any, problem: Problem, recipe: Recipe, made: FlatNetwork
 ) -> Forecast:
-    """Count T inner steps in segments, all but the last of which are gone through once before.
+    """Count T inner steps in segments; all but the last segment are first run without a graph.
 
     The whitening's covariance of n images of x numbers takes 2 n x x operations, its eigenvectors
-    about 9 x^3, whitening them 4 n x x, all in double precision.
+    about 9 x^3, and applying it 4 n x x, all in double precision.
 
     Args:
-        method: whose fields say how long loops are.
-        problem: what is known of it.
+        method: with the lengths of loops.
+        problem: as far as it is known.
         recipe: of the trajectories.
-        made: the network that these are of.
+        made: the network of the trajectories.
     """
     widths, norm = recipe.inner_widths or None, method.inner_norm
     expert = classifier(problem, method.inner_model, widths=widths, norm=norm)

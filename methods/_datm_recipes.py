@@ -1,4 +1,4 @@
-"""The published settings of DATM, which differ with the dataset and the images per class (IPC)."""
+"""The published settings of DATM, which depend on the dataset and the images per class (IPC)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ InitialImages = Literal["correct", "real"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What is published per dataset and IPC; defaults are what most of the settings share.
+    """The published settings for a dataset and IPC; defaults are the most common values.
 
     Attributes:
         inner_steps: T, SGD steps on the distilled set.
-        target_epochs: M, epochs of the expert that these are to match.
-        start_epochs: where on the expert's trajectory to start: from the first number on, below the
-            second, which grows to the third (see `max_start_epoch`).
-        expansion_steps: outer steps of that growth.
-        inner_batch: distilled images in an inner step, if there are more.
-        image_lr, logit_lr, lr_lr: rates of the images, the label logits and the learned rate.
-        threshold: an outer step whose loss is larger changes nothing.
-        initial_images: random real ones, or the first random ones that experts classify correctly.
-        inner_widths: of the inner model, a block more for larger images; empty for a model that
-            has no such setting.
+        target_epochs: M, epochs of the expert that these steps should match.
+        start_epochs: range of start epochs on the expert's trajectory: from the first number to
+            below the second, which grows to the third (see `max_start_epoch`).
+        expansion_steps: outer steps over which it grows.
+        inner_batch: the most distilled images in an inner step.
+        image_lr, logit_lr, lr_lr: learning rates of images, label logits and the learned rate.
+        threshold: outer steps with a larger loss are skipped.
+        initial_images: random real ones, or random ones that experts classify correctly.
+        inner_widths: of the inner model, with one more block for larger images; empty for a model
+            without this setting.
     """
 
     inner_steps: int = 80
@@ -40,7 +40,7 @@ class Recipe:
     inner_widths: tuple[int, ...] = (128, 128, 128)
 
     def max_start_epoch(self, outer_step: int) -> int:
-        """Return the first epoch, at an outer step, that is too late to start from.
+        """Return the exclusive upper bound of start epochs at an outer step.
 
         Grows linearly, in whole epochs, from `start_epochs[1]` to `start_epochs[2]`.
         """
@@ -51,8 +51,8 @@ class Recipe:
 
 _DEEPER = (128, 128, 128, 128)  # for 64x64
 
-# The released configs/<dataset>/ConvIN/IPC<ipc>.yaml. CIFAR-100 at IPC 1 has the paper's start
-# epochs there since a correction.
+# The released configs/<dataset>/ConvIN/IPC<ipc>.yaml. For CIFAR-100 at IPC 1 these have had the
+# paper's start epochs since a correction.
 PUBLISHED: Mapping[str, Recipe] = {
     "cifar10-ipc1": Recipe(
         start_epochs=(0, 4, 4), image_lr=100.0, logit_lr=5.0, lr_lr=1e-7, threshold=1.1

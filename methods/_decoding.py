@@ -1,7 +1,7 @@
-"""Distilled pairs as a student's training set, decoded a batch at a time.
+"""Distilled pairs as a student's training set, decoded batch by batch.
 
-A budget of N = 5 000 holds 44 000 images, which as a whole, in four views, would take 35 times the
-memory of what is stored.
+A budget of N = 5 000 holds 44 000 images; all of them at once, under four views, would take 35
+times the memory of what is stored.
 """
 
 from collections.abc import Mapping
@@ -40,8 +40,8 @@ class DecodedTargets:
     """The targets [v m d] of all views, as `spec.Rows`.
 
     Attributes:
-        distilled: with the codes of all views, or of the unaugmented one alone.
-        networks: weights of the approximation networks that predict the others; may be empty.
+        distilled: with the codes of all views, or of the identity view only.
+        networks: weights of the approximation networks for the other views; may be empty.
     """
 
     distilled: Distilled

@@ -1,4 +1,4 @@
-"""What is optimised: distilled pairs as plain tensors, or as coefficients over small bases."""
+"""The optimised pairs: as plain tensors, or as coefficients over small bases."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from benchmark.spec import ImageShape, TrainingSet
 class Distilled(Protocol):
     """m distilled images and, for each of v views, their m target representations.
 
-    Targets are kept as codes: the numbers from which `targets` makes representations.
+    Targets are stored as codes, which `targets` decodes to representations.
     """
 
     codes: Float[Tensor, "v m q"]
@@ -28,13 +28,13 @@ class Distilled(Protocol):
         """Return some distilled images, or all."""
 
     def targets(self, codes: Float[Tensor, "... q"]) -> Float[Tensor, "... d"]:
-        """Return the representations that codes stand for."""
+        """Return the representations that codes decode to."""
 
     def rescale(self, scale: Float[Tensor, "c 1 1"], shift: Float[Tensor, "c 1 1"]) -> None:
-        """Turn every pixel x into `scale` x + `shift`, once and for all."""
+        """Replace every pixel x by `scale` x + `shift`, permanently."""
 
     def stored(self, codes: Float[Tensor, "v m q"]) -> dict[str, Tensor]:
-        """Return the tensors to store, among them the codes of as many views as are given."""
+        """Return the tensors to store, including the given codes of some views."""
 
 
 @dataclass
@@ -70,8 +70,8 @@ class Bases:
     """Coefficients over image bases at reduced resolution and over representation bases.
 
     ``X = upsample(C_x B_x + mean_x)`` (bilinear) and ``Y = C_y B_y + mean_y``: `image_bases` is
-    B_x, `image_coefficients` C_x, `target_bases` B_y and `codes` C_y, for each view. The means stay
-    as they are; everything else is optimised.
+    B_x, `image_coefficients` C_x, `target_bases` B_y and `codes` C_y, for each view. The means are
+    fixed; everything else is optimised.
     """
 
     shape: ImageShape
@@ -119,7 +119,7 @@ class Bases:
 
 
 def restore(stored: Mapping[str, Tensor], shape: ImageShape) -> Distilled:
-    """Return the distilled pairs that were `stored`, with the codes that were kept of them."""
+    """Return the distilled pairs that were `stored`, with the stored codes."""
     if "image_bases" not in stored:
         return Pairs(stored["images"], stored["targets"])
     return Bases(

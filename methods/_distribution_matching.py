@@ -7,13 +7,13 @@ from torch.nn.functional import interpolate
 
 from benchmark.network import Network
 
-_CHUNK = 512  # real images in one forward pass: a class may be drawn whole
+_CHUNK = 512  # real images in one forward pass, as a whole class may be drawn
 
 
 def expand(canvases: Float[Tensor, "b c h w"]) -> Float[Tensor, "b4 c h w"]:
-    """Return the quarters of every canvas, enlarged to its size.
+    """Return the quarters of every canvas, upsampled to its size.
 
-    First the top left quarter of all canvases, then bottom left, top right, bottom right.
+    First the top left quarters of all canvases, then bottom left, top right, bottom right.
     """
     h, w = canvases.shape[2] // 2, canvases.shape[3] // 2
     left, right = canvases[..., :w], canvases[..., w:]

@@ -1,21 +1,21 @@
-"""Expert trajectories: how the weights of networks move while they learn the real images.
+"""Expert trajectories: weights of networks during training on real images.
 
-Each expert starts from a fresh network and takes plain SGD steps. Their direction is GSAM's (Zhuang
-et al., ICLR 2022), adaptive as in ASAM, which trajectory matching has from FTD (Du et al., CVPR
-2023) because flat trajectories are easier to follow. With the gradient g at the weights w ::
+Each expert starts from a fresh network and takes plain SGD steps in the direction of GSAM (Zhuang
+et al., ICLR 2022), adaptive as in ASAM. Trajectory matching adopted it from FTD (Du et al., CVPR
+2023), as flat trajectories are easier to match. With the gradient g at the weights w ::
 
     e   = rho w^2 g / (|| |w| g || + 1e-12)         climb, each weight in proportion to its size
     g_p = gradient at w + e
     g_v = g - cos(g, g_p) ||g|| g_p / ||g_p||       what of g is orthogonal to g_p
     w  <- w - lr (g_p - alpha g_v)
 
-All in single precision, as released: e moves a weight by some millionths of itself, which half
-precision would round away, so that g_p differed from g by rounding alone.
+All in single precision, as released: e changes a weight by a few millionths of itself, which half
+precision would round away, so that g_p would differ from g by rounding alone.
 
-A snapshot of the weights is kept after every epoch, each in a file of its own. The random numbers
-of an epoch depend on the expert, the epoch and all that the training depends on, and there is no
-momentum, so a snapshot follows from the one before it: a killed training goes on after its last
-whole epoch, and a file that is lost or damaged is made again, with the same numbers.
+A snapshot of the weights is saved after every epoch, each in its own file. The random numbers of an
+epoch depend on the expert, the epoch and all settings of the training, and there is no momentum, so
+a snapshot follows from the previous one: interrupted training resumes after its last complete
+epoch, and a missing or damaged file is recreated, with the same numbers.
 """
 
 import math
@@ -46,16 +46,16 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertTraining:
-    """How an expert takes an epoch.
+    """Settings of an expert's training.
 
     Attributes:
         lr: constant.
-        rho: how far GSAM climbs.
-        alpha: how much it turns against the orthogonal part.
-        batch_size: of real images, augmented each for itself.
-        storage: of a snapshot. Training goes on from what was stored, so that half precision, too,
-            gives the same numbers after an interruption.
-        augmentations: of which one is drawn for each batch.
+        rho: size of GSAM's perturbation.
+        alpha: weight of the orthogonal part that GSAM subtracts.
+        batch_size: of real images, augmented independently.
+        storage: precision of a snapshot. Training continues from the stored weights, so that half
+            precision also gives the same numbers after an interruption.
+        augmentations: one of these is drawn for each batch.
     """
 
     lr: float
@@ -93,9 +93,9 @@ def _gradient(
 
 
 class Snapshots:
-    """One file per expert and epoch, with a checksum; what is not sound counts as not there.
+    """One file per expert and epoch, with a checksum; damaged files count as missing.
 
-    `folder` is named after all that the experts' training depends on, and seeds it.
+    The name of `folder` is a hash of everything that the training depends on, and seeds it.
     """
 
     def __init__(self, folder: Path, num_weights: int, storage: Storage) -> None:
@@ -104,11 +104,11 @@ class Snapshots:
         self.dtype = _DTYPES[storage]
 
     def gib(self, num: int, epochs: int) -> float:
-        """Return what `num` experts of `epochs` epochs, and their starts, take on disk."""
+        """Return the disk space of `num` experts with `epochs` epochs and their initial weights."""
         return num * (epochs + 1) * self.num_weights * self.dtype.itemsize / 2**30
 
     def expect_room(self, num: int, epochs: int, *, most_gib: float) -> None:
-        """Raise a UsageError if so many experts take more than is allowed, or free, on the disk."""
+        """Raise a UsageError if these experts take more disk space than is allowed, or free."""
         gib = self.gib(num, epochs)
         if gib > most_gib:
             raise UsageError(
@@ -125,7 +125,7 @@ class Snapshots:
             )
 
     def file(self, expert: int, epoch: int) -> Path:
-        """Where a snapshot is, or would be."""
+        """Path of a snapshot, which need not exist."""
         return self.folder / f"expert-{expert:04}" / f"epoch-{epoch:04}.safetensors"
 
     def lock(self, expert: int) -> FileLock:
@@ -135,7 +135,7 @@ class Snapshots:
         return FileLock(folder / "lock")
 
     def read(self, expert: int, epoch: int) -> Float[Tensor, " weights"] | None:
-        """Return a snapshot, if its file is there and sound."""
+        """Return a snapshot, or None if its file is missing or damaged."""
         found = read_checked(self.file(expert, epoch)) or {}
         weights = found.get("weights", torch.empty(0))
         fits = weights.shape == (self.num_weights,) and weights.dtype == self.dtype
@@ -144,14 +144,14 @@ class Snapshots:
     def write(
         self, weights: Float[Tensor, " weights"], *, expert: int, epoch: int, seconds: float = 0.0
     ) -> Float[Tensor, " weights"]:
-        """Store a snapshot, which took `seconds`; return it as it was stored, where they were."""
+        """Store a snapshot that took `seconds`; return it as stored, on the device of `weights`."""
         stored = weights.detach().to(device="cpu", dtype=self.dtype, copy=True)
         write_checked(self.file(expert, epoch), {"weights": stored}, seconds=seconds)
         return stored.to(weights)
 
 
 class Experts:
-    """Experts on real images, whose snapshots are made when they are first asked for."""
+    """Experts on real images, whose snapshots are made when first needed."""
 
     def __init__(
         self,
@@ -172,8 +172,8 @@ class Experts:
     def train(self, num: int, epochs: int, checkpoint: Loop) -> None:
         """Make the snapshots of the first `num` experts up to `epochs` epochs.
 
-        Each is made once, also by processes that want the same ones at the same time, and its time
-        counts for all that use it.
+        Each is made once, even if several processes need it at the same time, and its time is
+        charged to all that use it.
         """
         for step in checkpoint.steps("expert epochs", num * epochs):
             expert, epoch = divmod(step, epochs)
@@ -199,13 +199,13 @@ class Experts:
 
     @torch.no_grad()
     def logits(self, expert: int, epoch: int, rows: Int64[Tensor, " b"]) -> Float[Tensor, "b k"]:
-        """Return what one expert, after `epoch` epochs, says of some real images as they are."""
+        """Return one expert's logits, after `epoch` epochs, of some unaugmented real images."""
         weights = self.weights(expert, epoch)
         batches = rows.split(self.training.batch_size)
         return torch.cat([self.network(weights, self.images[batch]) for batch in batches])
 
     def _make(self, expert: int, epoch: int) -> float:
-        """Train from the latest sound snapshot to this one; return the last epoch's mean loss."""
+        """Train from the latest valid snapshot to this one; return the last epoch's mean loss."""
         loss, last, weights = 0.0, epoch, None
         while weights is None and last > 0:
             last -= 1

@@ -1,12 +1,12 @@
 """Matching the gradients of real and distilled images, class by class.
 
-Over the parameter tensors of rank two and more, and over the outputs i of each (a convolution's
+Over the parameter tensors with two or more axes, and over the outputs i of each (a convolution's
 output channels, a linear layer's rows), with all other axes flattened::
 
     D(g, t) = sum over tensors, i of  1 - <g_i, t_i> / (|g_i| |t_i| + 1e-6)
 
-Tensors of rank one (biases, scales and shifts of norms) do not take part, as in the released code
-of dataset condensation; their gradients are therefore never computed.
+Tensors with one axis (biases, scales and shifts of norms) are left out, as in the released code of
+dataset condensation, so their gradients are never computed.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ def class_gradient(
     """Return the gradient of the mean cross-entropy of images of one class.
 
     Args:
-        network: a classifier; only parameters of rank two and more are differentiated.
-        images: in what space the network expects.
+        network: a classifier; only parameters with two or more axes are differentiated.
+        images: in the space that the network expects.
         label: their class.
-        differentiable: whether the gradient is to be differentiated with respect to the images.
+        differentiable: whether the gradient will be differentiated with respect to the images.
     """
     matched = [p for p in network.parameters() if p.ndim >= 2]
     labels = torch.full((len(images),), label, device=images.device)
@@ -39,14 +39,14 @@ def class_gradient(
 
 
 def distance(distilled: Sequence[Tensor], real: Sequence[Tensor]) -> Float[Tensor, ""]:
-    """Return D of two gradients, tensor by tensor in the same order."""
+    """Return D of two gradients, given as tensors in the same order."""
     return torch.stack(
         [_one_minus_cosines(g, t) for g, t in zip(distilled, real, strict=True)]
     ).sum()
 
 
 def _one_minus_cosines(g: Tensor, t: Tensor) -> Tensor:
-    """Sum 1 - cosine over the rows of one tensor's two gradients."""
+    """Sum 1 - cosine over the rows of two gradients of one tensor."""
     g, t = g.flatten(1), t.flatten(1)
     norms: Tensor = torch.linalg.vector_norm(g, dim=1) * torch.linalg.vector_norm(t, dim=1)
     cosines = (g * t).sum(1) / (norms + _EPSILON)

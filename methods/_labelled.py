@@ -1,9 +1,8 @@
-"""What the label-supervised methods share: images per class, real images by class, and decoding.
+"""Code shared by the supervised methods: images per class, real images by class, and decoding.
 
-Distilled images are kept class by class, [k ipc c h w], so that the integer labels are implied by
-the order and take no storage. Between drawing and storing, images are *normalised* (mean 0,
-deviation 1 per channel, by the statistics of the source), which is where these methods are
-published.
+Distilled images are ordered by class, [k ipc c h w], so that the order implies the integer labels,
+which take no storage. During distillation, images are *normalised* (mean 0, standard deviation 1
+per channel, by the statistics of the source), as these methods were published.
 """
 
 from copy import copy
@@ -23,8 +22,8 @@ def images_per_class(method: str, outline: Outline) -> tuple[int, int]:
     """Return the number of classes k and the images per class (IPC) of the budget N = IPC x k.
 
     Raises:
-        UsageError: N is less than one image per class, or no multiple of k, or some class has fewer
-            images than that.
+        UsageError: N is less than one image per class, or not a multiple of k, or some class has
+            too few images.
     """
     sizes, budget = outline.class_sizes, outline.N
     if sizes is None:
@@ -55,10 +54,10 @@ class RealImages:
 
     Attributes:
         images, labels: of the source.
-        rows: which images each class has.
+        rows: indices of the images of each class.
         mean, std: per channel.
         generator: of all draws.
-        precision: of networks that only compare distilled images with these.
+        precision: of networks that these pass through only for comparison.
     """
 
     images: UInt8[Tensor, "n c h w"]
@@ -88,30 +87,31 @@ class RealImages:
         )
 
     def seen_by(self, network: Network) -> Network:
-        """Return a network, its weights shared, as real images pass through it to be matched.
+        """Return a view of a network, with shared weights, for matching real images.
 
-        That is in the run's precision. On CIFAR-100, bf16 moves the gradient of 250 images of a
-        class by 1 to 3 per cent of its norm, layer by layer; 250 other images move it by 26 to 50.
+        It uses the run's precision. On CIFAR-100, bf16 changes the gradient of 250 images of a
+        class by 1 to 3 per cent of its norm, layer by layer; 250 other images change it by 26 to
+        50.
         """
         seen = copy(network)
         seen.precision = self.precision
         return seen
 
     def of_class(self, c: int, most: int) -> Float[Tensor, "b c h w"]:
-        """Return different random images of class `c`: `most` of them, or all there are."""
+        """Return distinct random images of class `c`: `most` of them, or all if there are fewer."""
         return self._normalised(self.draw_rows(c, most))
 
     def draw_rows(self, c: int, most: int) -> Int64[Tensor, " b"]:
-        """Return which images `of_class` would."""
+        """Return the indices of the images that `of_class` would return."""
         return self.rows[c][self._draw(len(self.rows[c]), most)]
 
     def of_any_class(self, most: int) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, " b"]]:
-        """Return different images drawn without regard to class, and their labels."""
+        """Return distinct images drawn without regard to class, and their labels."""
         rows = self._draw(len(self.images), most)
         return self._normalised(rows), self.labels[rows]
 
     def pixels(self, images: Float[Tensor, "*m c h w"]) -> Float[Tensor, "*m c h w"]:
-        """Return normalised images as pixels (which may leave [0, 1])."""
+        """Return normalised images as pixels (which may be outside [0, 1])."""
         return (images * self.std + self.mean).detach()
 
     def _draw(self, n: int, most: int) -> Int64[Tensor, " b"]:
@@ -132,8 +132,8 @@ def new_inner_model(
 ) -> Network:
     """Return a fresh classifier of the problem's classes that takes normalised images.
 
-    Settings that are None are left to the model. Of a match of single batches, bf16 turns what
-    distilled images follow by a tenth, so that it is to be asked for.
+    Settings that are None are left to the model. When single batches are matched, bf16 changes the
+    gradient of distilled images by a tenth, so it must be requested explicitly.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     network = problem.new_network(model, problem.num_classes or 0, generator, **given)

@@ -1,4 +1,4 @@
-"""A queue of networks of different ages that train on real images, as in IDM."""
+"""A queue of networks of different ages, trained on real images, as in IDM."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from ._trained import Trained
 
 
 class QueuedModel(Trained):
-    """A classifier, and a meter of how often it was right while it trained."""
+    """A classifier, and a meter of its training accuracy."""
 
     def __init__(
         self, network: Network, *, lr: float, momentum: float, weight_decay: float
@@ -25,7 +25,7 @@ class QueuedModel(Trained):
 
     @property
     def accuracy(self) -> Float[Tensor, ""]:
-        """Per cent of the training images classified correctly since the last reset, 0 if none."""
+        """Accuracy in per cent on training batches since the last reset, 0 if there were none."""
         return 100 * self._correct / max(1, self._seen)
 
     def reset_meter(self) -> None:
@@ -34,7 +34,7 @@ class QueuedModel(Trained):
         self._seen = 0
 
     def train(self, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, " b"]) -> None:
-        """Take one step on a labelled batch and count what was right before it."""
+        """Take one step on a labelled batch, counting correct predictions before it."""
         logits = self.descend(images, lambda logits: cross_entropy(logits, labels))
         self._correct += (logits.argmax(1) == labels).sum()
         self._seen += len(labels)
@@ -54,10 +54,10 @@ class NetworkQueue:
     """First in, first out: at most `size` models, of which random ones are used and trained.
 
     Args:
-        new_model: makes a newborn from a generator.
-        initial: newborns to begin with.
-        size: the most models.
-        generator: of births and choices.
+        new_model: makes a fresh model from a generator.
+        initial: number of initial models.
+        size: maximum number of models.
+        generator: of new models and choices.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class NetworkQueue:
         self.models = [new_model(generator) for _ in range(initial)]
 
     def push(self) -> None:
-        """Let a newborn in and, if the queue was full, the oldest out."""
+        """Add a fresh model and, if the queue was full, drop the oldest."""
         self.models = [*self.models, self._new_model(self._generator)][-self.size :]
 
     def choose(self, num: int) -> list[QueuedModel]:
-        """Return `num` different models drawn at random, or all if there are fewer."""
+        """Return `num` distinct models drawn at random, or all if there are fewer."""
         device = self._generator.device
         order = torch.randperm(len(self.models), generator=self._generator, device=device)
         return [self.models[i] for i in order[:num].tolist()]

@@ -1,4 +1,4 @@
-"""What making the parameterised set takes beside the outer loop, counted."""
+"""Counts of the work of the parameterised method, including the outer loop."""
 
 from dataclasses import replace
 
@@ -21,12 +21,12 @@ def parameterised_forecast(
     views: int,
     fitting_steps: int,
 ) -> Forecast:
-    """Count PCA starts, outer steps and the fitting of the approximation networks.
+    """Count PCA initialisation, outer steps and the fitting of the approximation networks.
 
     Principal components of n rows of q numbers take 2 n q q operations, and the eigenvectors of
     their covariance about 9 q^3, both in double precision. Decoding an image from u bases of q
-    numbers takes 2 u q, its targets of all views 2 V d each. A step of fitting takes a batch three
-    times through networks of 2 q hidden weights.
+    numbers takes 2 u q, its target under each view 2 V d. A fitting step takes three passes of a
+    batch through networks of 2 q hidden weights.
     """
     layout, m, n = storage.layout, storage.m, len(problem.images)
     fitting = Work()

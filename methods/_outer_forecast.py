@@ -1,4 +1,4 @@
-"""What the outer loop of `_outer_loop` takes, counted."""
+"""Counts of the work of the outer loop in `_outer_loop`."""
 
 from benchmark.spec import Problem
 from benchmark.workload import TO_IMAGES, Architecture, Forecast, Work
@@ -10,9 +10,9 @@ from ._supervised_forecast import weight_bytes
 def bilevel_forecast(
     settings: OuterLoop, problem: Problem, *, views: int, m: int, decoding: int | float = 0
 ) -> Forecast:
-    """Count a loop on m distilled images of which a student sees `views`, `decoding` as below.
+    """Count a loop on m distilled images, of which a student sees `views`; see also `_work`.
 
-    What the teacher says of augmented copies is made once for all sets and kept, and read back.
+    Representations of augmented copies are computed once for all sets, stored and read back.
     """
     copies: int = 0
     if settings.outer_steps and settings.augment_real:
@@ -33,16 +33,15 @@ def _work(
     """Count the outer steps on m distilled images under all `views`, and the pool's warm-up.
 
     With s support points, b queries and p features, ridge regression and its gradients take 6 s s p
-    + 4 b s p + 6 b s d + 6 s s d + s^3 operations. Each of a pool's staggered models is trained to
-    an age whose mean is half of `max_age`. That a model which is replaced skips its step is left
-    out.
+    + 4 b s p + 6 b s d + 6 s s d + s^3 operations. The staggered models of a pool are trained to
+    half of `max_age` on average. It is ignored that a replaced model skips its step.
 
     Args:
         settings: of the loop.
-        problem: what is known of it.
+        problem: as far as it is known.
         views: that a student sees of each image.
         m: distilled images.
-        decoding: operations of making one distilled image and its targets.
+        decoding: operations for one distilled image and its targets.
     """
     steps = settings.outer_steps
     if steps == 0:
@@ -76,10 +75,10 @@ def _work(
 
 
 def _held_bytes(settings: OuterLoop, problem: Problem, *, views: int, m: int) -> int:
-    """Return what is held beside a pass: the pool, and ridge regression.
+    """Return the bytes held besides a pass: the pool, and ridge regression.
 
-    Of the models of the pool these are weights, gradients and momenta, of s support points and b
-    queries their features (of the support also the gradient) and three systems.
+    For the models of the pool these are weights, gradients and momenta; for s support points and b
+    queries, features (with gradients for the support) and three linear systems.
     """
     if settings.outer_steps == 0:
         return 0

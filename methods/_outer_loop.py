@@ -1,4 +1,4 @@
-"""The bilevel loop that KRR-ST and the parameterised method share."""
+"""The bilevel loop shared by KRR-ST and the parameterised method."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from ._distilled import Distilled
 from ._pool import InnerModel, Pool
 from ._ridge import ridge_predict
 
-_MAX_SHIFT = 4  # pixels, of real images that are augmented (released code)
+_MAX_SHIFT = 4  # pixels, if real images are augmented (released code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,21 +30,21 @@ class OuterLoop:
 
     Attributes:
         outer_steps: updates of the distilled pairs.
-        outer_lr: of AdamW (no weight decay), falling linearly to a thousandth.
-        real_batch: real images a step.
-        distilled_batch: the most (image, view) pairs a step, drawn anew if there are more. The
-            released code takes all, which at its only setting, N = 1 000, is the same.
+        outer_lr: of AdamW (no weight decay), decaying linearly to a thousandth.
+        real_batch: real images per step.
+        distilled_batch: maximum number of (image, view) pairs per step, drawn anew if there are
+            more. The released code uses all, which is the same for its only setting, N = 1 000.
         ridge: relative to the trace, see `_ridge`.
-        max_age: inner steps after which an inner model is replaced by a newborn.
-        staggered: the pool begins with ages spread over 1 to `max_age` - 1, each trained that long.
-        restart: a newborn's age is 0 (False: as the released code, see `_pool`).
-        augment_real: real batches are shifted by up to 4 pixels (black border) and flipped, and the
-            teacher represents them anew at each step (the released code's newest commit).
-        augmented_copies: with `augment_real`, so many shifted and flipped copies of each image are
-            drawn and represented once, and each step draws among them; None: anew at each step.
-        raw_distilled: distilled pixels reach inner models unnormalised (the released code).
-        outer_views: real and distilled images under all views in each step, or under one drawn
-            view.
+        max_age: inner steps after which an inner model is replaced by a fresh one.
+        staggered: initially train the models of the pool to random ages from 1 to `max_age` - 1.
+        restart: a fresh model's age is 0 (False: as in the released code, see `_pool`).
+        augment_real: shift real batches by up to 4 pixels (black border) and flip them, and
+            represent them anew at each step (the released code's newest commit).
+        augmented_copies: with `augment_real`, number of shifted and flipped copies of each image
+            that are drawn and represented once, for steps to draw from; None: anew at each step.
+        raw_distilled: feed distilled pixels to inner models unnormalised (the released code).
+        outer_views: compare real and distilled images under all views in each step, or under one
+            random view.
     """
 
     outer_steps: int
@@ -76,12 +76,12 @@ class OuterLoop:
             raise UsageError(f"augmented_copies={self.augmented_copies}: expected augment_real too")
 
     def check(self, outline: Outline) -> None:
-        """Refuse an inner model that cannot take the source's images."""
+        """Refuse an inner model that does not support the source's images."""
         if self.outer_steps > 0:
             self.sample_model(outline.new_network)
 
     def sample_model(self, new_network: NewNetwork) -> Network:
-        """Return an inner model to be looked at, not trained: its head has one output."""
+        """Return an inner model for inspection, not for training: its head has one output."""
         stream = torch.Generator().manual_seed(0)
         return new_network(self.inner_model, 1, stream, **self.inner_settings)
 
@@ -92,11 +92,12 @@ class OuterLoop:
 
 
 class Bilevel:
-    """The loop itself, over `distilled` pairs of which every student will see all `views`.
+    """The loop itself, over `distilled` pairs that every student will see under all `views`.
 
-    Inner loop: models of a pool regress the distilled pairs under all views. Outer loop: a pool
-    member's features are taken as given, ridge regression on the distilled pairs predicts the
-    teacher's representations of real images, and its mean squared error moves the pairs.
+    Inner loop: models of a pool are trained by regression on the distilled pairs under all views.
+    Outer loop: on the fixed features of a pool member, ridge regression on the distilled pairs
+    predicts the teacher's representations of real images, and its mean squared error is minimised
+    with respect to the pairs.
     """
 
     def __init__(
@@ -152,7 +153,7 @@ class Bilevel:
             member = members[step]
             loss = self.outer_loss(pool[member], shown[step])
             optimizer.zero_grad(set_to_none=True)
-            loss.backward(inputs=parameters)  # spares the gradients of the inner model's weights
+            loss.backward(inputs=parameters)  # avoids gradients of the inner model's weights
             optimizer.step()
             schedule.step()
             if not pool.renew_if_old(member):
@@ -191,14 +192,14 @@ class Bilevel:
 
     @torch.no_grad()
     def inner_batch(self) -> tuple[Float[Tensor, "vb c h w"], Float[Tensor, "vb d"]]:
-        """Return what an inner model regresses in one step: distilled pairs under all views."""
+        """Return the batch of an inner step: distilled pairs under all views."""
         images, targets = self.distilled_batch(slice(None))
         return images.detach(), targets.detach()  # plain pairs are parameters themselves
 
     def distilled_batch(
         self, shown: slice
     ) -> tuple[Float[Tensor, "vb c h w"], Float[Tensor, "vb d"]]:
-        """Return distilled images and their targets under the `shown` views, drawn if too many."""
+        """Return distilled images and targets under the `shown` views, sampled if too many."""
         views, codes = self.views[shown], self.distilled.codes[shown]
         index = self.draw_distilled(len(views))
         images = self.distilled.images(index)
@@ -208,7 +209,7 @@ class Bilevel:
         return predefined.apply_all(views, images), targets.flatten(0, 1)
 
     def new_model(self) -> InnerModel:
-        """Return a newborn inner model."""
+        """Return a fresh inner model."""
         settings = self.settings
         d = self.problem.representations("identity").shape[1]
         new_network = self.problem.new_network
@@ -220,7 +221,7 @@ class Bilevel:
         )
 
     def stagger(self, pool: Pool, checkpoint: Loop) -> None:
-        """Train each newborn of the pool to an age of its own between 1 and `max_age` - 1."""
+        """Train each fresh model of the pool to its own random age from 1 to `max_age` - 1."""
         ages = self.draw(max(1, pool.max_age - 1), len(pool))
         members = [member for member, age in enumerate(ages) for _ in range(1 + age)]
         state = {"pool": pool, "generator": self.generator}
@@ -228,7 +229,7 @@ class Bilevel:
             pool[members[step]].step(*self.inner_batch())
 
     def draw(self, high: int, num: int) -> list[int]:
-        """Return `num` random integers in [0, high), all at once: the device is waited for once."""
+        """Return `num` random integers in [0, high), drawn at once to synchronise only once."""
         device = self.generator.device
         drawn: list[int] = torch.randint(
             high, (num,), generator=self.generator, device=device
@@ -236,14 +237,14 @@ class Bilevel:
         return drawn
 
     def draw_views(self) -> list[slice]:
-        """Return the views under which each outer step compares."""
+        """Return the views that each outer step uses."""
         if self.settings.outer_views == "all":
             return [slice(None)] * self.settings.outer_steps
         drawn = self.draw(len(self.views), self.settings.outer_steps)
         return [slice(view, view + 1) for view in drawn]
 
     def draw_distilled(self, num_views: int) -> Int64[Tensor, " b"] | None:
-        """Return which distilled images take part in a step; None means all, in order."""
+        """Return which distilled images a step uses; None means all, in order."""
         m = self.distilled.codes.shape[1]
         wanted = max(1, self.settings.distilled_batch // num_views)
         if m <= wanted:

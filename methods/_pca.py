@@ -1,4 +1,4 @@
-"""Principal components of large sets, on the device, a chunk at a time."""
+"""Principal components of large sets, on the device, in chunks."""
 
 from collections.abc import Iterable
 
@@ -12,9 +12,9 @@ def principal_components(
 ) -> tuple[Float[Tensor, "u q"], Float[Tensor, " q"]]:
     """Return the leading orthonormal principal axes of all rows, and their mean.
 
-    Rows come in chunks, so a set is never in memory at once; mean and covariance are summed in
-    float64 because they are differences of large sums. The sign of each axis is fixed (its largest
-    entry is positive), so that machines agree.
+    Rows come in chunks, so the set is never in memory as a whole; mean and covariance are
+    accumulated in float64 because they are differences of large sums. The sign of each axis is
+    fixed (its largest entry is positive), for reproducibility across machines.
 
     Raises:
         ValueError: there are fewer than `num_components` dimensions.

@@ -1,4 +1,4 @@
-"""A pool of inner models with ages."""
+"""A pool of inner models of different ages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from ._trained import Trained
 
 
 class InnerModel(Trained):
-    """A network that regresses, with its age in inner steps."""
+    """A regression network, with its age in inner steps."""
 
     def __init__(
         self, network: Network, *, lr: float, momentum: float, weight_decay: float
@@ -22,7 +22,7 @@ class InnerModel(Trained):
         self.age = 0
 
     def step(self, images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b d"]) -> None:
-        """Take one inner step of regression (mean squared error) and grow older."""
+        """Take one inner step of regression (mean squared error) and increment the age."""
         self.descend(images, lambda outputs: mse_loss(outputs, targets))
         self.age += 1
 
@@ -37,10 +37,10 @@ class InnerModel(Trained):
 
 
 class Pool:
-    """Inner models of different ages; one that reaches `max_age` is replaced by a newborn.
+    """Inner models of different ages; one that reaches `max_age` is replaced by a fresh one.
 
-    With `restart=False` a slot keeps the age of the model it lost, so that it is replaced again at
-    every later visit and never trains: what the released KRR-ST code does.
+    With `restart=False` a slot keeps the age of its replaced model, so that it is replaced again at
+    every later visit and never trains, as in the released KRR-ST code.
     """
 
     def __init__(

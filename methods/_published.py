@@ -1,8 +1,8 @@
-"""Published settings, each of one dataset at one number of images per class (IPC).
+"""Published settings, each for one dataset and one number of images per class (IPC).
 
-A published recipe is called ``<dataset>-ipc<IPC>``, its dataset as on the command line, such as
-``cifar10-ipc50``. It holds for nothing else unless the user says so: not for other sizes of images
-either, nor for a part of the classes.
+A published recipe is called ``<dataset>-ipc<IPC>``, with the dataset as on the command line, such
+as ``cifar10-ipc50``. It applies to nothing else unless the user says so, and thus not to other
+image sizes or to a subset of the classes.
 """
 
 import math
@@ -31,19 +31,19 @@ R = TypeVar("R", bound=_Record)
 def resolve(
     method: Any, published: Mapping[str, R], *, owner: str, outline: Outline, ipc: int
 ) -> R:
-    """Return the recipe that is published for a dataset and an IPC, changed by the method's fields.
+    """Return the published recipe for a dataset and an IPC, overridden by the method's fields.
 
     Args:
-        method: what it has for the fields of a recipe, unless that is None, takes their place; its
-            `recipe` is None, or the name of another recipe, or that of a dataset whose recipe for
-            this IPC is meant.
+        method: its fields override those of the recipe unless they are None; its `recipe` is None,
+            the name of another recipe, or a dataset whose recipe for this IPC is used.
         published: recipes by name.
         owner: the method's name on the command line.
-        outline: of the problem; its source, the size of its images and its classes count.
+        outline: of the problem; its source, image size and classes matter.
         ipc: images per class.
 
     Raises:
-        UsageError: nothing is published, and some field is None; the nearest recipe is named.
+        UsageError: nothing is published and some field is None; the message names the nearest
+            recipe.
     """
     recipes = list(published.values())
     own = {field.name: getattr(method, field.name) for field in fields(recipes[0])}
@@ -62,7 +62,7 @@ def resolve(
 
 
 def expect_recipe(method: Any, published: Iterable[str]) -> None:
-    """Raise a UsageError unless `method.recipe` is None, a recipe, or a dataset that has some."""
+    """Raise a UsageError unless `method.recipe` is None, a recipe, or a dataset with recipes."""
     known = list(published)
     datasets = list(dict.fromkeys(_dataset_and_ipc(name)[0] for name in known))
     if method.recipe not in (None, *known, *datasets):
@@ -73,7 +73,7 @@ def expect_recipe(method: Any, published: Iterable[str]) -> None:
 
 
 def _other_data(outline: Outline) -> str:
-    """Return in words what sets the data apart from that published under its name, if anything."""
+    """Return in words how the data differ from those published under this name, if at all."""
     side, classes = _DATA.get(outline.source, (outline.shape.h, outline.num_classes))
     parts = []
     if (outline.shape.h, outline.shape.w) != (side, side):
@@ -84,7 +84,7 @@ def _other_data(outline: Outline) -> str:
 
 
 def _nearest(published: Iterable[str], dataset: str, ipc: int) -> str:
-    """Return the recipe of the same dataset, if any, whose IPC is nearest in proportion."""
+    """Return the recipe of the same dataset, if any, with the nearest IPC on a log scale."""
     whole, _, _ = dataset.partition(":")
 
     def distance(name: str) -> tuple[bool, float]:

@@ -12,7 +12,7 @@ def ridge_predict(
     *,
     ridge: float = 1e-6,
 ) -> Float[Tensor, "b d"]:
-    """Predict at `queries` what ridge regression learns from `support` and `targets`.
+    """Predict targets of `queries` by ridge regression on `support` and `targets`.
 
     With a bias column, phi~ = [phi, 1], the kernels are K_ss = phi~_s phi~_s^T and
     K_qs = phi~_q phi~_s^T, and the prediction is ::
@@ -21,10 +21,10 @@ def ridge_predict(
 
     (Lee et al. 2024, section 4; their released code). lambda is not divided by the number of
     support points and passes no gradient. The dual form is used because there are fewer support
-    points than features in every published setting; the matrix is symmetric positive definite, so
-    it is solved by Cholesky, in the type of the features (never bf16: lambda would vanish beside
-    the trace). Where it is not, as features are not finite or `ridge` is too small, the prediction
-    is NaN, which whoever looks at a loss finds out; the device is not waited for.
+    points than features in every published setting. The matrix is symmetric positive definite, so
+    it is solved by Cholesky, in the dtype of the features (never bf16: lambda would vanish beside
+    the trace). If it is not, because features are not finite or `ridge` is too small, the
+    prediction is NaN, which shows in the loss; this needs no synchronisation.
     """
     kernel = support @ support.T + 1
     regularised = kernel + torch.diag(ridge * kernel.detach().trace().expand(len(kernel)))

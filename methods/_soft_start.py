@@ -1,4 +1,4 @@
-"""Where DATM starts: real images, and what experts say of them."""
+"""DATM's initialisation: real images, and experts' logits of them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -21,8 +21,8 @@ def draw_correct(
 ) -> Int64[Tensor, " m"]:
     """Return random rows, `ipc` per class and class by class, that experts classify correctly.
 
-    The first expert's correct images come first; the next expert is asked where a class has too few
-    of them. What no expert recognises is taken last.
+    Images that the first expert classifies correctly come first; further experts are used for
+    classes with too few of them. Images that no expert classifies correctly come last.
     """
     order = _shuffled(labels, generator)
     shuffled = labels[order]
@@ -50,9 +50,9 @@ def draw_real(
 def mean_logits(
     rows: Int64[Tensor, " m"], labels: Int64[Tensor, " m"], experts: Sequence[Logits]
 ) -> Float[Tensor, "m k"]:
-    """Return for each row the mean logits of those experts that classify it correctly.
+    """Return, for each row, the mean logits of the experts that classify it correctly.
 
-    Where there are none, the mean is over all experts.
+    If there are none, the mean is over all experts.
     """
     said = torch.stack([logits(rows) for logits in experts])
     right = (said.argmax(2) == labels).unsqueeze(2)

@@ -1,4 +1,4 @@
-"""How a budget is spent: on bases, on approximation networks, and on the images that remain."""
+"""How a budget is spent: on bases and approximation networks, and the rest on images."""
 
 from dataclasses import dataclass
 
@@ -7,22 +7,22 @@ from benchmark.spec import ImageShape, UsageError
 from . import _approximation
 
 MOST_BASES = 200  # U = V = 200 at N = 100 (paper, CIFAR-100)
-# At N = 100 these take 73 % of the budget. Smaller budgets shrink the bases so that what images do
-# not get stays below this share, and the number of images hardly changes: about 240 at N = 25, 50
-# and 100.
+# At N = 100 these take 73 % of the budget. With smaller budgets, bases shrink so that everything
+# except images stays below this share, and the number of images hardly changes: about 240 at N =
+# 25, 50 and 100.
 LARGEST_SHARE = 0.75
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What is stored of each image, and what beside the images.
+    """What is stored per image, and what besides images.
 
     Attributes:
         shape: of an image.
         d: length of a representation.
-        basis_shape: of an image basis; None: no bases, images and representations as they are.
-        num_augmentations: views beside the unaugmented one.
-        approximation_width: of the networks; None: no networks, the targets of all views instead.
+        basis_shape: of an image basis; None: no bases, plain images and representations.
+        num_augmentations: views besides the identity.
+        approximation_width: of the networks; None: no networks, but the targets of all views.
     """
 
     shape: ImageShape
@@ -32,7 +32,7 @@ class Layout:
     approximation_width: int | None
 
     def shared(self, u: int, v: int) -> int:
-        """Return the numbers in u + v bases, their means, and the networks."""
+        """Return the count of numbers in u + v bases, their means, and the networks."""
         bases, code = 0, self.d
         if self.basis_shape is not None:
             bases, code = (u + 1) * self.basis_shape.numel + (v + 1) * self.d, v
@@ -42,7 +42,7 @@ class Layout:
         return bases + networks
 
     def per_image(self, u: int, v: int) -> int:
-        """Return the numbers that one more image takes."""
+        """Return the count of numbers per image."""
         views = 1 + (self.num_augmentations if self.approximation_width is None else 0)
         if self.basis_shape is None:
             return self.shape.numel + views * self.d
@@ -51,7 +51,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Storage:
-    """A layout filled with m images over U image bases and V representation bases."""
+    """A layout with m images over U image bases and V representation bases."""
 
     layout: Layout
     m: int
@@ -62,14 +62,14 @@ class Storage:
 def fit_budget(
     num_floats: int, layout: Layout, *, bases: tuple[int | None, int | None], most_images: int
 ) -> Storage:
-    """Return the storage that `num_floats` numbers hold; less than one more image remains unspent.
+    """Return the storage that fits `num_floats` numbers; less than one more image remains unused.
 
-    U and V in `bases` are the most (None: `MOST_BASES`, or the dimensions they span where these are
-    fewer). Where bases, means and networks would take more than `LARGEST_SHARE` of the budget, the
-    larger of the two shrinks, and then both. No more than `most_images` images are stored.
+    U and V in `bases` are upper limits (None: `MOST_BASES`, or the number of dimensions if
+    smaller). Where bases, means and networks would take more than `LARGEST_SHARE` of the budget,
+    the larger of the two shrinks, and then both. At most `most_images` images are stored.
 
     Raises:
-        UsageError: not a single image fits (the message names the smallest budget that does), or
+        UsageError: not a single image fits (the message names the smallest sufficient budget), or
             there are more bases than dimensions.
     """
     u_limit, v_limit = (layout.basis_shape.numel, layout.d) if layout.basis_shape else (0, 0)

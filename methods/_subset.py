@@ -1,4 +1,4 @@
-"""Random real images: where every method starts, and what `random` is."""
+"""Random real images: the initialisation of every method, and the baseline `random`."""
 
 import torch
 from jaxtyping import Int64
@@ -8,7 +8,7 @@ from benchmark.spec import Problem, UsageError
 
 
 def draw_images(problem: Problem, m: int, generator: torch.Generator) -> Int64[Tensor, " m"]:
-    """Return the indices of `m` different source images, drawn without regard to class.
+    """Return the indices of `m` distinct source images, drawn without regard to class.
 
     Raises:
         UsageError: the source has fewer.
@@ -19,7 +19,7 @@ def draw_images(problem: Problem, m: int, generator: torch.Generator) -> Int64[T
 
 
 def expect_enough(num_images: int, m: int) -> None:
-    """Raise a UsageError if `m` different images are more than there are."""
+    """Raise a UsageError if there are fewer than `m` images."""
     if m > num_images:
         raise UsageError(
             f"{m} images wanted, but the source has only {num_images}: choose a smaller budget"

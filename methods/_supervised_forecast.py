@@ -1,4 +1,4 @@
-"""What the supervised peers' steps take, counted."""
+"""Counts of the work of the supervised peers' steps."""
 
 from dataclasses import replace
 
@@ -9,7 +9,9 @@ from benchmark.spec import Problem
 from benchmark.workload import DRAW, TO_IMAGES, Architecture, Work
 
 _DISTANCE = 24  # operators of the distance of one tensor's gradients, and of its gradient
-_MATCHED = 7 / 3  # training passes: a gradient of the weights, differentiated by the images
+_MATCHED = (
+    7 / 3
+)  # training passes: a gradient of the weights, differentiated with respect to images
 
 
 def classifier(
@@ -28,7 +30,7 @@ def classifier(
 def class_match_work(
     network: Architecture, made: Network, *, k: int, ipc: int, steps: int, real: int
 ) -> tuple[Work, ...]:
-    """Count DSA's outer steps: class by class, a gradient of `real` images, and one to match it."""
+    """Count DSA's outer steps: for each class, a gradient of `real` images, and one to match it."""
     tensors = sum(parameter.ndim >= 2 for parameter in made.parameters())
     return (
         Work(
@@ -63,5 +65,5 @@ def trained(network: Architecture, *, steps: int, batch: int) -> Work:
 
 
 def weight_bytes(network: torch.nn.Module) -> int:
-    """Return what a network's weights take."""
+    """Return the bytes of a network's weights."""
     return sum(parameter.numel() * parameter.itemsize for parameter in network.parameters())

@@ -1,4 +1,4 @@
-"""A network with its optimizer: what the models of a pool and of a queue share."""
+"""A network with its optimizer, the basis of models in a pool or a queue."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from benchmark.network import Network
 
 
 class Trained:
-    """A network, in evaluation mode but for its steps, and its SGD: they live and die together."""
+    """A network, in evaluation mode except during its steps, with its SGD optimizer."""
 
     def __init__(
         self, network: Network, *, lr: float, momentum: float, weight_decay: float
@@ -26,7 +26,7 @@ class Trained:
         images: Float[Tensor, "b c h w"],
         loss: Callable[[Float[Tensor, "b k"]], Float[Tensor, ""]],
     ) -> Float[Tensor, "b k"]:
-        """Take one step down the loss of the outputs; return these, as they were before it."""
+        """Take one step on a loss of the outputs; return the outputs before the step."""
         self.network.train()
         outputs: Tensor = self.network(images)
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,18 +1,19 @@
-"""Trajectory matching: train on the distilled set for some steps, compare where the weights end.
+"""Trajectory matching: train on the distilled set for some steps, and compare final weights.
 
 From an expert's weights w_0, T inner steps of plain SGD on the distilled set ::
 
     w_{t+1} = w_t - lr g_t,        g_t = gradient at w_t of the inner loss l_t(w, images, logits)
 
-end at w_T, which is compared with the weights w* that the expert reached later::
+end at w_T, which is compared with the weights w* that the expert reaches later::
 
     L = || w_T - w* ||^2 / || w_0 - w* ||^2
 
-The gradient of L for images, logits and lr is that of automatic differentiation through the whole
-unroll. A graph of all T steps would hold T times what one step does, so the steps are cut into
-segments of about sqrt(T): only the weights before each are kept, and a segment is unrolled a second
-time, with its graph, when the gradient arrives at its end (the last one is unrolled once). Memory:
-the graphs of sqrt(T) steps and sqrt(T) vectors of weights; arithmetic: a third more than one graph.
+The gradient of L with respect to images, logits and lr is that of automatic differentiation through
+the whole unroll. A graph of all T steps would take T times the memory of one, so the steps are
+split into segments of about sqrt(T) (gradient checkpointing): only the weights before each are
+kept, and a segment is unrolled a second time, with its graph, when the gradient arrives at its end
+(the last one is unrolled once). Memory: the graphs of sqrt(T) steps and sqrt(T) vectors of weights;
+arithmetic: a third more than with one graph.
 """
 
 import copy
@@ -36,10 +37,10 @@ InnerLoss = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
 class FlatNetwork:
-    """A network as a function of one vector of weights, and of images.
+    """A network as a function of a flat vector of weights, and of images.
 
     Raises:
-        UsageError: the network keeps running statistics, which no vector of weights holds.
+        UsageError: the network keeps running statistics, which are not weights.
     """
 
     def __init__(self, network: Network) -> None:
@@ -63,7 +64,7 @@ class FlatNetwork:
         return torch.cat([weight.flatten() for weight in self.network.parameters()])
 
     def at(self, precision: Precision) -> "FlatNetwork":
-        """Return the same network, computed in a precision."""
+        """Return the same network in another precision."""
         network = copy.deepcopy(self.network)
         network.precision = precision
         return FlatNetwork(network)
@@ -71,7 +72,7 @@ class FlatNetwork:
     def __call__(
         self, weights: Float[Tensor, " weights"], images: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b k"]:
-        """Return what the network with these weights says of images."""
+        """Return the network's outputs for images with these weights."""
         parts = weights.split(self._sizes)
         named = {
             name: part.view(shape)
@@ -83,7 +84,7 @@ class FlatNetwork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoftSet:
-    """Distilled images, the logits of their soft labels and the student's rate; or a gradient."""
+    """Distilled images, the logits of their soft labels and the learned rate; or their gradient."""
 
     images: Float[Tensor, "m c h w"]
     logits: Float[Tensor, "m k"]
@@ -103,11 +104,11 @@ def match(
 
     Args:
         distilled: what the inner steps train on.
-        inner_loss: minimised by them.
+        inner_loss: minimised by the inner steps.
         start: w_0.
         target: w*.
         num_steps: T.
-        keep_every: steps of a segment, whose graphs are held together; T takes least time, None is
+        keep_every: steps per segment, whose graphs are held together; T is fastest, None means
             ceil(sqrt(T)).
     """
     segments = cut(num_steps, keep_every)
@@ -134,7 +135,7 @@ def match(
 
 
 def cut(num_steps: int, keep_every: int | None) -> list[range]:
-    """Cut steps into segments, as `match` does."""
+    """Split steps into segments, as `match` does."""
     length = keep_every or math.isqrt(num_steps - 1) + 1
     return [range(first, min(first + length, num_steps)) for first in range(0, num_steps, length)]
 
@@ -161,7 +162,7 @@ def _train(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoftLabelLoss:
-    """Cross-entropy with learned soft labels on a drawn batch, augmented, for every inner step."""
+    """Cross-entropy with learned soft labels on an augmented random batch for every inner step."""
 
     network: FlatNetwork
     batches: Sequence[tuple[Int64[Tensor, " _"], Augmentation]]
@@ -177,7 +178,7 @@ class SoftLabelLoss:
         generator: torch.Generator,
         operations: Sequence[str] = OPERATIONS,
     ) -> "SoftLabelLoss":
-        """Cut shuffled orders of m images into batches, and draw an augmentation for each."""
+        """Split shuffled orders of m images into batches, and draw an augmentation for each."""
         rows: list[Tensor] = []
         while len(rows) < num_steps:
             order = torch.randperm(m, generator=generator, device=generator.device)

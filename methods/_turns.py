@@ -1,4 +1,4 @@
-"""SGD with momentum over one tensor of which each class is stepped in its turn."""
+"""SGD with momentum over one tensor whose classes are updated in turn."""
 
 from dataclasses import dataclass
 
@@ -9,18 +9,19 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
-    """Classes take turns within an outer step; momentum may carry the others along meanwhile.
+    """Classes take turns within an outer step; momentum may move the others meanwhile.
 
-    When one optimizer holds the images of all k classes and steps once per class, every such step
-    also moves the k - 1 other classes by their decaying velocity v. Between two gradients of its
-    own, a class that waits for j turns drifts by ``-lr v (m + m^2 + ... + m^j)`` and its velocity
-    falls to ``m^j v``. As no turn looks at another class's images, the drift before the turns, all
-    gradients, and the steps with the drift after them can each be taken for all classes at once.
+    When one optimizer has the images of all k classes and steps once per class, every such step
+    also moves the k - 1 other classes by their decaying velocity v. Between two of its own
+    gradients, a class that waits for j turns drifts by ``-lr v (m + m^2 + ... + m^j)`` and its
+    velocity falls to ``m^j v``. As no turn uses another class's images, the drift before the turns,
+    all gradients, and the steps with the drift after them can each be computed for all classes at
+    once.
 
     Attributes:
         images, velocity: [k ipc c h w], changed in place.
         lr, momentum: of SGD, ``v = m v + g`` and ``x = x - lr v``.
-        drift: whether the classes that wait move (the released IDM) or stand still.
+        drift: whether waiting classes move (the released IDM) or stay fixed.
     """
 
     images: Float[Tensor, "k ipc c h w"]
@@ -30,12 +31,12 @@ class Turns:
     drift: bool
 
     def arrive(self) -> None:
-        """Bring every class to where it is when its turn comes."""
+        """Move every class to where it is when its turn comes."""
         turns = torch.arange(len(self.images), device=self.images.device)
         self._wait(turns)
 
     def step(self, gradient: Float[Tensor, "k ipc c h w"]) -> None:
-        """Step every class in its turn, then let it wait until the last has had its own."""
+        """Step every class in its turn, then let it wait until the last turn is over."""
         self.velocity.mul_(self.momentum).add_(gradient)
         self.images.sub_(self.lr * self.velocity)
         turns = torch.arange(len(self.images), device=self.images.device)

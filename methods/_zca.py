@@ -67,7 +67,7 @@ class Zca:
         folder: Path | None,
         checkpoint: Loop,
     ) -> "Zca":
-        """Fit to images, or read what an earlier fit to them left in `folder`, at its cost."""
+        """Fit to images, or read an earlier fit from `folder`, charging its time."""
         if folder is None:
             return cls.fit(images, eps=eps)
         file = folder / f"zca-{fingerprint(images)[:16]}.safetensors"
@@ -80,14 +80,14 @@ class Zca:
 
     @property
     def num_strong(self) -> int:
-        """How many components have more variance than eps: the whitening is made of these."""
+        """Number of components with more variance than eps, which dominate the whitening."""
         return int((self.variances > self.eps).sum())
 
     def leading(self, num: int, shape: ImageShape) -> dict[str, Tensor]:
-        """Return `num` components of the greatest variance, to be stored (see `Whitening`).
+        """Return the `num` components of largest variance, for storage (see `Whitening`).
 
-        The scale of all others, a, is the one that changes their part of the whitened images least:
-        it minimises ``sum_j s_j (a - (s_j + eps)^(-1/2))^2`` over them.
+        The common scale of all others, a, is the one that changes whitened images least: it
+        minimises ``sum_j s_j (a - (s_j + eps)^(-1/2))^2`` over them.
         """
         order = self.variances.argsort(descending=True)
         scales = (self.variances[order] + self.eps) ** -0.5
@@ -104,11 +104,11 @@ class Zca:
     def whiten(
         self, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n c h w"]:
-        """Return images (uint8, or in [0, 1]) whitened."""
+        """Return whitened images, from uint8 or [0, 1]."""
         return _by_chunk(images, lambda x: self._scaled(x - self.mean, -0.5))
 
     def unwhiten(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Return pixels from whitened images; nothing keeps them within [0, 1]."""
+        """Return pixels of whitened images, not clipped to [0, 1]."""
         return _by_chunk(images, lambda y: self._scaled(y, 0.5) + self.mean)
 
     def _scaled(self, x: Float64[Tensor, "b x"], power: float) -> Float64[Tensor, "b x"]:
@@ -117,7 +117,7 @@ class Zca:
 
 
 def affordable(numbers: int, shape: ImageShape) -> int:
-    """Return how many components `numbers` hold beside the mean and the scale of all others."""
+    """Return how many components fit in `numbers` besides the mean and the common scale."""
     num = (numbers - shape.numel - 1) // (shape.numel + 1)
     return max(0, min(num, shape.numel))
 

@@ -8,43 +8,42 @@ images per class (as given in table 1 of *Prioritize Alignment in Dataset Distil
 
 A network that starts from an expert's weights after s epochs and takes T steps on the distilled set
 should end where the expert was after s + M epochs (`_trajectory` has the loss and its gradient,
-`_experts` the experts). Learned are the images, the logits of their soft labels, and the rate of
-the steps. Early epochs teach easy patterns, late ones hard patterns: s is drawn from a range of
-epochs that suits the size of the distilled set, and may grow towards the hard ones meanwhile.
+`_experts` the experts). The images, the logits of their soft labels, and the learning rate of the
+steps are learned. Early epochs teach easy patterns, late ones hard patterns: s is drawn from a
+range that suits the size of the distilled set, and may grow towards harder ones.
 
-All this happens on ZCA-whitened images (`_zca`), which networks see as they are. What is stored are
-pixels: the images are un-whitened at the end, so that students see them like any other images,
-within [0, 1] and normalised by mean and deviation. That is not the space which the set was made in.
-Its own evaluation (`--recipe own`) is: students and test images are whitened as well, and the
-student is trained at the learned rate, in equal batches of at most 128.
+All this happens on ZCA-whitened images (`_zca`), without further normalisation. Pixels are stored:
+the images are un-whitened at the end, so that students see them like any other images, in [0, 1]
+and normalised by mean and deviation. The set was optimised in another space, which its own
+evaluation (`--recipe own`) uses: training and test images are whitened as well, and the student is
+trained at the learned rate, in equal batches of at most 128.
 
-The whitening that this takes is stored and counted, like logits and rate. No published count of
-stored numbers includes it, and whole, at 32x32, it would take what a budget of 2 600 holds (d =
-512). So the file has as many of its components, those of the greatest variance, as the budget
-leaves room for beside the images; the others are scaled alike. What is lost is small if all
-components fit whose variance exceeds eps = 0.1. Of CIFAR-100's pixels these are 129: whitened
-images then deviate by 7 % at N = 1 000, where 133 fit, and by 0.2 % at N = 5 000, where 669 do.
-Where fewer fit than that, such as the 12 at N = 100, nothing is stored, and the own evaluation is
-refused before anything is distilled. To train such a student as published:
+The whitening that this needs is stored and counted, like logits and rate. No published count of
+stored numbers includes it, and in full, at 32x32, it would take a budget of 2 600 (d = 512). So the
+file has as many of its leading components as the budget leaves room for besides the images; the
+others have a common scale. Little is lost if all components fit whose variance exceeds eps = 0.1.
+For CIFAR-100's pixels these are 129: whitened images then deviate by 7 % at N = 1 000, where 133
+fit, and by 0.2 % at N = 5 000, where 669 do. Where fewer fit, such as 12 at N = 100, none are
+stored, and the own evaluation is refused before distillation. To train such a student as published:
 `--students convnet --set convnet.widths=128,128,128 --set convnet.norm=instance --probes head`.
 
 Differences from the released code (NUS-HPC-AI-Lab/DATM):
 
 * Students and test images are whitened by the leading components.
-* 10 000 outer steps, 1 000 epochs of students, equal batches (there, one more; a short one last).
-* The gradient is that of the full unroll, but found by recomputation, not from one graph.
-* The result is the set after the last outer step; there, the one that scored best on test data.
-* Experts of every dataset are trained as the readme says for CIFAR-10, the only command it gives.
+* 10 000 outer steps, 1 000 student epochs (there, one more); equal batches (there, a short one).
+* The gradient is that of the full unroll, but computed by recomputation, not from one graph.
+* The result is the set after the last outer step; there, the one with the best test accuracy.
+* Experts for every dataset are trained as in the readme's only command, which is for CIFAR-10.
 * Experts depend on the data and their settings, not on the seed: as there, all distillations share
-  them. They take turns in random order, all of them at once, not file by file.
+  them. They are used in random order over all experts, not file by file.
 * Snapshots are copies. There, on a CPU, all snapshots of an expert are its final weights.
-* An image that no expert classifies correctly starts with the mean of all logits (there, with no
-  number), and may be taken where a class has too few others (there, the search does not end).
+* An image that no expert classifies correctly starts with the mean of all logits (there, with NaN),
+  and is used if a class has too few others (there, the search does not terminate).
 * A matching loss that is not finite stops the run; there, the step is skipped.
 * All randomness comes from named seeds. There, augmentations and networks are seeded by the clock.
 * Whitening is fitted and applied in double precision.
-* Unrolled steps run in the run's precision (there, in float32, as experts do here as well).
-* A last batch of inner steps that is short comes last (there, first; no published setting has one).
+* Unrolled steps run in the run's precision (there, in float32, like experts here).
+* A short batch of inner steps comes last (there, first; no published setting has one).
 """
 
 from collections.abc import Iterator, Mapping
@@ -99,20 +98,20 @@ class Datm:
     """Difficulty-aligned trajectory matching; defaults are those of the released code.
 
     Attributes:
-        recipe: a published one, or a dataset's for the same images per class; None: the source's.
-        inner_steps ... inner_widths: None for what the recipe says, see `_datm_recipes.Recipe`.
+        recipe: a published one, or a dataset (for its recipe at this IPC); None: the source's.
+        inner_steps ... inner_widths: None for the recipe's value, see `_datm_recipes.Recipe`.
         outer_steps: updates of the distilled set.
-        initial_lr: of the learned rate.
+        initial_lr: initial value of the learned rate.
         image_momentum, logit_momentum, lr_momentum: of the three SGD updates.
-        keep_every: inner steps whose graphs are held together, 1 for the least memory, all for the
-            least time; None for their square root, see `_trajectory.match`.
-        num_experts, expert_epochs: the last epoch's weights also choose images and label them.
+        keep_every: inner steps whose graphs are held together: 1 takes least memory, all least
+            time; None means the square root of all, see `_trajectory.match`.
+        num_experts, expert_epochs: the final weights also select and label initial images.
         expert_lr, expert_rho, expert_alpha, expert_batch, expert_storage: see `_experts`.
-        max_expert_gib: refuse to begin if the experts would take more of the disk.
-        augmentations: of which one is drawn for each batch, of experts and of inner steps. DSA's
-            strategy for digits has no `flip`; leave it out for such data, nothing here does.
+        max_expert_gib: refuse to start if the experts would take more disk space.
+        augmentations: one is drawn for each batch of experts and of inner steps. DSA's strategy for
+            digits has no `flip`; omit it for such data yourself.
         zca_eps: regulariser of the whitening, for pixels in [0, 1].
-        inner_model, inner_norm: without running statistics; None for a model without a norm.
+        inner_model, inner_norm: without running statistics; None for models without this setting.
     """
 
     supervision: ClassVar[Supervision] = "labels"
@@ -136,7 +135,7 @@ class Datm:
     image_momentum: float = 0.5  # distill/DATM.py; likewise the next
     lr_momentum: float = 0.5
     keep_every: int | None = field(default=None, metadata=NEUTRAL)
-    # experts: readme of the released code, whose command-line defaults are others
+    # experts: readme of the released code, whose command-line defaults differ
     num_experts: int = 100
     expert_epochs: int = 100
     expert_lr: float = 0.01
@@ -164,10 +163,10 @@ class Datm:
         expect_operations(self.augmentations)
 
     def check(self, outline: Outline) -> None:
-        """Refuse what is not class-balanced, has no published recipe, or asks too much of it.
+        """Refuse unbalanced budgets, unknown recipes, and unusable experts.
 
-        That includes inner models that keep running statistics, and experts of more than
-        `max_expert_gib`; whether these fit on the disk is looked at where they are made.
+        That includes inner models with running statistics, and experts of more than
+        `max_expert_gib`; free disk space is checked where they are made.
         """
         recipe = self._resolve(outline)
         network = self._new_network(outline, recipe, torch.Generator().manual_seed(0))
@@ -176,7 +175,7 @@ class Datm:
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
     ) -> dict[str, Tensor]:
-        """Return IPC images of each class, class by class, their label logits, and the rate."""
+        """Return IPC images of each class, ordered by class, their label logits, and the rate."""
         recipe = self._resolve(problem.outline)
         k, ipc = images_per_class("datm", problem.outline)
         assert problem.labels is not None
@@ -211,7 +210,7 @@ class Datm:
         return stored if num < zca.num_strong else {**stored, **zca.leading(num, problem.shape)}
 
     def expect_own(self, problem: Problem, *, checkpoint: Loop) -> None:
-        """Refuse a budget that leaves no room for the whitening that the own evaluation takes."""
+        """Refuse a budget without room for the whitening that the own evaluation needs."""
         k, _ = images_per_class("datm", problem.outline)
         _check_budget(problem, k)
         zca = Zca.kept(
@@ -282,13 +281,13 @@ class Datm:
 
     @contextmanager
     def _snapshots(self, problem: Problem, recipe: Recipe) -> Iterator[Snapshots]:
-        """Give the place for the experts' snapshots; without a cache it goes when the block ends.
+        """Yield the storage of the experts' snapshots; without a cache it is temporary.
 
         Raises:
-            UsageError: they would take too much of the disk.
+            UsageError: they would take too much disk space.
         """
         network = self._new_network(problem, recipe, torch.Generator().manual_seed(0))
-        # all six operations go without saying, as their random numbers follow from the key
+        # the default is left out of the key, from which random numbers follow
         fewer = () if self.augmentations == OPERATIONS else self.augmentations
         key = fingerprint(
             *(problem.images, problem.labels, self.zca_eps, self._training),
@@ -333,7 +332,7 @@ class Datm:
         generator: torch.Generator,
         checkpoint: Loop,
     ) -> None:
-        """Match the experts' trajectories, one expert's in each outer step; change it in place."""
+        """Match the experts' trajectories, one per outer step, changing `distilled` in place."""
         learned = {"images": distilled.images, "logits": distilled.logits, "lr": distilled.lr}
         optimizer = self._optimizer(distilled, recipe)
         turns = torch.empty(self.num_experts, dtype=torch.int64, device=generator.device)
@@ -381,7 +380,7 @@ class Datm:
 
 
 def _left(problem: Problem, k: int) -> int:
-    """Return how many numbers the budget leaves beside images, label logits and the rate."""
+    """Return how many numbers the budget leaves besides images, label logits and the rate."""
     return problem.num_floats - problem.budget.N * (problem.shape.numel + k) - 1
 
 

@@ -3,40 +3,42 @@
 Zhao and Bilen: *Dataset Condensation with Differentiable Siamese Augmentation*, ICML 2021 (arXiv
 2102.08259). Published for CIFAR-100, a ConvNet-3 trained from scratch: 13.9 % at one image per
 class, 32.3 % at ten; CIFAR-10: 28.8, 52.1 and 60.6 % at 1, 10 and 50 (readme of the released code).
-Its own evaluation is the cross-entropy recipe at 1 000 epochs (the released code takes one more) on
-its own network: ``--recipe own --students convnet --set convnet.widths=128,128,128 --set
-convnet.norm=instance --probes head``. The recipe `own` alone keeps the suite's students and probes.
+Its own evaluation is the cross-entropy recipe for 1 000 epochs (the released code takes one more)
+on its own network: ``--recipe own --students convnet --set convnet.widths=128,128,128 --set
+convnet.norm=instance --probes head``. The recipe `own` by itself keeps the suite's students and
+probes.
 
 For each class c, with one random augmentation A shared by real and distilled images (siamese), the
-distilled images S_c follow the gradient of ::
+distilled images S_c descend the gradient of ::
 
     D( grad CE(A S_c, c), grad CE(A R_c, c) )        D as in `_gradient_matching`
 
-where R_c is a batch of real images of the class and the gradients are those of an inner model's
-weights. The inner model trains on the distilled set between outer steps and is drawn anew after
-`outer_steps_per_model` of them; at one image per class that is after each, so there it never
-trains.
+where R_c is a batch of real images of the class and the gradients are with respect to an inner
+model's weights. The inner model trains on the distilled set between outer steps and is replaced by
+a fresh one after `outer_steps_per_model` of them; at one image per class that is after each, so
+there it never trains.
 
-Distilled images start as random real images and move in normalised space, unclamped. Class-sorted
-order implies the labels: IPC x k images are all that is stored.
+Distilled images are initialised with random real images and optimised in normalised space,
+unclamped. The order by class implies the labels: only IPC x k images are stored.
 
 Differences from the released code (VICO-UoE/DatasetCondensation):
 
-* The result is the set after 1 000 inner models, the last whose accuracy that code reports; before
-  it saves, it goes through one more.
-* The distance is the default one; mean squared error and one global cosine are not offered.
-* Pixels are normalised by the deviations of the training images, on CIFAR-10 .2470, .2435, .2616.
-  There they are .2023, .1994, .2010, so that with the same rate an image's pixels move 1.5 to 1.7
-  times as far here, and brightness changes 1.2 to 1.3 times as much. CIFAR-100's agree.
+* The result is the set after 1 000 inner models, the last whose accuracy that code reports; it
+  saves the set after one more.
+* The distance is the default one; mean squared error and one global cosine are not supported.
+* Pixels are normalised by the standard deviations of the training images, for CIFAR-10 .2470,
+  .2435, .2616. There they are .2023, .1994, .2010, so that with the same rate an image's pixels
+  move 1.5 to 1.7 times as far here, and brightness changes 1.2 to 1.3 times as much. CIFAR-100's
+  agree.
 * Students train for 1 000 epochs, the last 500 of them at a tenth of the rate (there, 1 001 epochs,
-  of which 499 are), and each is cut into equal batches (there, a short one comes last).
-* Fashion-MNIST is published as one channel of 28x28 under a first convolution padded by 3; here all
+  of which 499 are), and each epoch is split into equal batches (there, a short one comes last).
+* Fashion-MNIST is published with one channel of 28x28 and a first convolution padded by 3; here all
   images have three channels.
 * Gradients of real images are computed in the run's precision (`RealImages.seen_by`).
 * Gradients of biases and norms, which the distance ignores, are not computed. The classes' losses
-  share no image, so each is differentiated by itself instead of as one sum, with the same result.
+  share no images, so each is differentiated separately instead of as one sum, with the same result.
 * All randomness comes from one seed. There, augmentations and networks are seeded by the clock.
-* Scale and rotate map corners to corners, as then; see `benchmark.differentiable_augmentation`.
+* Scale and rotate use `align_corners=True`; see `benchmark.differentiable_augmentation`.
 """
 
 from collections.abc import Mapping
@@ -75,23 +77,23 @@ class Recipe:
     """What differs between published settings.
 
     Attributes:
-        outer_steps_per_model: matched to the real images with each inner model.
-        inner_epochs: that an inner model trains between two outer steps.
+        outer_steps_per_model: outer steps with each inner model.
+        inner_epochs: epochs of inner training between two outer steps.
     """
 
     outer_steps_per_model: int
     inner_epochs: int
 
 
-# utils.py, get_loops, which asks for the images per class alone.
+# utils.py, get_loops, which depends on the images per class only.
 _SCHEDULES = {
     1: Recipe(outer_steps_per_model=1, inner_epochs=1),  # never trains: its only step is the last
     10: Recipe(outer_steps_per_model=10, inner_epochs=50),
     50: Recipe(outer_steps_per_model=50, inner_epochs=10),
 }
 
-# The readme's command and its table, as far as the datasets are here. That table has no number for
-# CIFAR-100 at fifty; the command admits it, and Yu et al. (2025) report it (N = 5 000).
+# The readme's command and its table, for the datasets supported here. That table has no number for
+# CIFAR-100 at fifty; the command allows it, and Yu et al. (2025) report it (N = 5 000).
 PUBLISHED: Mapping[str, Recipe] = {
     f"{dataset}-ipc{ipc}": recipe
     for dataset in ("cifar10", "cifar100", "fashion-mnist")
@@ -106,16 +108,16 @@ class Dsa:
     Attributes:
         recipe: the published recipe to use, such as ``cifar10-ipc50``, or the dataset whose recipe
             for the same images per class is used; None for the source's own.
-        num_inner_models: drawn one after the other; the outer steps are this many times
-            `outer_steps_per_model`.
-        outer_steps_per_model, inner_epochs: None for what is published, see `Recipe`.
+        num_inner_models: used one after the other; there are this many times
+            `outer_steps_per_model` outer steps.
+        outer_steps_per_model, inner_epochs: None for the published value, see `Recipe`.
         real_batch: real images of a class in each outer step.
         inner_batch: distilled images in a step of an inner model.
-        batch_norm_images: real images per class from which an inner model with batch norm takes the
-            statistics that it keeps during an outer step.
-        augmentations: of which one is drawn each time. The published strategy for digits (MNIST,
-            SVHN) has no `flip`; leave it out for such data, nothing here does so by itself.
-        inner_widths, inner_norm: settings of the inner model; None for those that it does not have.
+        batch_norm_images: real images per class for the batch norm statistics of an inner model,
+            which are fixed during an outer step.
+        augmentations: one is drawn each time. The published strategy for digits (MNIST, SVHN) has
+            no `flip`; omit it for such data yourself.
+        inner_widths, inner_norm: settings of the inner model; None if it does not have them.
     """
 
     supervision: ClassVar[Supervision] = "labels"
@@ -145,14 +147,14 @@ class Dsa:
         expect_operations(self.augmentations)
 
     def check(self, outline: Outline) -> None:
-        """Refuse what is not class-balanced, has no published recipe, or no such inner model."""
+        """Refuse unbalanced budgets, and unknown recipes or inner models."""
         self._recipe(outline)
         self._new_inner_model(outline, torch.Generator().manual_seed(0))
 
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
     ) -> dict[str, Tensor]:
-        """Return IPC images of each class, as pixels, class by class."""
+        """Return IPC images of each class, as pixels, ordered by class."""
         recipe = self._recipe(problem.outline)
         outer_steps = recipe.outer_steps_per_model
         k, ipc = images_per_class("dsa", problem.outline)
@@ -204,7 +206,7 @@ class Dsa:
         )
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
-        """Return the images with the labels that their order implies."""
+        """Return the images with the labels implied by their order."""
         return hard_labelled(stored["images"])
 
     def _recipe(self, outline: Outline) -> Recipe:
@@ -218,7 +220,7 @@ class Dsa:
 
     @torch.no_grad()
     def _settle_batch_norm(self, network: Network, real: RealImages) -> None:
-        """Let batch norm keep statistics of real images: the distilled ones are too few."""
+        """Fix batch norm statistics to those of real images, as distilled ones are too few."""
         norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         if not norms:
             return
@@ -254,7 +256,7 @@ class Dsa:
         epochs: int,
         generator: torch.Generator,
     ) -> None:
-        """Train an inner model on the distilled set, every image under its own augmentation."""
+        """Train an inner model on the distilled set, augmenting every image independently."""
         network.train()
         optimizer = torch.optim.SGD(network.parameters(), lr=self.inner_lr, fused=True)
         k, ipc = images.shape[:2]

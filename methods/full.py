@@ -1,4 +1,4 @@
-"""The control without any distillation: the whole source set with its representations."""
+"""The control without distillation: the whole source set with its representations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +19,9 @@ __all__ = ["Full"]
 class Full:
     """Every source image (uint8) and representation, whatever the budget.
 
-    By the recipe `paper` its student takes as many epochs as any, so many times the steps of a
-    small set's: what a budget costs at most. By `equal-steps` it takes as many steps as they do.
+    With the recipe `paper` its student takes as many epochs as any other, and thus many times the
+    steps: an upper bound on what a budget costs. With `equal-steps` it takes the same number of
+    steps.
     """
 
     supervision: ClassVar[Supervision] = "none"

@@ -2,51 +2,52 @@
 
 Zhao, Li, Qin and Yu: *Improved Distribution Matching for Dataset Condensation*, CVPR 2023 (arXiv
 2307.09742). Published for CIFAR-100, a ConvNet-3 trained from scratch: 20.1 % at one image per
-class, 45.1 % at ten, 50.0 % at fifty (as given in table 1 of arXiv 2601.21296).
-Users of the code report 28.7 % (with its default flags) and three to four points above the paper at
-ten, and about 46 % at fifty (issues 2 and 1 of the repository). Its own evaluation is DSA's, the
-cross-entropy recipe at 1 000 epochs on the same network: ``--recipe own --students convnet --set
-convnet.widths=128,128,128 --set convnet.norm=instance --probes head``. The recipe `own` alone keeps
-the suite's students and probes.
+class, 45.1 % at ten, 50.0 % at fifty (as given in table 1 of arXiv 2601.21296). Users of the code
+report 28.7 % (default flags), three to four points above the paper at ten, and about 46 % at fifty
+(issues 2 and 1 of the repository). Its own evaluation is DSA's, the cross-entropy recipe for 1 000
+epochs on the same network: ``--recipe own --students convnet --set convnet.widths=128,128,128 --set
+convnet.norm=instance --probes head``. The recipe `own` by itself keeps the suite's students and
+probes.
 
-A stored canvas holds four images at half the side; a student and the loss see its quarters enlarged
-(`expand`). In each outer step, for a network f with features phi drawn from a queue, and per class
-c with canvases S_c, real images R_c and one augmentation A that both share (siamese)::
+A stored canvas has four images at half resolution; a student and the loss see its quarters,
+upsampled (`expand`). In each outer step, for a network f with features phi drawn from a queue, and
+per class c with canvases S_c, real images R_c and one shared augmentation A (siamese)::
 
     L_c = | mean phi(A R_c) - mean phi(A expand(S_c)) |^2  +  w a_f mean CE(f(A expand(S_c)), c)
 
 where w is `cross_entropy_weight` and a_f the network's accuracy on its own training batches, in per
-cent (so w = 0.5 and 30 % make 15). The networks of the queue train on real images; nothing trains
-on distilled ones. phi are the backbone's flattened features, as every published command asks.
+cent (so w = 0.5 and 30 % give 15). The networks of the queue train on real images; none trains on
+distilled ones. phi are the backbone's flattened features, as in every published command.
 
-Class-sorted order implies the labels: IPC x k canvases are all that is stored.
+The order by class implies the labels: only IPC x k canvases are stored.
 
-The longer the networks train, the more their accuracy makes of cross-entropy, so that the objective
-of a step says little about the canvases. Its parts are logged for each step; after the last one,
-the first and the last canvases are compared by their objective under the same networks, up to ten
-of the final queue, with the same weights, real images and augmentations.
+The longer the networks train, the more weight their accuracy gives to cross-entropy, so the
+objective of a step says little about the canvases. Its parts are logged for each step; after the
+last one, the objectives of the initial and final canvases are compared with the same networks (up
+to ten of the final queue), weights, real images and augmentations.
 
-Three accidents of the released code (uitrbn/IDM) are part of the published recipes, and can be
-undone:
+Three accidental features of the released code (uitrbn/IDM) are part of the published recipes, and
+can be disabled:
 
-* One optimizer holds the canvases of all classes and steps once per class, so that momentum also
-  moves the classes whose turn it is not (`drift`, see `_turns`).
-* Evaluating the distilled set resets the accuracies, and a network that has not trained since
-  weighs its cross-entropy with 0. Evaluation has no place here, but the resets stay, at the
-  interval at which that code evaluates (`meter_reset_interval`; 0 for never).
-* The script for Tiny ImageNet has the two ways to begin the wrong way round, so that with each of
-  its published commands a canvas begins as one whole image, whose quarters are then parts of it,
-  not as four images (`start`).
+* One optimizer has the canvases of all classes and steps once per class, so that momentum also
+  moves classes out of turn (`drift`, see `_turns`).
+* Evaluating the distilled set resets the accuracies, and a network that has not trained since then
+  gives its cross-entropy a weight of 0. There is no such evaluation here, but the resets remain, at
+  the interval of that code's evaluations (`meter_reset_interval`; 0 for never).
+* The script for Tiny ImageNet swaps the two initialisations, so that with its published commands a
+  canvas starts as one whole image, whose quarters are parts of it, instead of four images
+  (`start`).
 
 Differences from that code:
 
 * The result is the set after the last outer step. There, the set with the best test accuracy is
   kept.
-* Pixels are normalised by mean and deviation of the training images. There, CIFAR-10's deviations
-  are .2023, .1994, .2010 (here .2470, .2435, .2616: with the same rate an image's pixels move 1.5
-  to 1.7 times as far), and Tiny ImageNet's mean and deviation those of ImageNet. CIFAR-100's agree.
-* It has 20 000 outer steps. There, one more follows the last evaluation.
-* Students train for 1 000 epochs, each cut into equal batches (there, 1 001 epochs, and a short
+* Pixels are normalised by mean and standard deviation of the training images. There, CIFAR-10's
+  deviations are .2023, .1994, .2010 (here .2470, .2435, .2616: with the same rate an image's pixels
+  move 1.5 to 1.7 times as far), and Tiny ImageNet's mean and deviation are those of ImageNet.
+  CIFAR-100's agree.
+* There are 20 000 outer steps. There, one more follows the last evaluation.
+* Students train for 1 000 epochs, each split into equal batches (there, 1 001 epochs, and a short
   batch comes last).
 * Real features are computed in the run's precision (`RealImages.seen_by`) and without a graph,
   distilled images pass through the network once instead of twice, and several classes at a time.
@@ -92,7 +93,7 @@ __all__ = ["Idm"]
 
 Start = Literal["quarters", "whole"]
 
-_JUDGES = 10  # networks of the final queue under which first and last canvases are compared
+_JUDGES = 10  # networks of the final queue for comparing initial and final canvases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +102,11 @@ class Recipe:
 
     Attributes:
         cross_entropy_weight: w.
-        real_batch: real images of a class in each outer step; more than it has means all.
-        birth_interval: outer steps between two newborns of the queue.
-        inner_steps: that each chosen network trains in an outer step.
+        real_batch: real images of a class in each outer step, or all if it has fewer.
+        birth_interval: outer steps between two new networks in the queue.
+        inner_steps: training steps of each chosen network in an outer step.
         meter_reset_interval: outer steps between two resets of the accuracies; 0 for never.
-        start: what a canvas begins as: four real images, one in each of its quarters, or one.
+        start: initialisation of a canvas: four real images, one per quarter, or one whole image.
     """
 
     cross_entropy_weight: float
@@ -116,7 +117,7 @@ class Recipe:
     start: Start = "quarters"
 
 
-# The commands of the released command.txt, as far as the datasets are here.
+# The commands of the released command.txt, for the datasets supported here.
 PUBLISHED: Mapping[str, Recipe] = {
     "cifar10-ipc1": Recipe(cross_entropy_weight=0.5, real_batch=5000, birth_interval=5),
     "cifar10-ipc10": Recipe(cross_entropy_weight=0.5),
@@ -138,22 +139,22 @@ PUBLISHED: Mapping[str, Recipe] = {
 class Idm:
     """Distribution matching with partition-and-expand, a queue of networks and cross-entropy.
 
-    The fields of `Recipe` are None for what is published for the source and its images per class;
-    the other defaults hold for every published command.
+    The fields of `Recipe` are None for the published values for the source and its images per
+    class; the other defaults apply to every published command.
 
     Attributes:
         recipe: the published recipe to use, such as ``cifar10-ipc50``, or the dataset whose recipe
             for the same images per class is used; None for the source's own.
-        drift: momentum moves classes out of turn, as released.
-        initial_models: of the queue; one more is born in the first outer step.
-        queue_size: the most networks; the oldest leaves.
-        trained_models: of the queue, drawn at random, in each outer step.
-        group_images: distilled images in one pass through the network, unless one class has more.
-        augmentations: of which one is drawn each time. The strategy that DSA published for digits
-            has no `flip`; leave it out for such data, nothing here does so by itself.
-        inner_widths, inner_norm: settings of the inner model; None for those that it does not have.
-            The released code refuses batch norm but in one model of its own (ConvNet_GBN), and
-            every published command has the instance norm of ConvNet.
+        drift: whether momentum moves classes out of turn, as released.
+        initial_models: of the queue; the first outer step adds another.
+        queue_size: maximum number of networks; the oldest is dropped.
+        trained_models: number of randomly drawn networks to train in each outer step.
+        group_images: distilled images in one pass of the network, unless one class has more.
+        augmentations: one is drawn each time. DSA's strategy for digits has no `flip`; omit it for
+            such data yourself.
+        inner_widths, inner_norm: settings of the inner model; None if it does not have them. The
+            released code supports batch norm only in its own ConvNet_GBN, and every published
+            command uses ConvNet's instance norm.
     """
 
     supervision: ClassVar[Supervision] = "labels"
@@ -167,7 +168,7 @@ class Idm:
     inner_steps: int | None = None
     meter_reset_interval: int | None = None
     start: Start | None = None
-    outer_lr: float = 0.2  # the flag in every command; the script's own default is 1.0
+    outer_lr: float = 0.2  # the flag in every command; the script's default is 1.0
     outer_momentum: float = 0.5
     drift: bool = True
     initial_models: int = 3
@@ -194,14 +195,14 @@ class Idm:
         expect_operations(self.augmentations)
 
     def check(self, outline: Outline) -> None:
-        """Refuse what is not class-balanced, cannot be halved, or has no recipe or inner model."""
+        """Refuse unbalanced budgets, odd image sizes, and unknown recipes or inner models."""
         self._recipe(outline)
         self._new_inner_model(outline, torch.Generator().manual_seed(0))
 
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
     ) -> dict[str, Tensor]:
-        """Return IPC canvases of each class, as pixels, class by class."""
+        """Return IPC canvases of each class, as pixels, ordered by class."""
         recipe = self._recipe(problem.outline)
         k, ipc = images_per_class("idm", problem.outline)
         real = RealImages.of(problem, generator)
@@ -226,7 +227,7 @@ class Idm:
             turns.arrive()
             gradient, parts = self._outer_gradient(model, images, real, recipe)
             turns.step(gradient)
-            del parts["objective"]  # its weight grows while networks learn: see `_compare`
+            del parts["objective"]  # its weights change as networks learn: see `_compare`
             for model in queue.choose(self.trained_models):
                 for _ in range(recipe.inner_steps):
                     model.train(*real.of_any_class(self.inner_batch))
@@ -264,7 +265,7 @@ class Idm:
         )
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
-        """Return the enlarged quarters of all canvases, with the labels that order implies."""
+        """Return the upsampled quarters of all canvases, with the labels implied by their order."""
         return hard_labelled(torch.stack([expand(canvases) for canvases in stored["images"]]))
 
     def _recipe(self, outline: Outline) -> Recipe:
@@ -300,7 +301,7 @@ class Idm:
         recipe: Recipe,
         checkpoint: Loop,
     ) -> None:
-        """Log the objective of earlier and later canvases under the same networks and draws."""
+        """Log the objective of initial and final canvases with the same networks and draws."""
         for step in checkpoint.steps("objective", len(canvases)):
             stream = rng.generator("idm", "objective", device=real.generator.device)
             seen = replace(real, generator=stream)
@@ -319,7 +320,7 @@ class Idm:
     ) -> tuple[Float[Tensor, "k ipc c h w"], dict[str, Tensor]]:
         """Return the gradient of the classes' losses, and the means of their parts.
 
-        Of the parts, the objective is the sum of the two others, weighted.
+        The part called objective is the weighted sum of the two others.
         """
         k, ipc = images.shape[:2]
         weight = recipe.cross_entropy_weight * model.accuracy

@@ -1,7 +1,7 @@
 """KRR-ST: self-supervised dataset distillation by kernel ridge regression.
 
-Lee, Lee, Hwang: *Self-Supervised Dataset Distillation for Transfer Learning*, ICLR 2024
-(arXiv 2310.06511). The baseline of the published tables: 47.00 % linear probe on CIFAR-100 at N =
+Lee, Lee, Hwang: *Self-Supervised Dataset Distillation for Transfer Learning*, ICLR 2024 (arXiv
+2310.06511). The baseline of the published tables: 47.00 % linear probe accuracy on CIFAR-100 at N =
 100 with a ConvNet (Yu et al. 2025).
 
 Distilled images X_s (`images`) and representations Y_s (`targets`) minimise ::
@@ -9,21 +9,22 @@ Distilled images X_s (`images`) and representations Y_s (`targets`) minimise ::
     mean || phi(X) K(X_s)^-1 Y_s - g(X) ||^2
 
 over real images X, where g is the teacher, phi the features of an inner model drawn from a pool
-(`_pool`) that trains on (X_s, Y_s) meanwhile, and K the ridge-regularised kernel (`_ridge`).
+(`_pool`) that is simultaneously trained on (X_s, Y_s), and K the ridge-regularised kernel
+(`_ridge`).
 
-Differences from the released code (db-Lee/selfsup_dd), which a field brings back where one is
-named:
+Differences from the released code (db-Lee/selfsup_dd), with the field that restores its behaviour,
+if any:
 
-* A model that is replaced starts again at age 0. There its slot keeps the old age, so that after
-  some 10 000 of 160 000 steps the whole pool is untrained for good (`restart=False`).
-* Every real batch is drawn anew, so that an image may come twice (there, shuffled epochs).
-* Real batches are not augmented, as in that code's first upload; later it crops and flips them
-  (`augment_real=True`), which costs a teacher pass a step.
+* A replaced model starts at age 0. There its slot keeps the old age, so that after some 10 000 of
+  160 000 steps the whole pool stays untrained (`restart=False`).
+* Real batches are sampled with replacement (there, from shuffled epochs).
+* Real batches are not augmented, as in that code's first version; later it crops and flips them
+  (`augment_real=True`), which costs a teacher pass per step.
 * Distilled images are normalised like real ones. There they start as pixels in [0, 1] and are fed
-  to networks as they are, while real images are normalised (`raw_distilled=True`).
+  to networks unnormalised, while real images are normalised (`raw_distilled=True`).
 * Representations of real images are computed once, and the linear system is solved by Cholesky.
-* Above `distilled_batch` pairs, each step draws that many. The released code has one size, N = 1
-  000.
+* With more than `distilled_batch` pairs, each step samples that many. The released code has a
+  single size, N = 1 000.
 * Students train on batches of equal size (there, a short one comes last: 232 of 256 at N = 1 000).
 * The teacher pads its stem by 1, not 2.
 """
@@ -57,7 +58,7 @@ class KrrSt(OuterLoop):
     outer_lr: float = 1e-4  # README of the released code, CIFAR-100
 
     def check(self, outline: Outline) -> None:
-        """Refuse a budget of more images than there are, too."""
+        """Also refuse a budget of more images than there are."""
         super().check(outline)
         expect_enough(outline.num_images, outline.N)
 

@@ -2,26 +2,26 @@
 
 Yu, Yao, Chiu: *Boost Self-Supervised Dataset Distillation via Parameterization, Predefined
 Augmentation, and Approximation*, ICLR 2025 (arXiv 2507.21455; no official code). Published: 52.41 %
-linear probe on CIFAR-100 at N = 100 with a ConvNet, against 47.00 % of KRR-ST.
+linear probe accuracy on CIFAR-100 at N = 100 with a ConvNet, versus 47.00 % for KRR-ST.
 
 Three components on top of KRR-ST's bilevel loop (`_outer_loop`), each of which can be switched off;
-with all three off, the method is `krr-st`, number for number:
+with all three off, the method is identical to `krr-st` with the same settings:
 
 * `bases`: images and representations are coefficients over small bases (`_distilled.Bases`). Both
-  start from PCA: B_x of the source images at half resolution, B_y of the teacher's representations
-  under all views; coefficients start from randomly drawn images. Bases and coefficients are
-  optimised.
+  are initialised by PCA: B_x of the source images at half resolution, B_y of the teacher's
+  representations under all views; coefficients are initialised from random images. Bases and
+  coefficients are optimised.
 * `augmentations`: instead of random augmentation, a fixed list of views (`benchmark.views`). Each
-  distilled image has a target per view, started from the teacher's representation of that view of
-  its seed image; real images are compared under the same views.
+  distilled image has a target per view, initialised with the teacher's representation of that view
+  of its initial image; real images are compared under the same views.
 * `approximation`: after the outer loop, one small network per view is fitted to the shift of the
-  target coefficients (`_approximation`); only these networks, not the views' targets, are stored.
+  target coefficients (`_approximation`); these networks are stored instead of the views' targets.
 
-Values that the paper leaves open and we read into it (each is a field): PCA starts, rotations by
-90, 180 and 270 degrees, 200 + 200 bases, half resolution, hidden width 4 at 32x32 and 16 at 64x64,
-shifts in coefficient space, the fitting of the networks, outer steps and their rate; batch, pool,
-age and ridge are those of KRR-ST's code. Above `distilled_batch` (image, view) pairs, a step draws
-that many.
+Choices that the paper leaves open, where this is our interpretation (each is a field): PCA
+initialisation, rotations by 90, 180 and 270 degrees, 200 + 200 bases, half resolution, hidden width
+4 at 32x32 and 16 at 64x64, shifts in coefficient space, the fitting of the networks, outer steps
+and their learning rate; batch, pool, age and ridge are those of KRR-ST's code. With more than
+`distilled_batch` (image, view) pairs, a step samples that many.
 """
 
 from collections.abc import Iterator, Mapping
@@ -65,17 +65,17 @@ class Ours(OuterLoop):
     """Bases, predefined views and approximation networks within the budget of N pairs.
 
     Attributes:
-        num_image_bases: U at most; budgets too small for it have fewer (see `_storage`). None: 200.
+        num_image_bases: U at most; small budgets have fewer (see `_storage`). None: 200.
         num_target_bases: V; likewise.
-        basis_size: side of the image bases; None is half the images' side.
-        approximation_width: hidden width; None is 4 up to 32x32, 16 above.
+        basis_size: side of the image bases; None means half the images' side.
+        approximation_width: hidden width; None means 4 up to 32x32, 16 above.
     """
 
     supervision: ClassVar[Supervision] = "none"
     limit: ClassVar[Limit] = "numbers"
 
-    outer_steps: int = 30_000  # our reading, for CIFAR-100 (20 000 at 64x64)
-    outer_lr: float = 1e-3  # our reading
+    outer_steps: int = 30_000  # our interpretation, for CIFAR-100 (20 000 at 64x64)
+    outer_lr: float = 1e-3  # our interpretation
     bases: bool = True
     augmentations: tuple[str, ...] = ("rot90", "rot180", "rot270")
     approximation: bool = True
@@ -101,13 +101,13 @@ class Ours(OuterLoop):
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Names of all views, the unaugmented one first."""
+        """Names of all views, the identity first."""
         return ("identity", *self.augmentations)
 
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
     ) -> dict[str, Tensor]:
-        """Return bases, means, coefficients and approximation networks, as far as switched on."""
+        """Return bases, means, coefficients and approximation networks, if enabled."""
         storage = self.storage(problem)
         chosen = draw_images(problem, storage.m, generator)
         distilled = self._start(problem, storage, chosen)
@@ -138,7 +138,7 @@ class Ours(OuterLoop):
         )
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
-        """Return the distilled images, and per view their targets, decoded as they are needed."""
+        """Return the distilled images and their targets per view, decoded on demand."""
         distilled = restore(stored, shape)
         networks = {name: stored[name] for name in NETWORKS if name in stored}
         return TrainingSet(
@@ -202,5 +202,5 @@ class Ours(OuterLoop):
 
 
 def reduce(images: UInt8[Tensor, "b c h w"], shape: ImageShape) -> Float[Tensor, "b q"]:
-    """Return flat images at the bases' resolution: each pixel the mean of those it stands for."""
+    """Return flat images at the bases' resolution, by average pooling."""
     return adaptive_avg_pool2d(images / 255, (shape.h, shape.w)).flatten(1)

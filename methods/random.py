@@ -1,4 +1,4 @@
-"""Random real images with the teacher's representations: KRR-ST before its first step."""
+"""Random real images with the teacher's representations: KRR-ST's initialisation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

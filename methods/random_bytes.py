@@ -1,8 +1,8 @@
-"""Random real images, as many as the bytes of the budget hold: what storing floats costs others.
+"""Random real images, as many as fit in the budget's bytes: what storing floats costs others.
 
-A budget of N numbers takes 4 N (c h w + d) bytes as float32. A real image takes c h w bytes as it
-is and its representation 2 d as float16, whose rounding (2^-11) is far below what a student can
-tell. At 32x32 and d = 512 that is three and a half times as many pairs as `random` has.
+A budget of N takes 4 N (c h w + d) bytes as float32. A real image takes c h w bytes and its
+representation 2 d as float16, whose rounding error (2^-11) is negligible for a student. At 32x32
+and d = 512 that is three and a half times as many pairs as `random` has.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ __all__ = ["RandomBytes"]
 
 @dataclass(frozen=True, kw_only=True)
 class RandomBytes:
-    """As many pairs as fit, whatever the number of numbers."""
+    """As many pairs as fit in the bytes, regardless of the count of numbers."""
 
     supervision: ClassVar[Supervision] = "none"
     limit: ClassVar[Limit] = "bytes"
@@ -58,7 +58,7 @@ class RandomBytes:
         return Forecast(pairs=_num_pairs(problem))
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
-        """Return the pairs, representations as float32."""
+        """Return the pairs, with representations as float32."""
         return TrainingSet(
             images=stored["images"],
             views=("identity",),
@@ -68,6 +68,6 @@ class RandomBytes:
 
 
 def _num_pairs(problem: Problem) -> int:
-    """Return how many images the budget's bytes hold, a representation at two bytes a number."""
+    """Return how many pairs fit in the budget's bytes, with float16 representations."""
     pair = problem.shape.numel + 2 * problem.representations("identity").shape[1]
     return min(FLOAT_BYTES * problem.num_floats // pair, len(problem.images))

@@ -1,4 +1,4 @@
-"""Random real images with their labels, the same number of each class: the classic baseline."""
+"""Random real images with their labels, balanced over classes: the classic baseline."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ __all__ = ["RandomLabels"]
 
 @dataclass(frozen=True, kw_only=True)
 class RandomLabels:
-    """IPC random real images of each class, stored as bytes, class by class."""
+    """IPC random real images of each class, stored as bytes, ordered by class."""
 
     supervision: ClassVar[Supervision] = "labels"
     limit: ClassVar[Limit] = "numbers"
 
     def check(self, outline: Outline) -> None:
-        """Refuse a budget that is not the same number of images of each class."""
+        """Refuse a budget that does not give the same number of images of each class."""
         images_per_class("random-labels", outline)
 
     def distill(
@@ -49,5 +49,5 @@ class RandomLabels:
         return Forecast(pairs=k * ipc)
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
-        """Return the images with the labels that their order implies."""
+        """Return the images with the labels implied by their order."""
         return hard_labelled(stored["images"])

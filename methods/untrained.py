@@ -1,4 +1,4 @@
-"""The control without any pretraining: the student as it was initialised."""
+"""The control without pretraining: the student as initialised."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["Untrained"]
 
 @dataclass(frozen=True, kw_only=True)
 class Untrained:
-    """Stores nothing; what its probe reads is the architecture's own worth."""
+    """Stores nothing; its accuracy is due to the architecture alone."""
 
     supervision: ClassVar[Supervision] = "none"
     limit: ClassVar[Limit] = "none"

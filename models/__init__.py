@@ -1,1 +1,1 @@
-"""Backbones: one public factory per file; what timm has as it should be needs none."""
+"""Backbones: one public factory per file; models that timm has as needed have none."""

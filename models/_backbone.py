@@ -1,4 +1,4 @@
-"""What the hand-made backbones share: a flat output of known length, and narrower versions."""
+"""Code shared by hand-made backbones: a flat output of known length, and width scaling."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from benchmark.spec import ImageShape, UsageError
 
 
 class Backbone(nn.Sequential):
-    """Layers that end in flat features, and how many features those are."""
+    """Layers that end in flat features, and the number of these."""
 
     def __init__(self, *layers: nn.Module, num_features: int) -> None:
         super().__init__(*layers)

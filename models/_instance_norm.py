@@ -1,9 +1,9 @@
 """Instance normalisation with a second derivative in closed form.
 
-PyTorch differentiates group normalisation twice through a chain of elementwise operations, each
-over all pixels, and then back through that chain: a quarter of the time of a gradient through
-training steps (`python -m benchmark time --only trajectory-unroll`). Here the gradient stays one
-fused kernel, and its own gradient is two batched products.
+PyTorch computes second derivatives of group normalisation through a chain of elementwise
+operations, each over all pixels: a quarter of the time of a gradient through training steps
+(`python -m benchmark time --only trajectory-unroll`). Here the gradient stays one fused kernel, and
+its own gradient is two batched products.
 """
 
 from typing import Any, ClassVar
@@ -16,17 +16,17 @@ __all__ = ["InstanceNorm"]
 
 
 class InstanceNorm(nn.GroupNorm):
-    """`nn.GroupNorm` with one group per channel, to be differentiated at most twice."""
+    """`nn.GroupNorm` with one group per channel, differentiable at most twice."""
 
-    keeps_images_apart: ClassVar[bool] = True  # in training, too: see `benchmark.memory`
+    keeps_images_apart: ClassVar[bool] = True  # also in training, see `benchmark.memory`
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels)
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Return each channel of each image at mean 0 and variance 1, scaled and shifted."""
+        """Return each channel of each image with mean 0 and variance 1, scaled and shifted."""
         if input.device.type != "cpu":
-            # the kernels of others want the weights' type, and before torch 2.14 this layout
+            # other devices' kernels need the weights' dtype, and before torch 2.14 this layout
             input = input.to(self.weight.dtype).contiguous()
         normalised: Tensor = _Normalise.apply(input, self.weight, self.bias, self.eps)
         return normalised

@@ -21,16 +21,16 @@ def small_image_resnet(
 ) -> nn.Module:
     """Return timm's ResNet of BasicBlocks with a single 3x3 stem convolution and no max-pooling.
 
-    Parameter names stay those of torchvision's ResNet. As in timm, convolutions start
+    Parameter names are those of torchvision's ResNet. As in timm, convolutions are initialised
     Kaiming-normal (fan-out), and every block as its shortcut (last norm scale zero).
 
     Args:
-        model: name for error messages.
-        shape: only its number of channels matters, as the last map is averaged.
-        widths: channels of each stage, one to four of them; all but the first halve the map.
+        model: name in error messages.
+        shape: only its channels matter, as the last map is averaged.
+        widths: channels of each stage, one to four; all but the first halve the feature map.
         blocks: BasicBlocks in every stage.
         stem_stride: 1 keeps the resolution, 2 halves it.
-        stem_padding: of zeros; 2 widens every map of the first stage by two.
+        stem_padding: zeros; 2 makes the maps of the first stage two pixels larger.
         last_width: channels of a 1x1 convolution with norm and ReLU after the last stage, or None.
 
     Raises:
@@ -43,7 +43,7 @@ def small_image_resnet(
             f"{model}: blocks={blocks}, stem_stride={stem_stride}, stem_padding={stem_padding}: "
             "expected at least one block, a stride of 1 or 2 and no negative padding"
         )
-    # timm fixes the stem at 64 channels unless it is "deep"; only its width is kept of that.
+    # timm fixes the stem at 64 channels unless it is "deep", of which only the width is used.
     resnet = ResNet(
         BasicBlock,
         (blocks,) * len(widths),

@@ -1,4 +1,4 @@
-"""AlexNet for small images, with batch norm, as dataset distillation evaluates it."""
+"""AlexNet for small images, with batch norm, as used in dataset distillation."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ from ._backbone import Backbone, pooled, scaled
 
 __all__ = ["alexnet"]
 
-# Kernel, channels, and whether the map is halved: AlexNetBN of DSA and KRR-ST.
+# Kernel size, channels, and whether the map is halved: AlexNetBN of DSA and KRR-ST.
 _LAYERS = ((5, 128, True), (5, 192, True), (3, 256, False), (3, 192, False), (3, 192, True))
 
 

@@ -27,8 +27,8 @@ def convnet(
 
     The defaults are KRR-ST's inner model (1 480 704 parameters, 8 192 features at 32x32); `widths`
     of 128, 128, 128 with `norm` instance is ConvNet-3 of DSA and successors (299 520 and 2 048).
-    The depth is the length of `widths` at every size: at 64x64 the literature has a fourth block,
-    which is to be asked for (KRR-ST has widths 64, 128, 256, 512).
+    The depth is always the length of `widths`: at 64x64 the literature uses a fourth block, which
+    must be requested (KRR-ST has widths 64, 128, 256, 512).
 
     Args:
         shape: of one image.
@@ -36,7 +36,7 @@ def convnet(
         norm: after every convolution; instance is group norm with one group per channel, as in DSA.
 
     Raises:
-        UsageError: more blocks than the image can be halved.
+        UsageError: more blocks than times that the image can be halved.
     """
     if not widths or min(widths) < 1:
         raise UsageError(f"convnet.widths={widths}: expected the channels of one or more blocks")
@@ -55,15 +55,15 @@ def convnet(
 class _Halve(nn.Module):
     """2x2 average pooling.
 
-    On a CPU, in the default layout, as a product: pairs of rows are one row of twice the width, in
-    which every output has four entries. The sums are the same ones, several times as fast forwards
-    and backwards. In channels-last and bf16 with a gradient of its own, see `_Means`.
+    On a CPU, in the default layout, it is a matrix product: a pair of rows is viewed as one row of
+    twice the width, in which every output has four entries. The sums are the same, but several
+    times as fast, forward and backward. For channels-last in bf16, see `_Means`.
     """
 
-    keeps_images_apart: ClassVar[bool] = True  # in training, too: see `benchmark.memory`
+    keeps_images_apart: ClassVar[bool] = True  # also in training, see `benchmark.memory`
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-        """Return the means of all 2x2 squares; a last odd row or column is left out."""
+        """Return the means of all 2x2 squares; an odd last row or column is dropped."""
         b, c, h, w = x.shape
         if x.device.type != "cpu" or h % 2 or w % 2:
             return avg_pool2d(x, 2)
@@ -77,10 +77,10 @@ class _Halve(nn.Module):
 
 
 class _Means(torch.autograd.Function):
-    """2x2 average pooling; its gradient is spread by a single copy in channels-last.
+    """2x2 average pooling whose gradient is a single channels-last copy.
 
-    It is PyTorch's to the bit. In bf16 on a CPU that adds four strided parts to a tensor of zeros,
-    which takes two to five times as long; in fp32 it does not.
+    It is bit-identical to PyTorch's, which in bf16 on a CPU adds four strided parts to a tensor of
+    zeros and takes two to five times as long; in fp32 it does not.
     """
 
     @staticmethod

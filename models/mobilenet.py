@@ -22,16 +22,16 @@ def mobilenet(
 ) -> nn.Module:
     """Return timm's MobileNetV2 with the stem and the second stage at stride 1.
 
-    Maps at 32x32 are thus 32, 16, 8 and 4 wide instead of 16 down to 1, as in KRR-ST's evaluation
-    network. From that one (1 079 504 parameters, 1 280 features) it differs by what MobileNetV2
-    lacks: a convolution before the first depthwise one, and shortcuts where a block of stride 1
-    changes its channels (1 019 264 parameters are left). ReLU6 and the initialisation are timm's.
-    At 64x64 the network is the same on maps twice as large; `stem_stride` 2 then costs what 1 does
-    at 32x32.
+    Feature maps at 32x32 are thus 32, 16, 8 and 4 wide instead of 16 down to 1, as in KRR-ST's
+    evaluation network. That one (1 079 504 parameters, 1 280 features) has two parts that
+    MobileNetV2 lacks: a convolution before the first depthwise one, and shortcuts where a block of
+    stride 1 changes its channels (without them, 1 019 264 parameters). ReLU6 and the initialisation
+    are timm's. At 64x64 the network is the same on maps twice as large; `stem_stride` 2 then costs
+    what 1 does at 32x32.
 
     Args:
         shape: of one image.
-        width: factor on the channels, the last layer's included (rounded to multiples of 8).
+        width: factor on the channels, including the last layer's (rounded to multiples of 8).
         expansion: of the inverted residual blocks.
         stem_stride: 1 or 2.
 

@@ -16,18 +16,17 @@ def resnet18(
     """Return timm's ResNet-18 with a 3x3 stem of stride 1 and no max-pooling.
 
     11 168 832 parameters and 512 features, as KRR-ST's and DSA's for 32x32; KRR-ST and solo-learn
-    pad their stem by 2, which makes maps of 34, 17, 9 and 5 instead of 32, 16, 8 and 4. The
-    network is the same at 64x64, on maps twice as large; `stem_stride` 2 then costs what 1 does at
-    32x32.
+    pad their stem by 2, which gives maps of 34, 17, 9 and 5 instead of 32, 16, 8 and 4. The network
+    is the same at 64x64, on maps twice as large; `stem_stride` 2 then costs what 1 does at 32x32.
 
     Args:
         shape: of one image.
         width: factor on the channels (rounded to multiples of 8).
         stem_stride: 1 or 2.
-        stem_padding: of zeros.
+        stem_padding: zeros.
 
     Raises:
-        UsageError: a stride or width that makes no sense.
+        UsageError: an invalid stride or width.
     """
     return small_image_resnet(
         "resnet18",

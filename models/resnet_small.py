@@ -1,4 +1,4 @@
-"""A small ResNet: the teacher of the suites that run without a large accelerator."""
+"""A small ResNet: the teacher of suites that need no large accelerator."""
 
 from torch import nn
 
@@ -19,9 +19,9 @@ def resnet_small(
 ) -> nn.Module:
     """Return timm's ResNet with few, narrow stages, a 3x3 stem and no max-pooling.
 
-    The representation is as long as the last stage is wide, or of `last_width`. The defaults are
-    made for the quick suite; with a fourth stage of 256 and a last width of 512 the network suits
-    CIFAR-100. At 32x32 and three channels:
+    The representation is as long as the last stage is wide, or `last_width`. The defaults are for
+    the quick suite; with a fourth stage of 256 and a last width of 512 the network suits CIFAR-100.
+    At 32x32 and three channels:
 
     =============  ===========  ==========  ==========  =====================
     widths         stem_stride  last_width  parameters  multiply-adds (10**6)
@@ -35,7 +35,7 @@ def resnet_small(
 
     Args:
         shape: of one image.
-        widths: channels of each stage, one to four of them, even; all but the first halve the map.
+        widths: channels of each stage, one to four even numbers; all but the first halve the map.
         blocks: BasicBlocks in every stage.
         stem_stride: 1 keeps the resolution, 2 halves it.
         last_width: channels of a 1x1 convolution, norm and ReLU after the last stage, as in

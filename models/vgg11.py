@@ -11,12 +11,12 @@ __all__ = ["vgg11"]
 
 
 def vgg11(shape: ImageShape, *, width: float = 1.0) -> nn.Module:
-    """Return the convolutions of timm's vgg11_bn, averaged over what is left of the map.
+    """Return the convolutions of timm's vgg11_bn, with global average pooling.
 
-    Dropped is the ImageNet head, two layers of 4 096 that hold over nine tenths of the weights.
-    What stays is KRR-ST's VGG11: 9 225 984 parameters, 512 features. The five max-poolings leave
-    one position at 32x32 and four at 64x64. Weights start as in timm (Kaiming-normal, fan-out),
-    where KRR-ST's start by PyTorch's default.
+    The ImageNet head, two layers of 4 096 with over nine tenths of the weights, is dropped. What
+    remains is KRR-ST's VGG11: 9 225 984 parameters, 512 features. The five max-poolings leave one
+    position at 32x32 and four at 64x64. Weights are initialised as in timm (Kaiming-normal,
+    fan-out), KRR-ST's by PyTorch's default.
 
     Args:
         shape: of one image, at least 32x32.
@@ -33,7 +33,7 @@ def vgg11(shape: ImageShape, *, width: float = 1.0) -> nn.Module:
         num_classes=0,
         in_chans=shape.c,
         norm_layer=nn.BatchNorm2d,
-        mlp_ratio=1 / 4096,  # the head that is dropped costs no time to make
+        mlp_ratio=1 / 4096,  # so that the dropped head takes no time to make
     )
     return Backbone(
         vgg.features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), num_features=vgg.num_features

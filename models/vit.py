@@ -17,15 +17,15 @@ def vit(
 ) -> nn.Module:
     """Return timm's VisionTransformer at the size of ViT-Tiny, with small patches.
 
-    192 features, 3 heads, 12 layers, read from the class token. ViT-Tiny cuts 224x224 into 196
-    patches of 16x16; here a patch's side is an eighth of the image's (4 at 32x32, 8 at 64x64),
-    which makes 64 patches.
+    192 features (of the class token), 3 heads, 12 layers. ViT-Tiny splits 224x224 into 196 patches
+    of 16x16; here a patch's side is an eighth of the image's (4 at 32x32, 8 at 64x64), which gives
+    64 patches.
 
     Args:
         shape: of one image.
         width: factor on the features of each head (64, rounded to multiples of 8).
         depth: layers.
-        patch_size: side of a patch, None for an eighth of the image's height.
+        patch_size: side of a patch; None for an eighth of the image's height.
 
     Raises:
         UsageError: patches that do not tile the image, or no layer or feature left.

@@ -108,7 +108,7 @@ def test_a_run_prints_what_was_asked_for_and_not_what_was_there(run):
 
 
 def test_no_path_at_all_is_told(run):
-    assert "--store: expected a path, and nothing is none" in refused(run("--store", ""))
+    assert "--store: expected a path, found nothing" in refused(run("--store", ""))
 
 
 def test_a_run_prints_its_table_and_leaves_a_report_and_rows(run, tmp_path):
@@ -207,7 +207,7 @@ def test_rows_of_another_teacher_are_said_to_be_left_out_in_one_line(benchmark_,
     rows.write(tmp_path / "a.jsonl", [new_row(context="a", seed=seed) for seed in (0, 1)])
     rows.write(tmp_path / "b.jsonl", [new_row(context="b", teacher="supervised")])
     code, _, errors = benchmark_("report", "--rows", "a.jsonl", "b.jsonl", "--output", "merged")
-    line = "2 of 3 rows are not in the report: 2 of another teacher than the last row"
+    line = "2 of 3 rows are not in the report: 2 differing from the last row in teacher"
     assert (code, errors) == (0, [line])
     assert f"\n\n{line}.\n\n" in (tmp_path / "merged" / "report.md").read_text()
 
@@ -256,14 +256,14 @@ def test_consoles_that_have_a_character_show_it(close_run, tmp_path, monkeypatch
 def test_rows_of_a_suite_that_is_not_known_here_need_a_folder(benchmark_, new_row, tmp_path):
     rows.write(tmp_path / "rows.jsonl", [new_row(suite="../outside")])
     line = refused(benchmark_("report", "--rows", "rows.jsonl"))
-    assert line == "suite '../outside' is not known here: --output DIR is wanted"
+    assert line == "suite '../outside' is not known here: --output DIR is required"
 
 
 def test_no_suite_has_a_report_of_the_rows_of_another(benchmark_, new_row, tmp_path):
     rows.write(tmp_path / "rows.jsonl", [new_row()])
     line = refused(benchmark_("report", "--suite", "quick", "--rows", "rows.jsonl"))
     assert line == (
-        "--suite quick: the last row is of suite 'toy', expected rows of the suite, or no --suite"
+        "--suite quick: the last row is of suite 'toy'; expected rows of that suite, or no --suite"
     )
     assert not (tmp_path / "results").exists()
 
@@ -441,7 +441,7 @@ def test_a_batch_system_that_ends_a_run_interrupts_it(tmp_path):
         running.terminate()
         _, errors = running.communicate()
     assert running.returncode == 130
-    assert errors.decode().endswith("benchmark: interrupted; the same line goes on from here\n")
+    assert errors.decode().endswith("benchmark: interrupted; the same command resumes here\n")
 
 
 def test_a_failed_cell_is_named_and_the_exit_code_is_1(run, tmp_path):
@@ -491,7 +491,7 @@ def test_an_interrupt_is_one_line(run, monkeypatch):
     monkeypatch.setattr(run_command, "execute", interrupted)
     code, out, errors = run()
     assert (code, out) == (130, "")
-    assert errors == ["benchmark: interrupted; the same line goes on from here"]
+    assert errors == ["benchmark: interrupted; the same command resumes here"]
 
 
 # ---- mistakes
@@ -518,14 +518,14 @@ def test_an_interrupt_is_one_line(run, monkeypatch):
         ("--set mse.batch_size=0", "mse: batch_size=0: expected 1 or more"),
         ("--set teacher.epochs=many", "supervised.epochs=many: expected int"),
         ("--set teacher-model.width=3", "unknown setting of resnet-small 'width'"),
-        ("--set krr-st.ridge=1", "--set krr-st.ridge=1: krr-st takes no part here"),
+        ("--set krr-st.ridge=1", "--set krr-st.ridge=1: krr-st is not used here"),
         ("--set ridge=1", "--set ridge=1: expected OWNER.NAME=VALUE"),
         ("--set random.x", "--set random.x: expected OWNER.NAME=VALUE"),
         ("--set random.=1", "--set random.=1: expected OWNER.NAME=VALUE"),
         ("--seeds x", "argument --seeds: x: expected whole numbers from 0, such as 0,1,2"),
-        ("--seeds 0,1,0", "argument --seeds: 0,1,0: 0 is there twice"),
-        ("--seeds 0,00", "argument --seeds: 0,00: 0 is there twice"),
-        ("--budgets 20,+20", r"argument --budgets: 20,\+20: 20 is there twice"),
+        ("--seeds 0,1,0", "argument --seeds: 0,1,0: 0 appears twice"),
+        ("--seeds 0,00", "argument --seeds: 0,00: 0 appears twice"),
+        ("--budgets 20,+20", r"argument --budgets: 20,\+20: 20 appears twice"),
         ("--data-root ~nobody-here/x", "argument --data-root: ~nobody-here/x: there is no such us"),
         ("--source ~nobody-here/x", "dataset ~nobody-here/x: there is no such user"),
         ("--set teacher.batch_size=0", "supervised: batch_size=0: expected 2 or more"),
@@ -540,13 +540,13 @@ def test_an_interrupt_is_one_line(run, monkeypatch):
         ("--labels-per-class 1 --probes fair", "--labels-per-class 1: the probe fair holds one"),
         ("--labels-per-class 30", "30 labels a class: the smallest class of .* has 20 training"),
         ("--methods=", "argument --methods: : expected names, such as a,b, or none"),
-        ("--methods random,random", "argument --methods: random,random: random is there twice"),
+        ("--methods random,random", "argument --methods: random,random: random appears twice"),
         ("--methods none", "--methods, --controls: expected at least one of either"),
         ("--students none", "unknown model 'none'"),
         ("--jobs 0", "argument --jobs: 0: expected a whole number from 1"),
         ("--recipe papr", "unknown recipe 'papr': did you mean 'paper'? known: paper, equal-steps"),
         ("--precision fp8", "unknown precision 'fp8': known: fp32, bf16"),
-        ("--device gpu", "--device gpu: .*; auto, cpu or cuda would do"),
+        ("--device gpu", "--device gpu: .*; expected auto, cpu or cuda"),
         ("--method random", "unknown argument '--method': did you mean '--methods'? known: -h, "),
         (
             "--recipe paper --student-steps 5",
@@ -568,24 +568,24 @@ def test_a_mistake_is_one_line_that_says_what_would_be_right(run, words, message
         ("rum", "unknown command 'rum': did you mean 'run'\\? known: run, plan, report, "),
         ("list", "the following arguments are required: KIND"),
         ("list metods", "argument KIND: unknown kind 'metods': did you mean 'methods'\\? known: m"),
-        ("report", "results/quick/rows.jsonl: no such file; `run` makes it, or name others"),
+        ("report", "results/quick/rows.jsonl: no such file; `run` makes it; or name other"),
         ("report --suite toyy", "unknown suite 'toyy': did you mean 'toy'\\? known: cifar100, "),
-        ("report --suite toy", "results/toy/rows.jsonl: no such file; `run` makes it, or name oth"),
+        ("report --suite toy", "results/toy/rows.jsonl: no such file; `run` makes it; or name oth"),
         ("report --format cvs", "argument --format: unknown format 'cvs': did you mean 'csv'\\? "),
         ("compare a.jsonl", "the following arguments are required: B"),
-        ("compare a.jsonl b", "a.jsonl: no such file; expected rows.jsonl of a run, or the folder"),
-        ("report --rows none", "none/rows.jsonl: no such file; `run` makes it, or name others w"),
+        ("compare a.jsonl b", "a.jsonl: no such file; expected the rows.jsonl of a run, or it"),
+        ("report --rows none", "none/rows.jsonl: no such file; `run` makes it; or name other f"),
         ("report --rows none.jsonl --output x", "none.jsonl: no such file"),
         ("teacher", "the following arguments are required: --output"),
         ("teacher --output t.csv", "--output t.csv: expected the name of a .safetensors file"),
         ("teacher --output t.safetensors --set random.x=1", "unknown setting of random 'x'"),
         (
             "teacher --suite quick --output t.safetensors --set teacher.epochs=2",
-            "--set teacher.epochs=2: teacher takes no part here, but nothing does",
+            "--set teacher.epochs=2: teacher is not used here; in use: none",
         ),
         (
             "teacher --suite toy --output t.safetensors --set mse.lr=1",
-            "--set mse.lr=1: mse takes no part here",
+            "--set mse.lr=1: mse is not used here",
         ),
     ],
 )
@@ -645,7 +645,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(run, tmp_path):
 
 def test_images_that_a_disk_has_no_room_for_are_one_line(run):
     line = refused(run("--size", 10**9))
-    assert "GiB, but" in line and line.endswith("are free there")
+    assert "GiB, but" in line and line.endswith("are free")
 
 
 @pytest.mark.parametrize("line", ["time --json .", "time --report .", "plan --report ."])

@@ -107,7 +107,7 @@ def test_what_only_one_run_has_is_no_number(run, new_row):
         ["41.00 ± 2.48, n = 3", "44.00, n = 1", "+4.00, n = 1"]
     ]
     for table in (methods, numbers):
-        assert "No p: not tested, fewer than three seeds in common" in table.notes
+        assert "No p: not tested (fewer than three seeds in common" in table.notes
         assert table.body[0][-1].parts["n"] == 1
 
 
@@ -127,7 +127,7 @@ def test_runs_that_have_nothing_in_common_say_what_each_has(new_row):
     )
     crossed = [replace(one, N=25), replace(one, student="vit")]
     (settings,) = compare([one, replace(one, N=25, student="vit")], crossed)
-    assert "In common: nothing; both have the same names, in other comb" in settings.notes
+    assert "In common: nothing; both have the same names, in different comb" in settings.notes
 
 
 def test_nothing_is_compared_with_nothing(new_row):
@@ -149,5 +149,5 @@ def test_rows_that_do_not_count_are_said(run, new_row):
     settings, *_ = compare([*old, *run(BEFORE)], run(BEFORE))
     assert settings.notes == (
         "No setting differs. No number differs: all 4 that both have are equal. "
-        "A: 1 of 13 rows are not in the report: 1 of another teacher than the last row."
+        "A: 1 of 13 rows are not in the report: 1 differing from the last row in teacher."
     )

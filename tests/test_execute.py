@@ -49,6 +49,6 @@ def test_a_killed_process_costs_its_own_cell_alone(caplog):
     results = {
         one.variant.label: str(error) for one, error in execute._results(cells, NoExperiment(), 2)
     }
-    assert results.pop("b") == "its process was killed (too little memory?)"
+    assert results.pop("b") == "its process was killed (out of memory?)"
     assert results == {label: f"{label} is refused" for label in "ac"}
-    assert "going on with one cell at a time" in caplog.text
+    assert "continuing with one cell at a time" in caplog.text

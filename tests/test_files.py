@@ -63,5 +63,5 @@ def test_a_place_that_cannot_be_written_is_refused_and_nothing_made(tmp_path, mo
 def test_what_a_disk_has_no_room_for_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=3 * 2**30))
     expect_room(tmp_path / "new", 3 * 2**30, what="images")
-    with pytest.raises(OSError, match="images: 4 GiB, but 3 are free there"):
+    with pytest.raises(OSError, match="images: needs 4 GiB, but only 3 are free"):
         expect_room(tmp_path / "new", 4 * 2**30, what="images")

@@ -218,7 +218,7 @@ def test_a_damaged_checkpoint_is_named_in_one_line(tmp_path, damage):
         Walk().go(new_loop(tmp_path), "long walk", 3)
     message = str(caught.value)
     assert message.startswith(f"{file}: not a checkpoint of this loop (")
-    assert message.endswith("): delete it to start it over")
+    assert message.endswith("): delete it to start over")
     assert len(message.splitlines()) == 1
     file.unlink()
     assert Walk().go(new_loop(tmp_path), "long walk", 3) == [0, 1, 2]

@@ -251,7 +251,7 @@ def test_running_out_of_memory_halves_chunks_for_good_and_says_so_once(monkeypat
         assert network.backbone.given[-8:] == [2] * 8
         other.features(images)
     assert [r.getMessage() for r in caplog.records] == [
-        "too little memory: 8 images at once instead of 16"
+        "out of memory: 8 images at once instead of 16"
     ]
 
 
@@ -284,7 +284,7 @@ def test_a_stage_that_runs_out_of_memory_goes_on_with_half_of_it(
     assert tried == budgets
     assert (outcome.failed == {}) == (enough >= budgets[-1])
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert said == ["too little memory: stages go on with half as much"]
+    assert said == ["out of memory: stages continue with half as much"]
 
 
 @pytest.mark.parametrize("graph", [False, True])
@@ -357,7 +357,7 @@ def test_a_process_without_enough_memory_goes_on():
     )
     assert ended.returncode == 0, ended.stderr
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("too little memory: 256 images at once instead of 512")
+    assert line.startswith("out of memory: 256 images at once instead of 512")
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can tell")
@@ -497,7 +497,7 @@ def test_the_budget_reaches_the_probes(toy_suite, tmp_path, monkeypatch):
 def test_a_budget_that_is_none_is_told_in_one_line(capsys, command, words):
     assert cli.main([*command, f"--max-memory={words}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"--max-memory: {words}: expected GiB above zero, such as 8 or 0.5" in line
+    assert f"--max-memory: {words}: expected positive GiB, such as 8 or 0.5" in line
 
 
 @pytest.mark.parametrize(

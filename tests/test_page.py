@@ -119,7 +119,7 @@ def built(rows, tmp_path_factory):
         pictures=[*whole.pictures, Picture(figure=kept, file=file)],
         missing={"Gone": "its set is not in the store"},
         num_left_out=3,
-        left_out="3 of 51 rows are not in the report: 3 of another teacher",
+        left_out="3 of 51 rows are not in the report: 3 differing from the last row in teacher",
     )
 
 

@@ -59,13 +59,13 @@ def test_an_error_is_a_factor_either_way(prediction, rows):
         ("pretraining", "vit"): pytest.approx(1),
     }
     said = summary(lines)
-    assert "Of 3 lines" in said and "factor of 2.00 in the median" in said
+    assert "Over the 3 rows" in said and "median factor of 2.00" in said
     assert f"{(120 + 5 + 7) / (60 + 10 + 7):.2f} times" in said
 
 
 def test_nothing_measured_is_said(prediction):
     assert summary(compare(prediction, [])) == (
-        "No line of the plan was measured for a second or more."
+        "No row of the plan was measured for a second or more."
     )
 
 

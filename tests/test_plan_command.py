@@ -42,7 +42,7 @@ def test_a_named_device_is_expected_not_measured(plan, tmp_path):
     assert (code, errors) == (0, [])
     for stage in ("teacher", "representations", "distillation", "pretraining", "features"):
         assert f"\n| {stage} " in out
-    assert "In all on 2 devices" in out
+    assert "Total on 2 devices" in out
     (sentence,) = [line for line in out.splitlines() if "NVIDIA H100 SXM" in line]
     assert sentence.startswith("Expected for NVIDIA H100 SXM, not measured: ")
     written = (tmp_path / "new.md").read_text()
@@ -66,8 +66,8 @@ def test_this_device_is_calibrated_and_checked(plan, new_row, tmp_path):
     (tmp_path / "rows.jsonl").write_text(json.dumps(asdict(ours)) + "\n")
     code, out, _ = plan("--device", "cpu", "--jobs", "1", "--against", ".", "--report", "here.md")
     assert code == 0
-    assert "expected / measured" in out and "at worst (pretraining, convnet)" in out
-    assert "of the code of commit c0ffee." in out
+    assert "expected / measured" in out and "(pretraining, convnet); the expected total" in out
+    assert "with the code of commit c0ffee." in out
     assert "### Networks, as timed" in (tmp_path / "here.md").read_text()
 
 
@@ -78,7 +78,7 @@ def test_a_named_device_is_checked_against_rows_of_one(plan, new_row, tmp_path):
     _, out, _ = plan("--device", "h100", "--against", "rows.jsonl")
     assert "expected / measured" in out and "not compared" not in out
     _, out, _ = plan("--device", "h200", "--against", "rows.jsonl")
-    assert "The rows are of NVIDIA H100 80GB HBM3, this plan is for NVIDIA H200 SXM" in out
+    assert "The rows are from NVIDIA H100 80GB HBM3, this plan is for NVIDIA H200 SXM" in out
 
 
 def test_an_unknown_device_is_one_line(plan):
@@ -98,7 +98,7 @@ def test_what_a_device_cannot_hold_is_told(plan, monkeypatch):
     monkeypatch.setitem(SHEETS, "h100", replace(SHEETS["h100"], memory=1e-5))
     _, out, _ = plan("--device", "h100")
     (told,) = [line for line in out.splitlines() if "that a stage may take" in line]
-    assert "More than the 7.32 KiB that a stage may take" in told
+    assert "These exceed the 7.32 KiB that a stage may take" in told
     assert ": teacher supervised; representations view identity; " in told
 
 
@@ -108,14 +108,14 @@ def test_a_memory_budget_is_planned_with(plan, device, tmp_path):
     _, out, _ = plan("--device", device, "--max-memory", "8")
     assert "that a stage may take" not in out
     _, out, _ = plan("--device", device, "--max-memory", str(2**-20), "--report", "small.md")
-    assert "More than the 1 KiB that a stage may take" in out
+    assert "These exceed the 1 KiB that a stage may take" in out
     assert f"--device {device} --max-memory 9.53674e-07`" in (tmp_path / "small.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("--jobs", "2"), "--jobs 2: of this machine alone; --devices is of others"),
+        (("--jobs", "2"), "--jobs 2: for this machine only; others take --devices"),
         (("--teacher", "none.ckpt"), "--teacher none.ckpt: no such file"),
         (("--labels-per-class", "100000"), "100000 labels a class"),
     ],

@@ -78,7 +78,7 @@ def test_a_new_file_is_a_new_plug_in(new_file):
 
 def test_an_exported_name_that_is_not_there_is_told(new_file):
     new_file("unfinished", '__all__ = ["Nope"]\n')
-    expected = "^benchmark.methods.unfinished: 'Nope' of __all__ is not there$"
+    expected = "^benchmark.methods.unfinished: __all__ lists 'Nope', which is not defined$"
     with pytest.raises(UsageError, match=expected):
         plugins.load("methods", "unfinished")
 

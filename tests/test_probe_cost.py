@@ -91,7 +91,7 @@ def test_a_step_in_bf16_is_two_products_with_the_features(monkeypatch):
 
 def test_what_is_assumed_is_said():
     assert "all in fp32" in assumed_steps("fp32")
-    assert "in bf16 as far as 0.0001" in assumed_steps("bf16")
+    assert "in bf16 down to 0.0001" in assumed_steps("bf16")
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,8 @@ def test_numbers_of_two_versions_of_the_code_are_counted(new_row, tmp_path):
     assert "versions" not in written(tmp_path, old)
     (row,) = old[2:]
     new = replace(row, provenance={**row.provenance, "commit": "b" * 40, "code": "another"})
-    told = f"between the numbers: 1 of {'b' * 12}; 2 of {short_commit(row.provenance['commit'])}\n"
+    counts = f"1 of {'b' * 12}; 2 of {short_commit(row.provenance['commit'])}"
+    told = f"pretraining and probes changed: {counts}\n"
     assert told in written(tmp_path, [*old[:2], new])
 
 
@@ -95,7 +96,7 @@ def test_penalties_at_the_end_of_what_was_tried_are_counted(new_row, tmp_path):
     tried = {"probe_settings": {"strengths": [1.0, 0.1]}}
     found = [new_row(seed=seed, strength=0.1 ** (seed > 0), **tried) for seed in range(3)]
     found += [new_row(seed=3, strength=None, **tried)]
-    told = "- penalty: the weakest that was tried, for 2 of 3 numbers whose probe chose\n"
+    told = "- penalty: the weakest one tried, for 2 of the 3 numbers whose probe tunes it\n"
     assert told in written(tmp_path, found)
     assert "penalty" not in written(tmp_path, [replace(row, strength=1.0) for row in found])
 
@@ -149,7 +150,7 @@ def test_a_seed_counts_once(new_row):
 
 def test_rows_that_are_left_out_are_counted(new_row, tmp_path):
     text = written(tmp_path, [new_row(value=10.0, context="old"), new_row(value=20.0)])
-    assert "\n\n1 of 2 rows are not in the report: 1 of another setting than " in text
+    assert "\n\n1 of 2 rows are not in the report: 1 differing from the last row in " in text
     assert "20.00" in text
     assert "10.00" not in text
 
@@ -169,10 +170,10 @@ def test_it_is_said_why_rows_are_left_out(new_row):
     built = report.build(rows, title="", notes="")
     assert built.left_out == (
         "6 of 8 rows are not in the report: "
-        "1 of another data and recipe than the last row, "
-        "2 of another teacher than the last row, "
-        "1 of settings that later rows do not have, "
-        "1 replaced by later ones of the same seed or of other settings, "
+        "1 differing from the last row in data and recipe, "
+        "2 differing from the last row in teacher, "
+        "1 replaced by later rows with the same seed or other settings, "
+        "1 with settings that later rows do not share, "
         "1 without a number"
     )
     assert built.num_left_out == 6
@@ -188,7 +189,7 @@ def test_older_rows_have_settings_that_came_later_at_their_defaults(new_row):
     for rows in ([older, new_row(**changed)], [new_row(**changed), older]):
         built = report.build(rows, title="", notes="")
         assert built.left_out == (
-            "1 of 2 rows are not in the report: 1 of settings that later rows do not have"
+            "1 of 2 rows are not in the report: 1 with settings that later rows do not share"
         )
 
 

@@ -279,18 +279,18 @@ def test_ranks_are_means_over_columns_that_all_fill(new_row):
     found = ranks.average_ranks([first, second, third])
     assert found.of == {"ours": 1.5, "random": 3.0, "dsa": 1.5}  # on seed 0
     assert found.note == (
-        "Average rank: of lines with a budget, over 2 of 3 columns, which all of these fill. "
-        "Ranks are by means over the seeds that all of these have, 0."
+        "Average rank: among rows with a budget, over 2 of 3 columns, where all of them have "
+        "numbers. Ranks use means over the seeds that all of them have (0)."
     )
     found = ranks.average_ranks([third], noun="budgets")
     assert found.of == {"random": 1, "ours": 2}
-    assert found.note == "Average rank: of lines with a budget, over all budgets."
+    assert found.note == "Average rank: among rows with a budget, over all budgets."
     nothing = ranks.average_ranks(
         [{"ours": {0: 1.0}, "dsa": {0: 2.0}}, {"ours": {0: 3.0}}, {"random": {0: 1.0}}]
     )
     assert (nothing.of, nothing.headings, nothing.cells("ours")) == ({}, [], [])
     assert nothing.note == (
-        "No average rank: none of the columns is filled by all that have a budget."
+        "No average rank: none of the columns has numbers for every row with a budget."
     )
     for columns in ([{"ours": {0: 1.0}}], []):
         assert ranks.average_ranks(columns) == ranks.Ranks({}, "")
@@ -302,16 +302,16 @@ def test_ranks_need_a_seed_that_all_have():
     more = {**equal, "random": {**equal["random"], 3: 0.0}}
     apart = {"random": {0: 50.0}, "ours": {1: 60.0}}
     assert ranks.average_ranks([more]).of == {"random": 1, "ours": 2}
-    assert ranks.average_ranks([more]).note.endswith("seeds that all of these have, 0, 1.")
+    assert ranks.average_ranks([more]).note.endswith("seeds that all of them have (0, 1).")
     assert ranks.average_ranks([equal]).note.endswith("over all columns.")
     found = ranks.average_ranks([equal, apart])
     assert found.of == {"random": 1, "ours": 2}
-    assert "over 1 of 2 columns, which all of these fill with seeds in common." in found.note
+    assert "over 1 of 2 columns, where all of them have numbers on common seeds." in found.note
     found = ranks.average_ranks([apart])
     assert (found.of, found.note) == (
         {},
-        "No average rank: none of the columns is filled by all that have a budget, on a seed in "
-        "common.",
+        "No average rank: none of the columns has numbers for every row with a budget on a common "
+        "seed.",
     )
 
 
@@ -357,7 +357,7 @@ def test_it_is_said_which_cells_were_not_tested(new_row):
         "a`b": column(new_row, random=three, dsa=[3.0, 4.5, 5.0], ours=two),
     }
     assert marks.legend([], columns, reference="random") == (
-        "Not tested against `random`, fewer than three seeds in common, or no spread over them: "
+        "Not tested against `random`, fewer than three seeds in common, or no variance over them: "
         "dsa (vit), ours (a'b). "
-        "Means over seeds 0, 1, 2; where n is given, over others: dsa (0, 1), ours (0, 1)."
+        "Means over seeds 0, 1, 2, except where n is given: dsa (0, 1), ours (0, 1)."
     )

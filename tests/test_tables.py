@@ -167,8 +167,8 @@ def test_a_small_table_to_the_letter(new_row):
         "Distilled from cifar100, teacher barlow-twins, recipe paper. "
         "Students pretrained on the distilled set. Probed on cifar100. "
         "Nothing is tested against `random`, which was not run. "
-        "Means over seeds 0; where n is given, over others: ours (0, 1). "
-        "Average rank: of lines with a budget, over 1 of 2 columns, which all of these fill.\n\n"
+        "Means over seeds 0, except where n is given: ours (0, 1). Average rank: among rows with a "
+        "budget, over 1 of 2 columns, where all of them have numbers.\n\n"
         "|           |                                  convnet |   vit |   average rank |\n"
         "|:----------|-----------------------------------------:|------:|---------------:|\n"
         "| untrained |                                    36.50 |     – |              – |\n"
@@ -186,7 +186,7 @@ def test_what_is_shorter_than_published_is_said_under_each_table(new_row):
     assert conditions([long]) == "Distilled from cifar100, teacher barlow-twins, recipe paper"
     assert conditions([ours]) == (
         "Distilled from cifar100, teacher barlow-twins, recipe equal-steps; not at the published "
-        "scale: 400 outer steps (ours), 1000 steps of a student, 60 epochs of the teacher"
+        "scale: 400 outer steps (ours), 1000 student steps, 60 teacher epochs"
     )
     assert conditions([replace(ours, label="ours: none")]).count("400 outer steps") == 0
     dsa = new_row(label="dsa", method="dsa", changes={"dsa": {"num_inner_models": 12}})
@@ -300,9 +300,9 @@ def test_accuracy_per_byte_by_hand(new_row):
         ["ours", "100", "4,096", "1,300,000", "42.00", "10.5", "+12.00", "+3", "yes", "2.00"],
     ]
     assert table.notes.endswith(
-        "Not tested against `random`: fewer than three seeds in common, or no spread over them. "
-        "Average rank: of lines with a budget, over 1 of 2 budgets, which all of these fill. "
-        "Ranks are by points per KiB."
+        "Not tested against `random`: fewer than three seeds in common, or no variance over "
+        "them. Average rank: among rows with a budget, over 1 of 2 budgets, where all of them have "
+        "numbers. Ranks are by points per KiB."
     )
 
 
@@ -326,8 +326,8 @@ def test_accuracy_per_byte_is_tested_within_each_budget(new_row):
         p = times * stats.ttest_rel(values[label], values["random"]).pvalue
         found = [line[4].parts["p"] for line in table.body if line[0].text == label]
         assert found == pytest.approx([p, p])
-    assert "Bold: best at its budget by a test against every other" in table.notes
-    assert "inside the noise of `random`" in table.notes
+    assert "Bold: significantly better than every other row at the same budget." in table.notes
+    assert "not significantly different from `random`" in table.notes
 
 
 def test_probes_stand_side_by_side_and_agree_on_an_order_or_not(new_row):
@@ -406,7 +406,7 @@ def test_where_random_was_not_run_random_labels_is_what_others_are_compared_with
     assert [line[0] for line in texts(table)] == ["dsa - random-labels", "idm - random-labels"]
     (table,) = TABLES["cross-architecture"](rows)
     assert [line[1].mark for line in table.body] == ["", "noise", "best"]
-    assert "inside the noise of `random-labels`" in table.notes
+    assert "not significantly different from `random-labels`" in table.notes
 
 
 def test_a_method_that_lacks_a_student_has_no_mean(new_row):
@@ -420,7 +420,7 @@ def test_a_method_that_lacks_a_student_has_no_mean(new_row):
     ]
     (table,) = TABLES["paired"](rows)
     assert texts(table) == [["ours - random", "cifar100", "+1.00", "–", "–"]]
-    assert "No p: not tested, fewer than three seeds in common" in table.notes
+    assert "No p: not tested (fewer than three seeds in common" in table.notes
 
 
 def test_paired_differences_are_there_for_every_budget_and_dataset(new_row):
@@ -664,9 +664,9 @@ def test_it_is_said_which_means_are_over_other_seeds(new_row, name):
     (whole,) = TABLES[name](rows)
     assert "n = " not in whole.markdown() and "Means over" not in whole.notes
     (table,) = TABLES[name]([row for row in rows if row.label != "ours" or row.seed == 1])
-    assert "Means over seeds 0, 1, 2; where n is given, over others: ours (1)." in table.notes
+    assert "Means over seeds 0, 1, 2, except where n is given: ours (1)." in table.notes
     assert [line[0] for line in texts(table) if any("n = 1" in cell for cell in line)] == ["ours"]
-    assert "Ranks are by means over the seeds that all of these have, 1." in table.notes
+    assert "Ranks use means over the seeds that all of them have (1)." in table.notes
 
 
 def test_a_poor_seed_more_costs_no_rank_and_is_counted(new_row):
@@ -687,7 +687,7 @@ def test_probes_are_compared_on_the_seeds_that_both_have(new_row):
     assert lines["ours"] == "51.50, 51.50 (+0.00 ± 0.00), n = 2"
     assert lines["random"] == "41.00, 41.00 (+0.00 ± 0.00)"
     assert lines["rank agreement"] == "1.00"
-    assert "where n is given, over others: ours (1, 2)." in table.notes
+    assert "except where n is given: ours (1, 2)." in table.notes
 
 
 def test_differences_of_fewer_seeds_than_others_are_counted(new_row):
@@ -747,5 +747,5 @@ def test_transfer_is_shown_for_probes_of_several_datasets_only(new_row):
 
 def test_costs_say_what_rows_do_not_tell(new_row):
     (table,) = TABLES["cost"]([new_row()])
-    assert "took 3,600 s of pretraining, on a device that rows do not name." in table.notes
-    assert "which says nothing of how methods differ" in table.notes
+    assert "took 3,600 s on a device that is not recorded." in table.notes
+    assert "which does not distinguish methods" in table.notes

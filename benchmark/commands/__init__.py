@@ -1,1 +1,1 @@
-"""Commands of the command line: one file each, imported only when it is asked for."""
+"""Commands of the command line: one file each, imported only when called."""

@@ -1,4 +1,4 @@
-"""Rows that are named on the command line."""
+"""Rows named on the command line."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ def rows_at(path: Path, hint: str) -> list[Row]:
     """Return the rows of a file, or of the ``rows.jsonl`` in a folder.
 
     Raises:
-        UsageError: there is no such file (`hint` says what to do about it), or it holds other
-            things than rows of this version.
+        UsageError: there is no such file (`hint` says what to do about it), or it holds anything
+            but rows of this version.
     """
     file = path / "rows.jsonl" if path.is_dir() or not (path.suffix or path.exists()) else path
     if not file.exists():

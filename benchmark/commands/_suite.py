@@ -1,4 +1,4 @@
-"""From arguments to the suite that is meant, and to its data, teacher and device."""
+"""From arguments to the suite, and to its data, teacher and device."""
 
 import argparse
 import dataclasses
@@ -31,7 +31,7 @@ _OVERRIDES = (
 
 
 def suite_of(arguments: argparse.Namespace) -> Suite:
-    """Return the suite that was asked for, with what flags change of it."""
+    """Return the requested suite, with the changes that flags make."""
     suite: Suite = plugins.load("suites", arguments.suite)
     changes: dict[str, Any] = {
         name: value for name in _OVERRIDES if (value := getattr(arguments, name, None)) is not None
@@ -45,14 +45,14 @@ def suite_of(arguments: argparse.Namespace) -> Suite:
         changes["lengths"] = {**suite.lengths, "equal-steps": Length(steps=steps)}
     if getattr(arguments, "no_ablation", False):
         changes["ablation"] = ()
-    if "downstream" in changes:  # asked for by name
+    if "downstream" in changes:  # requested by name
         changes["where_present"] = ()
     settings = with_settings(suite, arguments.set)
     return dataclasses.replace(suite, **changes, settings=settings, flags=_flags(arguments))
 
 
 def _flags(arguments: argparse.Namespace) -> str:
-    """Return the flags that change a suite, as they are written."""
+    """Return the flags that change a suite, as written on the command line."""
     given = {name: getattr(arguments, name, None) for name in (*_OVERRIDES, "student_steps")}
     words = [
         f"--{name.replace('_', '-')} {_text(value)}"
@@ -70,10 +70,10 @@ def _text(value: Any) -> str:
 
 
 def grid_of(arguments: argparse.Namespace) -> tuple[Suite, list[Cell]]:
-    """Return the suite that was asked for and its cells, with names and settings that make sense.
+    """Return the requested suite and its cells, with names and settings validated.
 
     Raises:
-        UsageError: some do not, or there is no cell.
+        UsageError: a name or setting is invalid, or there are no cells.
     """
     suite = suite_of(arguments)
     wanted = cells(suite)
@@ -85,17 +85,17 @@ def grid_of(arguments: argparse.Namespace) -> tuple[Suite, list[Cell]]:
 
 
 def expect_owners(arguments: argparse.Namespace, owners: Iterable[str]) -> None:
-    """Refuse a setting of what takes no part, which would have no effect."""
+    """Refuse settings of anything not in use, which would have no effect."""
     taking_part = set(owners)
     for assignment in arguments.set:
         owner, *_ = assignment.split(".")
         if owner not in taking_part:
-            others = ", ".join(sorted(taking_part)) or "nothing"
-            raise UsageError(f"--set {assignment}: {owner} takes no part here, but {others} does")
+            others = ", ".join(sorted(taking_part)) or "none"
+            raise UsageError(f"--set {assignment}: {owner} is not used here; in use: {others}")
 
 
 def jobs_of(arguments: argparse.Namespace, device: torch.device) -> int:
-    """Return how many cells to run at once: two on a CPU, one on anything else, unless told."""
+    """Return how many cells to run at once: by default two on a CPU, one on anything else."""
     jobs = getattr(arguments, "jobs", 1)
     if jobs is not None:
         return int(jobs)
@@ -103,12 +103,12 @@ def jobs_of(arguments: argparse.Namespace, device: torch.device) -> int:
 
 
 def jobs_at_once(arguments: argparse.Namespace, device: torch.device) -> int:
-    """Return how many cells a plan may count as parallel: on a GPU those at once share its rate."""
+    """Return how many cells a plan counts as parallel; cells that share a GPU share its speed."""
     return jobs_of(arguments, device) if device.type == "cpu" else 1
 
 
 def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
-    """Return the device that was asked for, and how networks of a suite run on it."""
+    """Return the requested device, and how the networks of a suite run on it."""
     device = find_device(arguments.device)
     choose_tf32()
     precision = suite.precision or choose_precision(device, arguments.store)
@@ -127,8 +127,8 @@ def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
 
 
 def experiment_of(suite: Suite, arguments: argparse.Namespace) -> Experiment:
-    """Return the experiment of a suite, on the device that was asked for."""
-    provenance("cpu")  # asked for before the code can change, and kept
+    """Return the experiment of a suite, on the requested device."""
+    provenance("cpu")  # recorded before the code can change
     return Experiment(
         suite,
         store=Store(arguments.store),
@@ -138,7 +138,7 @@ def experiment_of(suite: Suite, arguments: argparse.Namespace) -> Experiment:
 
 
 def without_missing(suite: Suite, arguments: argparse.Namespace) -> Suite:
-    """Return a suite without the downstream datasets that may be missing and are; say so."""
+    """Return a suite without optional downstream datasets that are missing; warn about these."""
     data = _data_of(arguments)
     missing = [
         name
@@ -148,7 +148,7 @@ def without_missing(suite: Suite, arguments: argparse.Namespace) -> Suite:
     ]
     for name in missing:
         logging.getLogger(__name__).warning(
-            f"{name}: not found below {data.root}: left out, as no --downstream asks for it"
+            f"{name}: not found below {data.root}: left out, as --downstream does not name it"
         )
     left = tuple(name for name in suite.downstream if name not in missing)
     return dataclasses.replace(suite, downstream=left)

@@ -10,7 +10,7 @@ from benchmark.reporting.comparison import compare
 def main(arguments: argparse.Namespace) -> int:
     """Print what changed in settings and in numbers from one run to another."""
     before, after = (
-        rows_at(path, "expected rows.jsonl of a run, or the folder that it is in")
+        rows_at(path, "expected the rows.jsonl of a run, or its folder")
         for path in (arguments.before, arguments.after)
     )
     tables = [table.markdown() for table in compare(before, after)]

@@ -22,7 +22,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _summary(kind: plugins.Kind, name: str) -> str:
-    """Return a title that the plug-in has, else the first line of its module."""
+    """Return the plug-in's title, or else the first line of its module's docstring."""
     try:
         plugin: Any = plugins.load(kind, name)
     except UsageError as error:

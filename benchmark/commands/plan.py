@@ -1,4 +1,4 @@
-"""Tell what a suite costs before it is run: seconds, memory and disk of every stage."""
+"""Estimate what a suite costs before it is run: seconds, memory and disk of every stage."""
 
 import argparse
 import shlex
@@ -16,15 +16,15 @@ from benchmark.planning.report import Plan
 from benchmark.provenance import provenance, short_commit
 from benchmark.spec import UsageError
 
-_HERE = ("auto", "cpu", "cuda")  # kinds of devices that can be this machine's
+_HERE = ("auto", "cpu", "cuda")  # device types that mean this machine
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print what every stage of a suite is expected to take; write it to a file if wanted."""
+    """Print the expected cost of every stage of a suite; write it to a file if requested."""
     if arguments.report:
         expect_writable(arguments.report)
     suite, wanted = grid_of(arguments)
-    measured = rows_at(arguments.against, "rows of a run are wanted") if arguments.against else []
+    measured = rows_at(arguments.against, "expected rows of a run") if arguments.against else []
     device, jobs = _device(suite, arguments)
     prediction = predict(suite, wanted, device)
     if not prediction.chains:
@@ -50,18 +50,18 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _device(suite: Suite, arguments: argparse.Namespace) -> tuple[Device, int]:
-    """Return the device that is meant, and how many cells share it: a processor's threads alone."""
+    """Return the requested device, and how many cells share it (on a CPU only)."""
     if arguments.device.partition(":")[0] in _HERE:
         compute = compute_of(suite, arguments)
         return ThisDevice.of(suite, compute), jobs_at_once(arguments, compute.device)
     device = NamedDevice.of(arguments.device, suite, max_memory=arguments.max_memory)
     if arguments.jobs:
-        raise UsageError(f"--jobs {arguments.jobs}: of this machine alone; --devices is of others")
+        raise UsageError(f"--jobs {arguments.jobs}: for this machine only; others take --devices")
     return device, 1
 
 
 def _command(suite: Suite, arguments: argparse.Namespace) -> str:
-    """Return the line that makes the same plan."""
+    """Return the command that makes the same plan."""
     given = [f"--device {arguments.device}"]
     given += [f"--devices {arguments.devices}"] if arguments.devices > 1 else []
     given += [f"--jobs {arguments.jobs}"] if arguments.jobs else []

@@ -15,21 +15,21 @@ from benchmark.spec import UsageError
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Merge rows, where later ones count, and write their report.
+    """Merge rows, later ones taking precedence, and write their report.
 
-    Rows that are named go, with their report, to a folder of their own: those of runs stay as they
-    are unless --output names them.
+    Rows given by --rows go, with their report, to a separate folder: those of runs stay unchanged
+    unless --output names them.
     """
     suite: Suite | None = arguments.suite and plugins.load("suites", arguments.suite)
     folder = arguments.reports / (arguments.suite or "quick")
     found: list[Row] = []
     named: list[Path] = arguments.rows or [folder]
     for path in named:
-        found = rows.merge(found, rows_at(path, "`run` makes it, or name others with --rows"))
+        found = rows.merge(found, rows_at(path, "`run` makes it; or name other files with --rows"))
     if suite and found and found[-1].suite != suite.name:
         raise UsageError(
-            f"--suite {suite.name}: the last row is of suite {found[-1].suite!r}, expected rows of "
-            "the suite, or no --suite"
+            f"--suite {suite.name}: the last row is of suite {found[-1].suite!r}; expected rows of "
+            "that suite, or no --suite"
         )
     suite = suite or _suite_of(found)
     if arguments.rows:
@@ -50,15 +50,15 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _suite_of(found: Sequence[Row]) -> Suite | None:
-    """Return the suite of the last row, if it is known here; that of no rows is the default one."""
+    """Return the suite of the last row, if known here; without rows, the default suite."""
     name = found[-1].suite if found else "quick"
     return plugins.load("suites", name) if name in plugins.names("suites") else None
 
 
 def _name_of(suite: Suite | None, found: Sequence[Row]) -> str:
-    """Return the name of a suite that is known here, which therefore leads to no other folder."""
+    """Return the name of a known suite, which is therefore safe as the name of a folder."""
     if suite is None:
-        raise UsageError(f"suite {found[-1].suite!r} is not known here: --output DIR is wanted")
+        raise UsageError(f"suite {found[-1].suite!r} is not known here: --output DIR is required")
     return suite.name
 
 
@@ -72,7 +72,7 @@ def write_report(
     beside: Iterable[Path] = (),
     shown: Sequence[Row] | None = None,
 ) -> None:
-    """Write the report of rows; print a table, and where the report is.
+    """Write the report of rows; print a table and the paths of the report.
 
     Args:
         folder: of the report.
@@ -80,8 +80,8 @@ def write_report(
         suite: of these, if it is known here.
         formats: some of `FORMATS`.
         sets: that figures show.
-        beside: folders of other reports, whose figures stand in for sets that are not there.
-        shown: rows whose first table is printed; None: all.
+        beside: folders of other reports, whose figures replace those of missing sets.
+        shown: rows whose first table is printed; None means all.
     """
     title, notes = (suite.title, suite.notes) if suite else (found[-1].suite, "")
     built = report.build(found, title=title, notes=notes)
@@ -95,6 +95,6 @@ def write_report(
         printed = report.build(shown, title=title, notes=notes)
     first = next(iter(printed.tables), None)
     files = report_files.write(folder, built, formats)
-    whole = [str(file) for file in files if file.parent == folder]  # each table has a file, too
+    whole = [str(file) for file in files if file.parent == folder]  # tables have their own files
     places = "\n".join(whole or [str(folder)])
     sys.stdout.write(f"{first.markdown() if first else 'no rows'}\n\n{places}\n")

@@ -32,13 +32,13 @@ _NOTHING = "nothing could be run, for the reasons above"
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run every cell that is not done; return 1 if some cell failed."""
+    """Run every cell that is not done yet; return 1 if any cell failed."""
     suite, wanted = grid_of(arguments)
     folder = arguments.reports / arguments.suite
     file = folder / "rows.jsonl"
     expect_writable(file)
     if file.exists():
-        rows.read(file)  # what is no row of this version is said before anything is run
+        rows.read(file)  # reports invalid rows before anything is run
     experiment = experiment_of(without_missing(suite, arguments), arguments)
     refused = refusals(wanted, experiment)
     if arguments.dry_run:
@@ -69,7 +69,7 @@ def main(arguments: argparse.Namespace) -> int:
 def _print_plan(
     wanted: Sequence[Cell], refused: Mapping[Cell, str], experiment: Experiment
 ) -> list[Cell]:
-    """Print what there is to do; return it."""
+    """Print the state of every cell; return those to be run."""
     left = []
     for cell in wanted:
         if cell in refused:
@@ -83,7 +83,7 @@ def _print_plan(
 
 
 def _print_cost(left: Sequence[Cell], experiment: Experiment, *, jobs: int) -> None:
-    """Print what cells take that are not done, but for stages that are in the store."""
+    """Print the expected cost of unfinished cells, without stages that are in the store."""
     if not left:
         return
     device = ThisDevice.of(experiment.suite, experiment.compute)

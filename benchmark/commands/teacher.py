@@ -1,4 +1,4 @@
-"""Pretrain a suite's teacher and keep it in a file."""
+"""Pretrain a suite's teacher and save it to a file."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ from benchmark.teacher import save_teacher
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Write the teacher to a file of its own, its curve beside it, and print how good it is."""
+    """Write the teacher to a file, its curve beside it, and print its held-out accuracy."""
     if arguments.output.suffix != ".safetensors":
         raise UsageError(f"--output {arguments.output}: expected the name of a .safetensors file")
     expect_writable(arguments.output)
@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _write_curve(teacher: Path, points: Sequence[Mapping[str, float]]) -> None:
-    """Write what was logged by step as a table, and as a picture if that is what `fit` logs."""
+    """Write the logged values as a table and, if `fit` logged them, as a figure."""
     logged = pd.DataFrame(points)
     with atomic(teacher.with_suffix(".csv")) as temporary:
         logged.to_csv(temporary, index=False, lineterminator="\n")

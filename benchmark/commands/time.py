@@ -1,4 +1,4 @@
-"""Time kernels against their plain twins and the floor of the machine."""
+"""Time kernels against their plain twins and the machine's floor."""
 
 import argparse
 import json
@@ -17,19 +17,19 @@ from benchmark.timing import Clock, Measurement, Rates, measure, measure_rates
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print a table of kernels; write what was measured if wanted.
+    """Print a table of kernels; write the measurements to files if requested.
 
     Returns:
-        1 if the outcomes of some kernel and its twin differ by more than its tolerance, else 0.
+        1 if any kernel's output differs from its twin's by more than the tolerance, else 0.
     """
     for file in filter(None, (arguments.json, arguments.report)):
         expect_writable(file)
     names = arguments.only or tuple(plugins.names("kernels"))
     for name in names:
-        plugins.load("kernels", name)  # a wrong name is said before anything is timed
+        plugins.load("kernels", name)  # reports an unknown name before anything is timed
     device = find_device(arguments.device)
     choose_tf32()
-    provenance(device)  # asked for before the code can change, and kept
+    provenance(device)  # recorded before the code can change
     precision = arguments.precision or choose_precision(device, arguments.store)
     compute = Compute(device, precision, threads=torch.get_num_threads())
     clock = Clock(device=device)
@@ -47,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
 def _measure_all(
     names: Sequence[str], compute: Compute, *, small: bool, rates: Rates, clock: Clock
 ) -> list[Measurement]:
-    """Measure kernels one by one; each is built when its turn comes, and then forgotten."""
+    """Measure kernels one by one, building each when its turn comes, and freeing it afterwards."""
     measured = []
     for name in names:
         kernel = plugins.load("kernels", name)(compute, small=small)

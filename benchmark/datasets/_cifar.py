@@ -1,4 +1,4 @@
-"""CIFAR as torchvision fetches, checks and reads it."""
+"""CIFAR as downloaded, verified and read by torchvision."""
 
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ class Cifar:
 def _official(source: type[CIFAR10], num_classes: int) -> Layout:
     """Return the layout of the official Python files.
 
-    Their order of the classes is alphabetical, so an image folder gives the same labels.
+    Their classes are in alphabetical order, so an image folder gives the same labels.
     """
     return Layout(
         folder=source.base_folder,
@@ -54,7 +54,7 @@ def fetch(source: type[CIFAR10], root: Path) -> None:
     """Download the official files to `root`.
 
     Raises:
-        UsageError: it failed, or what came is not what torchvision expects.
+        UsageError: the download failed, or its checksum is wrong.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A user's own images: a folder, known by its path."""
+"""A user's own images: a folder, identified by its path."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,5 +18,5 @@ class ImageFolder:
     folder: Path
 
     def open(self, split: Split, *, root: Path | None, download: bool) -> ImageFiles:
-        """See `spec.Dataset.open`; neither `root` nor `download` matters here."""
+        """See `spec.Dataset.open`; `root` and `download` are ignored."""
         return read_image_folder(self.folder, split)

@@ -1,4 +1,4 @@
-"""Where the files of a dataset may lie below the data root, and how each layout is read."""
+"""Supported layouts of datasets below the data root, and how each is read."""
 
 import functools
 import os
@@ -14,12 +14,12 @@ from benchmark.spec import Records, Split, UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """One arrangement of files that a dataset is known to come in.
+    """One supported arrangement of a dataset's files.
 
     Attributes:
-        folder: where it lies below the data root.
-        marker: what the folder must hold for the layout to be recognised.
-        contents: what the folder holds, for the message when nothing is found.
+        folder: its path below the data root.
+        marker: path in the folder by which the layout is recognised.
+        contents: of the folder, for the error message.
         read: opens a split of such a folder.
     """
 
@@ -29,12 +29,12 @@ class Layout:
     read: Callable[[Path, Split], Records]
 
     def is_below(self, root: Path) -> bool:
-        """Tell whether the layout is there."""
+        """Say whether the layout is present."""
         return (root / self.folder / self.marker).exists()
 
 
 def image_folder(name: str) -> Layout:
-    """Return the layout that every dataset may have: one folder per class of each split."""
+    """Return the layout available to every dataset: one folder per class of each split."""
     return Layout(
         folder=name,
         marker="train",
@@ -52,11 +52,11 @@ def open_below(
     source: str,
     fetch: Callable[[Path], object] | None = None,
 ) -> Records:
-    """Open the first of `layouts` that lies below `root`, after `fetch` put it there if need be.
+    """Open the first of `layouts` present below `root`, downloading with `fetch` if necessary.
 
     Raises:
-        UsageError: none is there; the message says how to get the dataset (`source`), where it was
-            looked for, and the layouts that would do.
+        UsageError: none is present; the message says how to get the dataset (`source`), where it
+            was looked for, and which layouts are supported.
     """
     if fetch and root and not any(layout.is_below(root) for layout in layouts):
         fetch(root)
@@ -71,10 +71,10 @@ def open_below(
 def read_image_folder(folder: Path, split: Split) -> ImageFiles:
     """Open one split of a folder ``{train,test}/<class>/<image>``.
 
-    Classes are the folders of the training split that hold an image, in the order of their names.
+    Classes are the folders of the training split with images, in alphabetical order.
 
     Raises:
-        UsageError: the split is missing or empty, or has a class that the training split lacks.
+        UsageError: the split is missing or empty, or has a class that is not in the training split.
     """
     train = images_by_class(folder / "train")
     chosen = train if split == "train" else images_by_class(folder / split)
@@ -83,9 +83,9 @@ def read_image_folder(folder: Path, split: Split) -> ImageFiles:
 
 
 def images_by_class(folder: Path, *, below: str = "") -> dict[str, list[str]]:
-    """Return the images of every class folder that has any, both in the order of their names.
+    """Return the images of every non-empty class folder, both in alphabetical order.
 
-    A class keeps its images in `below`, a folder of its own.
+    The images of a class are in its subfolder `below`.
 
     Raises:
         UsageError: a folder is missing or cannot be read.
@@ -109,11 +109,11 @@ def labelled(
     where: Path,
     lists: Sequence[Path] = (),
 ) -> ImageFiles:
-    """Return the split that consists of `members`, pairs of a path and a class name.
+    """Return the split of `members`, pairs of a path and a class name.
 
     Raises:
-        UsageError: the split at `where` is empty, or has a class that is none of `classes`, which
-            are those of the training split.
+        UsageError: the split at `where` is empty, or has a class that is not in `classes`, those of
+            the training split.
     """
     order = {name: label for label, name in enumerate(sorted(set(classes)))}
     if not members:
@@ -130,10 +130,10 @@ def labelled(
 
 
 def inside(folder: Path, names: Iterable[str], *, listed_in: Path) -> list[str]:
-    """Return the paths of the files of `folder` that a list names.
+    """Return the paths of files in `folder`, given the names in a list.
 
     Raises:
-        UsageError: a name leads outside `folder`, by itself or through a symbolic link.
+        UsageError: a name leads outside `folder`, directly or through a symbolic link.
     """
     root = os.path.realpath(folder)
     real_folder = functools.cache(os.path.realpath)
@@ -149,7 +149,7 @@ def inside(folder: Path, names: Iterable[str], *, listed_in: Path) -> list[str]:
 
 
 def _entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    """Yield what a folder holds, hidden files left out."""
+    """Yield the entries of a folder except hidden files."""
     try:
         with os.scandir(folder) as entries:
             yield from (entry for entry in entries if not entry.name.startswith("."))

@@ -25,7 +25,7 @@ def pack(folder: Path, file: Path) -> None:
             images = _bytes(folder / f"{prefix}-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
             labels = _bytes(folder / f"{prefix}-labels-idx1-ubyte.gz", 8)
             for name, array in (("images", images[:count]), ("labels", labels[:count])):
-                entry = zipfile.ZipInfo(f"{split}_{name}.npy")  # has no date: same bytes each time
+                entry = zipfile.ZipInfo(f"{split}_{name}.npy")  # without a date: reproducible bytes
                 entry.compress_type = zipfile.ZIP_LZMA
                 with archive.open(entry, "w") as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)

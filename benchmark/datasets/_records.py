@@ -1,4 +1,4 @@
-"""What a split is made of: one file per image, or arrays of pixels."""
+"""The data of a split: one file per image, or arrays of pixels."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from benchmark.spec import UsageError
 
-_BATCH = 1024  # images decoded between two steps of the progress bar
-# images per thread task: handing over small images one by one costs more than it gains
+_BATCH = 1024  # images decoded per update of the progress bar
+# images per thread task, as one task per small image costs more than it gains
 _PER_TASK = 64
 
 
@@ -23,9 +23,9 @@ class ImageFiles:
 
     Attributes:
         paths: the image files.
-        labels: the index into `classes` of each.
+        labels: their indices into `classes`.
         classes: see `spec.Records.classes`.
-        lists: the files that say which images belong to the split, if any do.
+        lists: files that list the images of the split, if any.
     """
 
     paths: Sequence[str]
@@ -82,12 +82,12 @@ class Arrays:
 
 
 def fit(image: Image.Image, size: int) -> UInt8[np.ndarray, "3 h w"]:
-    """Return the largest centred square of an image in RGB, resized to `size` with antialias.
+    """Return the largest centred square of an image in RGB, resized to `size` with antialiasing.
 
-    The geometry is that of resizing the shorter side and cropping the centre, without rounding the
+    The geometry is that of resizing the shorter side and centre-cropping, without rounding the
     longer side to whole pixels in between.
     """
-    if image.mode.startswith("I;16"):  # which Pillow clips to 8 bits
+    if image.mode.startswith("I;16"):  # Pillow clips these to 8 bits
         eight_bits = (np.asarray(image).astype(np.uint32) + 128) // 257
         image = Image.fromarray(eight_bits.astype(np.uint8))
     square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)

@@ -42,7 +42,7 @@ class Cub2011:
 
 
 def _open_official(folder: Path, split: Split) -> ImageFiles:
-    """Open the folder by its lists; labels are in the order of the class folders' names."""
+    """Open the folder by its lists; labels follow the alphabetical order of class folders."""
     names_file, splits_file = folder / "images.txt", folder / "train_test_split.txt"
     labels_file = folder / "image_class_labels.txt"
     names, is_train, numbers = map(_by_image, (names_file, splits_file, labels_file))

@@ -1,4 +1,4 @@
-"""Handwritten digits of 8 x 8 pixels that come with scikit-learn."""
+"""Handwritten digits of 8 x 8 pixels, shipped with scikit-learn."""
 
 from functools import partial
 from importlib.resources import files
@@ -20,10 +20,10 @@ class Digits:
     """The first 1 287 images of scikit-learn's copy to train on, the last 510 to test on.
 
     There is no official split of these 1 797 images. They come in runs of about 128 that begin with
-    the same sequence of digits, as if each were one writer's. The cut falls between two runs, so
-    that no hand is on both sides, and both sides are balanced.
+    the same sequence of digits, apparently one run per writer. The split is between two runs, so
+    that no writer is on both sides, and both sides are balanced.
 
-    An image folder ``digits`` below the data root takes their place.
+    An image folder ``digits`` below the data root replaces them.
     """
 
     info: ClassVar[DatasetInfo] = DatasetInfo(
@@ -40,7 +40,7 @@ class Digits:
     )
 
     def open(self, split: Split, *, root: Path | None, download: bool) -> Records:
-        """See `spec.Dataset.open`; it is always there."""
+        """See `spec.Dataset.open`; it is always available."""
         folder = image_folder("digits")
         if root and folder.is_below(root):
             return folder.read(root / folder.folder, split)
@@ -55,5 +55,5 @@ class Digits:
 
 def _load(part: slice) -> tuple[UInt8[np.ndarray, "n h w 3"], Int64[np.ndarray, " n"]]:
     digits = load_digits()
-    grey = np.rint(digits.images[part] * (255 / 16)).astype(np.uint8)  # they count to 16
+    grey = np.rint(digits.images[part] * (255 / 16)).astype(np.uint8)  # their values go up to 16
     return np.repeat(grey[..., None], 3, axis=-1), digits.target[part].astype(np.int64)

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: greyscale pictures of 10 kinds of clothes; a part of it ships with the package."""
+"""Fashion-MNIST: greyscale images of 10 kinds of clothes; a part ships with the package."""
 
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ _SHIPPED = Path(__file__).parents[1] / "assets" / "fashion-mnist.npz"
 class FashionMnist:
     """The first 10 000 training and 4 000 test images, zero-padded from 28 to 32 pixels.
 
-    An image folder ``fashion-mnist`` below the data root takes their place.
+    An image folder ``fashion-mnist`` below the data root replaces them.
     """
 
     info: ClassVar[DatasetInfo] = DatasetInfo(
@@ -35,7 +35,7 @@ class FashionMnist:
     )
 
     def open(self, split: Split, *, root: Path | None, download: bool) -> Records:
-        """See `spec.Dataset.open`; it is always there."""
+        """See `spec.Dataset.open`; it is always available."""
         folder = image_folder("fashion-mnist")
         if root and folder.is_below(root):
             return folder.read(root / folder.folder, split)

@@ -47,7 +47,7 @@ class StanfordDogs:
 
 
 def _open_official(folder: Path, split: Split) -> ImageFiles:
-    """Open the folder by its lists; their labels follow the order of the class folders' names."""
+    """Open the folder by its lists; labels follow the alphabetical order of class folders."""
     file = folder / f"{split}_list.mat"
     names = _names(file)
     paths = inside(folder / "Images", names, listed_in=file)
@@ -61,7 +61,7 @@ def _open_official(folder: Path, split: Split) -> ImageFiles:
 
 
 def _names(file: Path) -> list[str]:
-    """Read the names in a list of the form that ``scipy.io.loadmat`` understands."""
+    """Read the names in a list, a MATLAB file."""
     try:
         names = np.atleast_1d(loadmat(file, squeeze_me=True)["file_list"])
         return [str(name).strip() for name in names]

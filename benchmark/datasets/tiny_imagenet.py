@@ -22,7 +22,7 @@ _ANNOTATIONS = "val/val_annotations.txt"
 class TinyImagenet:
     """The official ``tiny-imagenet-200``, or ``tiny-imagenet/{train,test}/<class>/<image>``.
 
-    Its test labels were never published: the validation split is our test split, as elsewhere.
+    Its test labels are not public: the validation split is our test split, as usual.
     """
 
     info: ClassVar[DatasetInfo] = DatasetInfo(

@@ -1,1 +1,1 @@
-"""Figures: one file each; they read rows and stored distilled sets, and never train."""
+"""Figures: one file each; they only read rows and stored distilled sets."""

@@ -1,4 +1,4 @@
-"""Which rows a figure is about, their means and intervals over seeds, and how they look."""
+"""Which rows a figure shows, their means and intervals over seeds, and their looks."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,9 +14,9 @@ from benchmark.rows import Row
 
 
 def sets_of(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Return by label, in the order of tables, one row for each distilled set of the main budget.
+    """Return one row for each distilled set of the main budget, by label, in table order.
 
-    Seeds are in order; methods without a budget, and variants of one, are left out.
+    Seeds are in order; methods without a budget, and ablation variants, are left out.
     """
     rows = [row for row in rows if row.distilled is not None and not is_variant(row)]
     budget = main_budget(rows)
@@ -32,7 +32,7 @@ def sets_of(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def looks_of(rows: Iterable[Row]) -> dict[str, Look]:
-    """Return the look of every method of a report, which it has in all figures of that report."""
+    """Return the look of every method, the same in all figures of a report."""
     return looks(labels(row for row in rows if not is_variant(row)))
 
 
@@ -42,9 +42,9 @@ def keys(rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def over_students(rows: Iterable[Row]) -> Estimate | None:
-    """Return mean accuracy and interval over seeds of the mean over students; None if in no seed.
+    """Return the mean over students, with its interval over seeds; None without a common seed.
 
-    Every other setting of the rows is alike.
+    The rows differ only in student and seed.
     """
     of_student: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -53,21 +53,21 @@ def over_students(rows: Iterable[Row]) -> Estimate | None:
 
 
 def has_losses(row: Row, name: str) -> bool:
-    """Say whether a row has numbers that were logged under a name."""
+    """Say whether a row has numbers logged under a name."""
     logged = row.losses.get(name)
     return isinstance(logged, list) and bool(logged) and all(map(is_number, logged))
 
 
 def drawable(images: Tensor, key: str | None) -> Float[Tensor, "m c h w"]:
-    """Return what a set holds as images, if it is some.
+    """Return a set's tensor as images, if it has their shape.
 
     Raises:
-        MissingSetError: it is nothing that can be drawn.
+        MissingSetError: it cannot be drawn.
     """
     if images.ndim != 4 or not images.numel() or images.shape[1] not in (1, 3):
         shape = "x".join(map(str, images.shape))
         raise MissingSetError(
-            f"distilled set {key}: a tensor of {shape} is no grey or colour images"
+            f"distilled set {key}: a tensor of {shape} is not grey or colour images"
         )
     return images.float()
 

@@ -8,9 +8,9 @@ from torch.nn.functional import pad
 
 
 def tiles(images: Float[Tensor, "m c h w"], *, columns: int) -> UInt8[np.ndarray, "H W 4"]:
-    """Return images in [0, 1] in rows of `columns`, with nothing (alpha 0) between them.
+    """Return images in [0, 1] as a grid with `columns` columns and transparent gaps (alpha 0).
 
-    Grey images become coloured ones, and the end of a row that is not full is nothing, too.
+    Grey images become RGB, and the end of an incomplete row is transparent.
     """
     gap = max(1, images.shape[3] // 12)
     m, _, h, w = images.shape

@@ -1,4 +1,4 @@
-"""Accuracy against what it costs: a mark for each method, a line for what costs nothing."""
+"""Accuracy against cost: a marker for each method, a horizontal line for those without cost."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ from ._choice import looks_of, over_students
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What accuracy is set against.
+    """The cost that accuracy is plotted against.
 
     Attributes:
         name: of the axis.
         unit: of its ticks.
         of: the cost of a row; None where it has none.
-        words: writes a cost in a sentence.
+        words: formats a cost for a sentence.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Panel:
 
 
 def tradeoffs(rows: Sequence[Row], cost: Cost, *, name: str, notes: str) -> list[Figure]:
-    """Return a figure for each number of labels; none if nothing has a cost."""
+    """Return a figure for each number of labels; none if no row has a cost."""
     looks = looks_of(rows)
     return [
         Figure(
@@ -86,11 +86,10 @@ def tradeoffs(rows: Sequence[Row], cost: Cost, *, name: str, notes: str) -> list
 def compared(
     rows: Sequence[Row], cost: Callable[[Row], float | None]
 ) -> dict[Protocol, list[Panel]]:
-    """Return panels of the first student and, if there are more, of all, for each number of labels.
+    """Return panels for each number of labels: of the first student and, if any, the mean of all.
 
-    They are of the probe that reports lead with and of the main dataset. Means over students are
-    taken at the main budget, of the methods that have them all. Panels where nothing has a cost are
-    left out.
+    They are for the headline probe and the main dataset. Means over students are taken at the main
+    budget, for methods with numbers of all students. Panels without any cost are left out.
     """
     dataset = main_downstream(rows)
     rows = [row for row in rows if row.downstream == dataset and not is_variant(row)]
@@ -114,7 +113,7 @@ def compared(
 
 
 def _in_words(panel: Panel, words: Callable[[float], str]) -> str:
-    """Return the best point of each method of a panel as text, from high to low."""
+    """Return the best point of each method of a panel as text, in descending order."""
     best: dict[str, Point] = {}
     for point in sorted(panel.points, key=lambda point: -point.accuracy.mean):
         best.setdefault(point.label, point)
@@ -127,7 +126,7 @@ def _in_words(panel: Panel, words: Callable[[float], str]) -> str:
 
 
 def _draw(compared: Sequence[Panel], cost: Cost, looks: Mapping[str, Look]) -> figure.Figure:
-    """Draw panels below each other, with one logarithmic axis of costs."""
+    """Draw stacked panels with a shared logarithmic cost axis."""
     drawn, axes = panels(len(compared), height=1.6, sharex=True)
     costs = [point.cost for panel in compared for point in panel.points if point.cost]
     margin = max(1.3, (max(costs) / min(costs)) ** 0.1)  # a third, or a tenth of the axis
@@ -144,7 +143,7 @@ def _draw(compared: Sequence[Panel], cost: Cost, looks: Mapping[str, Look]) -> f
 
 
 def _draw_points(frame: Axes, points: Sequence[Point], looks: Mapping[str, Look]) -> None:
-    """Draw every point at its cost: marks that meet are told apart as they are open."""
+    """Draw every point at its cost, with open markers so that overlapping ones stay visible."""
     for label in dict.fromkeys(point.label for point in points):
         mine, look = [point for point in points if point.label == label], looks[label]
         for point in mine:
@@ -160,7 +159,7 @@ def _draw_points(frame: Axes, points: Sequence[Point], looks: Mapping[str, Look]
 def _draw_line(
     frame: Axes, placed: Sequence[tuple[float, Estimate]], look: Look, label: str
 ) -> None:
-    """Draw accuracies at their costs: open marks above thin bars and a thin line."""
+    """Draw accuracies at their costs: open markers, thin error bars and a thin line."""
     _, caps, bars = frame.errorbar(
         [cost for cost, _ in placed],
         [accuracy.mean for _, accuracy in placed],
@@ -182,14 +181,14 @@ def _draw_line(
 
 
 def _handles(frame: Axes) -> dict[str, Any]:
-    """Return by name what a legend shows: marks without their intervals."""
+    """Return legend handles by name: markers without error bars."""
     handles, names = frame.get_legend_handles_labels()
     marks = (handle[0] if isinstance(handle, ErrorbarContainer) else handle for handle in handles)
     return dict(zip(names, marks, strict=True))
 
 
 def _complete(rows: Sequence[Row], students: set[str]) -> list[Row]:
-    """Return the rows of the methods that have a number for every student, and the teacher's."""
+    """Return the rows of methods with a number for every student, and the teacher's."""
     have: dict[str, set[str]] = {}
     for row in rows:
         have.setdefault(row.label, set()).add(row.student)
@@ -197,7 +196,7 @@ def _complete(rows: Sequence[Row], students: set[str]) -> list[Row]:
 
 
 def _points(rows: Sequence[Row], cost: Callable[[Row], float | None]) -> list[Point]:
-    """Return a point for each method and budget; a cost of 0 is none, as axes are logarithmic."""
+    """Return a point for each method and budget; a cost of 0 counts as none (logarithmic axes)."""
     points = []
     for label in labels(rows):
         for budget in dict.fromkeys(row.N for row in rows if row.label == label):

@@ -1,4 +1,4 @@
-"""Accuracy against stored bytes, with every method and control on one plot."""
+"""Accuracy against stored bytes, with every method and control in one plot."""
 
 from collections.abc import Sequence
 
@@ -18,9 +18,9 @@ def accuracy_bytes(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
         Cost(name="stored bytes", unit="B", of=lambda row: row.num_bytes, words=_kilobytes),
         name="accuracy-bytes",
         notes=(
-            "Mean and 95 % interval over seeds. Bytes are those of the stored numbers as they are "
-            "in the file. What stores nothing is a level. Every mark stands at its own bytes: "
-            "those of nearly the same overlap."
+            "Mean and 95 % interval over seeds. Bytes are those of the stored tensors in the file. "
+            "Methods that store nothing are horizontal lines. Markers are not displaced: those at "
+            "nearly the same size overlap."
         ),
     )
 

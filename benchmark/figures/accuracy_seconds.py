@@ -19,9 +19,9 @@ def accuracy_seconds(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
         Cost(name="distillation time", unit="s", of=_seconds, words=_rounded),
         name="accuracy-seconds",
         notes=(
-            f"Mean and 95 % interval over seeds; the time is of one distillation on {devices}. "
-            "What is not distilled is a level. Every mark stands at its own time: those of nearly "
-            "the same overlap."
+            f"Mean and 95 % interval over seeds; time of one distillation on {devices}. Methods "
+            "without distillation are horizontal lines. Markers are not displaced: those at nearly "
+            "the same time overlap."
         ),
     )
 

@@ -16,11 +16,11 @@ from ._choice import has_losses, keys, listed, looks_of, sets_of
 __all__ = ["approximation"]
 
 _LOOP, _PREFIX = "approximation networks", "relative_error_"
-_AVERAGED = 20  # logged points at the end: where images are many, each is of a batch
+_AVERAGED = 20  # last logged points, as each is of one batch where there are many images
 
 
 def approximation(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
-    """Return one figure of the main budget; none if no method fits such networks."""
+    """Return one figure for the main budget; none if no method fits such networks."""
     shown = {
         label: seeds for label, seeds in sets_of(rows).items() if all(_logged(row) for row in seeds)
     }
@@ -38,8 +38,8 @@ def approximation(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
             title=f"Error of the approximation networks, N = {every[0].N}",
             notes=(
                 "Mean squared error of the predicted shift of the target coefficients, relative to "
-                "predicting no shift at all (1), at the end of the fit: means, and every "
-                "seed as a dot."
+                "predicting no shift at all (1), at the end of the fit: means over seeds, and "
+                "every seed as a dot."
             ),
             alt=(
                 "Relative error for each view. Over the last quarter of the fit: "
@@ -57,7 +57,7 @@ def _views(names: Iterable[str]) -> list[str]:
 
 
 def _logged(row: Row) -> list[str]:
-    """Return the views whose error a row knows."""
+    """Return the views whose error a row has."""
     return [view for view in _views(row.losses) if has_losses(row, _PREFIX + view)]
 
 
@@ -71,11 +71,11 @@ def _words(label: str, rows: Sequence[Row]) -> str:
 
 
 def _errors(sets: StoredSets, row: Row) -> dict[str, float]:
-    """Return by view the mean of what was logged last."""
+    """Return the mean of the last logged errors, by view."""
     points = sets.history(row.distilled).get(_LOOP, [])[-_AVERAGED:]
     views = _views(set.intersection(*map(set, points))) if points else []
     if not views:
-        raise MissingSetError(f"distilled set {row.distilled}: logged no error of each view")
+        raise MissingSetError(f"distilled set {row.distilled}: logged no error for every view")
     return {view: fmean(point[_PREFIX + view] for point in points) for view in views}
 
 

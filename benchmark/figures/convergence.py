@@ -1,4 +1,4 @@
-"""Convergence of the outer loss, of every method that has one."""
+"""Convergence of the outer loss, for every method that has one."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -17,17 +17,17 @@ from ._choice import has_losses, keys, listed, looks_of, sets_of
 __all__ = ["convergence"]
 
 _LOOP = "outer steps"
-# What the outer loop of a method lowers, or the part of it that means the same in every step, by
-# the name under which it is logged
+# What a method's outer loop minimises, or the part of it that is comparable between steps, by the
+# name under which it is logged
 _LOSSES = ("outer_loss", "feature_distance", "matching_loss", "distance")
-_WIDE = 20.0  # from this ratio of largest to smallest on, a loss is shown on a logarithmic axis
-_POINTS = 100  # of a curve: more are noise in a panel an inch wide
-_MARGIN = 1.2  # factor beyond it
+_WIDE = 20.0  # above this ratio of largest to smallest, a loss has a logarithmic axis
+_POINTS = 100  # per curve: more are illegible in a panel an inch wide
+_MARGIN = 1.2  # factor beyond the data
 _STEPS = (1, 2, 5, 10)  # between ticks, times a power of ten
 
 
 def convergence(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
-    """Return one figure, a panel for each method at the main budget; none if none logged a loss."""
+    """Return one figure, a panel per method at the main budget; none if no loss was logged."""
     shown = {
         label: (seeds, name) for label, seeds in sets_of(rows).items() if (name := _loss(seeds))
     }
@@ -56,8 +56,9 @@ def convergence(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
             name="convergence",
             title=f"Convergence of the outer loss, N = {every[0].N}",
             notes=(
-                "Thin lines are seeds, the bold one is their mean. Losses of different methods are "
-                "different quantities. Where steps are many, each point is a mean of some."
+                "Thin lines are seeds, the bold line is their mean. The losses of different "
+                "methods are different quantities. Long curves are averaged over neighbouring "
+                "steps."
             ),
             alt=(
                 "Outer loss against outer step, a panel for each method. Means over the first and "
@@ -70,7 +71,7 @@ def convergence(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
 
 
 def _loss(rows: Sequence[Row]) -> str | None:
-    """Return the name of the loss that every one of the rows' sets logged."""
+    """Return the name of the loss that all of the rows' sets logged."""
     return next((name for name in _LOSSES if all(has_losses(row, name) for row in rows)), None)
 
 

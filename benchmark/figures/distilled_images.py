@@ -14,13 +14,13 @@ from ._tiles import tiles
 
 __all__ = ["distilled_images"]
 
-_EACH = 10  # images of each method: a row, in which one can still see what each shows
+_EACH = 10  # images of each method: one row in which each is still recognisable
 
 
 def distilled_images(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
-    """Return one figure of the first seed at the main budget; none if no method made images.
+    """Return one figure for the first seed at the main budget; none if no method made images.
 
-    Real images are left out: a report may be passed on where the data may not.
+    Real images are left out: a report may be redistributed where the data may not.
     """
     shown = {
         label: seeds[0]
@@ -63,7 +63,7 @@ def distilled_images(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
 
 
 def _are_real(row: Row) -> bool:
-    """Say whether a set holds images as they were: those alone are stored as bytes."""
+    """Say whether a set holds unchanged real images: only those are stored as bytes."""
     if "pixels" not in row.storage:
         return False
     numbers, num_bytes = row.storage["pixels"]

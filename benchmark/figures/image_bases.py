@@ -20,7 +20,7 @@ _COLUMNS, _LINES = 12, 2
 
 
 def image_bases(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
-    """Return one figure of the first seed at the main budget; none if no method stores bases."""
+    """Return one figure for the first seed at the main budget; none if no method stores bases."""
     shown = {label: seeds[0] for label, seeds in sets_of(rows).items() if _has_bases(seeds[0])}
     if not shown:
         return []
@@ -49,8 +49,8 @@ def image_bases(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
             name="image-bases",
             title=f"Image bases and what they make, N = {first.N}",
             notes=(
-                "Each basis is scaled to its own largest entry, with zero as mid-grey; an image is "
-                f"a weighted sum of all bases and a mean, enlarged (seed {first.seed}). `pca` "
+                "Each basis is scaled by its own largest entry, with zero as mid-grey; an image is "
+                f"a weighted sum of all bases plus a mean, upsampled (seed {first.seed}). `pca` "
                 "shows the bases before the first outer step."
             ),
             alt=(

@@ -1,1 +1,1 @@
-"""Kernel plug-ins: hot pieces of code beside their plain twins, one file each."""
+"""Kernel plug-ins: hot code paths with their plain twins, one file each."""

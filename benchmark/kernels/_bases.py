@@ -13,7 +13,7 @@ from ._setting import normal
 
 
 def new_bases(compute: Compute, *, m: int, u: int, q: int, d: int, side: int) -> Bases:
-    """Return random bases at half the side, and coefficients of m images under four views."""
+    """Return random bases at half resolution, and coefficients of m images under four views."""
     half = side // 2
     return Bases(
         shape=ImageShape(3, side, side),
@@ -27,5 +27,5 @@ def new_bases(compute: Compute, *, m: int, u: int, q: int, d: int, side: int) ->
 
 
 def enlarged(images: Float[Tensor, "b c h2 w2"], side: int) -> Float[Tensor, "b c h w"]:
-    """Return images at their full side."""
+    """Return images upsampled to full size."""
     return interpolate(images, size=(side, side), mode="bilinear", align_corners=False)

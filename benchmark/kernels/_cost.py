@@ -1,12 +1,12 @@
 """Operations and bytes of a network, counted layer by layer.
 
-A multiplication and an addition are two operations. Of one image::
+A multiplication and an addition are two operations. For one image::
 
     convolution   2 c_out h_out w_out c_in k k          linear layer   2 in out
 
-Going backwards costs each layer as much again for the gradient of its weights and for that of its
-input, whichever is wanted. Norms, activations and pooling count as bytes alone: every layer reads
-its input and writes its output once forwards, and twice as much backwards.
+In the backward pass, the gradients of a layer's weights and of its input cost as much again each,
+if they are needed. Norms, activations and pooling count as bytes only: every layer reads its input
+and writes its output once in the forward pass, and twice in the backward pass.
 """
 
 import math
@@ -28,9 +28,9 @@ class ImageCost:
 
     Attributes:
         forward: operations of the backbone.
-        first: those of its first layer, whose input's gradient is often not wanted.
+        first: those of its first layer, whose input often needs no gradient.
         head: those of the head.
-        num_bytes: that layers of the backbone read and write forwards.
+        num_bytes: that the backbone's layers read and write in the forward pass.
         precision: of the backbone.
     """
 
@@ -47,7 +47,7 @@ class ImageCost:
         )
 
     def times(self, *, backbone: int, head: int = 0) -> Operations:
-        """Return operations by the rates that bound them; the head is always in fp32."""
+        """Return operations by the rate that bounds them; the head is always in fp32."""
         rate: Rate = "convolution bf16" if self.precision == "bf16" else "convolution fp32"
         return {rate: backbone, "matrix product fp32": head}
 
@@ -80,7 +80,7 @@ def cost_of(network: Network, shape: ImageShape) -> ImageCost:
 
 
 def operations_of(run: Callable[[], object]) -> Operations:
-    """Run, and count the operations of what ran; for what depends on the data."""
+    """Run a function and count its operations, where these depend on the data."""
     return Pass(operators=operators_of(run), saved=0, weights=0).operations
 
 

@@ -1,4 +1,4 @@
-"""Labelled features such as probes meet: correlated, of different scales, not separable."""
+"""Labelled features like those of networks: correlated, differently scaled, not separable."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,7 +12,7 @@ from ._setting import normal
 def labelled_features(
     compute: Compute, *, n: int, p: int, k: int
 ) -> tuple[Float[Tensor, "n p"], Int64[Tensor, " n"]]:
-    """Return n images of k equal classes, around class means that overlap."""
+    """Return features of n images in k equal classes whose distributions overlap."""
     labels = torch.arange(n, device=compute.device) % k
     mix = normal("mix", p, p, compute=compute) / p**0.5
     noise = normal("noise", n, p, compute=compute) @ mix + normal("more", n, p, compute=compute)

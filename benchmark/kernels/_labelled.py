@@ -1,4 +1,4 @@
-"""What the class matches of DSA and IDM are run on."""
+"""Inputs for the class matching of DSA and IDM."""
 
 import torch
 from jaxtyping import Float
@@ -36,7 +36,7 @@ def new_classifier(
 
 
 def new_real_images(compute: Compute, *, k: int, per_class: int, side: int) -> RealImages:
-    """Return k classes of random images, to be given a fresh generator before they are drawn."""
+    """Return k classes of random images; give it a fresh generator before drawing from it."""
     images = pixels(k * per_class, side, compute)
     rows = torch.arange(len(images), device=compute.device)
     mean, std = (torch.tensor(x, device=compute.device).view(-1, 1, 1) for x in (MEAN, STD))

@@ -1,7 +1,6 @@
-"""One outer step of `krr-st` or `ours`: the library's, and as it is done without a second thought.
+"""One outer step of `krr-st` or `ours`: the library's, and a straightforward twin.
 
-The plain step asks the teacher for the representations of its real images, and goes through views
-one by one.
+The plain step runs the teacher on its real images, and processes views one by one.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,12 +28,12 @@ Decode = Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class OuterStep:
-    """A step from the same start whenever it is taken.
+    """A step that starts from the same state every time.
 
     Attributes:
-        settings: of the loop; one step of it is taken.
-        distilled: the pairs that a step starts from, and leaves as they are.
-        decode: plainly makes images and codes [v m d] from the pairs' parameters.
+        settings: of the loop, of which one step is taken.
+        distilled: the pairs that a step starts from; it does not change them.
+        decode: the twin's decoding of images and codes [v m d] from the pairs' parameters.
         views: of every image.
         side: of an image.
         d: length of a representation.
@@ -54,11 +53,11 @@ class OuterStep:
     def pair(self) -> tuple[Callable[[], Outcome], Callable[[], Outcome]]:
         """Return the fast and the plain step.
 
-        Either gives the loss, its gradients, and how far the inner model moved.
+        Both return the loss, its gradients, and the change of the inner model's weights.
         """
         images = pixels(256, self.side, self.compute)
         twin = plain(self.compute)
-        # the released teachers' stem, in solo-learn as in KRR-ST
+        # the stem of the released teachers, in solo-learn as in KRR-ST
         stem = {"width": self.teacher_width, "stem_padding": 2}
         teacher = network(twin, self.side, "resnet18", 1, **stem).eval()
         representations = {view: _represented(teacher, images, view) for view in self.views}
@@ -92,11 +91,11 @@ class OuterStep:
         return fast, plainly
 
     def operations(self, *, m: int) -> Operations:
-        """Count the fast step, m being the distilled images.
+        """Count the operations of the fast step for m distilled images.
 
-        With a forward pass F of the backbone, its first layer f, b real images and v views: v b F
-        for real images, 2 v m F for distilled ones, whose step takes no gradient of the weights,
-        3 v m F - v m f and three passes of the head for the inner step, and ridge regression.
+        With F for a forward pass of the backbone, f for its first layer, b real images and v views:
+        v b F for real images, 2 v m F for distilled ones (no gradient of the weights), 3 v m F - v
+        m f and three passes of the head for the inner step, and ridge regression.
         """
         cost = cost_of(self._inner_model(self.compute), ImageShape(3, self.side, self.side))
         p = self._inner_model(self.compute).num_features
@@ -168,7 +167,7 @@ def _represented(teacher: Network, images: Tensor, view: str) -> Tensor:
 
 
 def _caught(parameter: Tensor) -> list[Tensor]:
-    """Return a list that the gradients of a parameter will be put into, one after the other."""
+    """Return a list to which a hook appends the gradients of a parameter."""
     caught: list[Tensor] = []
     parameter.requires_grad_().register_hook(lambda gradient: caught.append(gradient.clone()))
     return caught

@@ -1,4 +1,4 @@
-"""Features and probes as they are made without a second thought: DataLoaders and scikit-learn."""
+"""Straightforward features and probes: DataLoaders and scikit-learn."""
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ def fair_plainly(
     *,
     strength: float,
 ) -> Outcome:
-    """Return weights and biases by scikit-learn, which tries all strengths and ends with one."""
+    """Return scikit-learn's weights and biases, after trying all strengths, for `strength`."""
     everything = torch.arange(len(labels))[None]
     order, tenth, _ = _in_tenths(labels.cpu(), everything, stream("probe"))
     x, y = features.cpu().numpy()[order[0]], labels.cpu().numpy()[order[0]]

@@ -1,4 +1,4 @@
-"""Pretraining as it is done without a second thought: a DataLoader of one pair after the other."""
+"""Straightforward pretraining: a DataLoader that loads one pair at a time."""
 
 import math
 
@@ -32,7 +32,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
 
 
 def train_plainly(student: Network, pairs: Pairs, recipe: Recipe, *, epochs: int = 1) -> None:
-    """Take the steps of so many epochs in place, in the orders that the library would draw."""
+    """Train in place for some epochs, in the order that the library would draw."""
     optimizer = torch.optim.SGD(
         student.parameters(),
         lr=recipe.lr,

@@ -1,4 +1,4 @@
-"""Ridge regression as it is written down: a column of ones, a matrix for lambda, and LU."""
+"""Textbook ridge regression: a column of ones, a matrix for lambda, and LU."""
 
 import torch
 from jaxtyping import Float
@@ -25,11 +25,11 @@ def plain_ridge(
 
 
 def ridge_operations(*, s: int, p: int, b: int, d: int) -> Operations:
-    """Count a prediction and its gradient for support points and targets.
+    """Count a prediction and its gradients with respect to support points and targets.
 
-    Products: 2 s s p + 2 b s p + 2 b s d forwards, and backwards 4 s s p (both factors of the
-    kernel), 2 b s p and 4 b s d. Triangular solves: 2 s s d forwards, twice that backwards.
-    Cholesky and its gradient: of the order of s^3.
+    Products: 2 s s p + 2 b s p + 2 b s d forward, and 4 s s p (both factors of the kernel), 2 b s p
+    and 4 b s d backward. Triangular solves: 2 s s d forward, twice that backward. Cholesky and its
+    gradient: of order s^3.
     """
     products = 6 * s * s * p + 4 * b * s * p + 6 * b * s * d
     return {"matrix product fp32": products + 6 * s * s * d + s**3}

@@ -1,4 +1,4 @@
-"""What kernels are run on: random images, networks of equal weights, a loop that only loops."""
+"""Inputs of kernels: random images, networks with equal weights, a loop without checkpoints."""
 
 import sys
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ MEAN, STD = Cifar100.info.mean, Cifar100.info.std
 
 
 def stream(name: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a fresh generator of a kernel's random numbers; the same whenever it is asked for."""
+    """Return a fresh generator of a kernel's random numbers, the same in every call."""
     return rng.generator("kernel", name, device=device)
 
 
@@ -39,7 +39,7 @@ def normal(name: str, *shape: int, compute: Compute) -> Float[Tensor, "..."]:
 
 
 def factory(compute: Compute, side: int) -> NetworkFactory:
-    """Return the maker of the library's networks."""
+    """Return the factory of the library's networks."""
     return NetworkFactory(
         shape=ImageShape(3, side, side),
         mean=MEAN,
@@ -51,18 +51,18 @@ def factory(compute: Compute, side: int) -> NetworkFactory:
 
 
 def plain(compute: Compute) -> Compute:
-    """Return how twins compute: on the same device, in fp32 and the default layout."""
+    """Return the setting of twins: the same device, in fp32 and the default layout."""
     return replace(compute, precision="fp32", memory_format=torch.contiguous_format)
 
 
 def network(compute: Compute, side: int, model: str, num_outputs: int, **settings: Any) -> Network:
-    """Return a network whose weights depend on its model and settings alone."""
+    """Return a network whose weights depend only on its model and settings."""
     made = factory(compute, side)(model, num_outputs, stream("network"), **settings)
     return obvious(made) if compute == plain(compute) else made
 
 
 def obvious(network: Network) -> Network:
-    """Make a ConvNet pool and normalise as the framework does, in place, and return it."""
+    """Give a ConvNet the framework's own pooling and norms, in place, and return it."""
     for name, layer in network.backbone.named_children():
         if type(layer).__module__ == convnet.__module__:
             network.backbone.register_module(name, nn.AvgPool2d(2))
@@ -74,13 +74,13 @@ def obvious(network: Network) -> Network:
 
 
 def moved(before: nn.Module, after: nn.Module) -> Outcome:
-    """Return how far training moved the parameters of a copy, all in one tensor."""
+    """Return the change of all parameters between two copies, in one tensor."""
     pairs = zip(before.parameters(), after.parameters(), strict=True)
     return (torch.cat([(q - p).detach().flatten() for p, q in pairs]),)
 
 
 class BareLoop:
-    """A `spec.Loop` of at most so many steps, which keeps nothing but what was logged last."""
+    """A `spec.Loop` of at most `most` steps, which keeps only the last logged values."""
 
     def __init__(self, most: int = sys.maxsize) -> None:
         self.most = most

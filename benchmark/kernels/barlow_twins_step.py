@@ -29,9 +29,9 @@ def barlow_twins_step(compute: Compute, *, small: bool = False) -> Kernel:
     """Return the first step of pretraining on one batch.
 
     Operations, for two augmentations of each image: three passes of the backbone, whose input has
-    no gradient, and of the projector's three layers, 2 (p h + h h + h o) an image; for the
-    correlation of b projections of o numbers, 2 b o o forwards and twice that backwards. Bytes:
-    those of three passes of the backbone for each augmentation.
+    no gradient, and of the projector's three layers, 2 (p h + h h + h o) per image; for the
+    correlation of b projections of o numbers, 2 b o o forward and twice that backward. Bytes: those
+    of three passes of the backbone for each augmentation.
     """
     b, side, width, hidden = (8, 16, 0.125, 16) if small else (64, 32, 1.0, 2048)
     images = pixels(b, side, compute)
@@ -76,9 +76,9 @@ def barlow_twins_step(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=3 * 2 * b * cost.num_bytes,
         tolerance=0.5 if bf16 else 1e-2,
         tried=(
-            "Augmentation of the whole batch at once in the place of one image after the other; "
-            "bf16 for backbone and projector, and channels-last, where that is faster. The two "
-            "augmentations stay two passes, as batch norm is to see one at a time."
+            "Augmentation of the whole batch at once instead of image by image; bf16 for backbone "
+            "and projector, and channels-last, where that is faster. The two augmentations stay "
+            "separate passes, as batch norm must see one at a time."
         ),
     )
 
@@ -105,7 +105,7 @@ def _step(network: Network, images: UInt8[Tensor, "b 3 h w"], recipe: BarlowTwin
 def _augmented(
     images: Float[Tensor, "b 3 h w"], settings: RandomAugmentation, generator: torch.Generator
 ) -> Float[Tensor, "b 3 h w"]:
-    """Return every image under the augmentation that `settings` would draw, one by one."""
+    """Augment images one by one, as `settings` would draw it."""
     boxes = augment.draw_boxes(images, settings.crop_scale, settings.crop_ratio, generator)
     flips = _chosen(images, settings.flip, generator)
     jitter = settings._draw_jitter(images, generator)
@@ -135,7 +135,7 @@ def _chosen(images: Tensor, probability: float, generator: torch.Generator) -> B
 
 
 def _loss(a: Float[Tensor, "b o"], b: Float[Tensor, "b o"], *, weight: float) -> Float[Tensor, ""]:
-    """Return the Barlow Twins loss, all parts of the correlation matrix by a mask."""
+    """Return the Barlow Twins loss, selecting parts of the correlation matrix by a mask."""
     a, b = ((z - z.mean(0)) / (z.var(0, unbiased=False) + 1e-5).sqrt() for z in (a, b))
     correlation = a.T @ b / len(a)
     identity = torch.eye(len(correlation), device=a.device)

@@ -1,4 +1,4 @@
-"""Distilled images and targets from their bases and coefficients."""
+"""Decoding of distilled images and targets from bases and coefficients."""
 
 import torch
 
@@ -39,7 +39,7 @@ def basis_decode(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=4 * (numbers + 2 * m * small_numbers + m * 3 * side**2 + v * m * d),
         tolerance=1e-5,
         tried=(
-            "One product for all images, enlarged afterwards: enlarging is linear, so that the "
-            "product is at a quarter of the resolution."
+            "One product for all images, upsampled afterwards: upsampling is linear, so the "
+            "product runs on a quarter of the pixels."
         ),
     )

@@ -1,4 +1,4 @@
-"""The class match of IDM: mean features and cross-entropy of real and distilled images."""
+"""The class matching of IDM: mean features and cross-entropy of real and distilled images."""
 
 from dataclasses import replace
 
@@ -25,13 +25,14 @@ __all__ = ["distribution_matching"]
 
 
 def distribution_matching(compute: Compute, *, small: bool = False) -> Kernel:
-    """Return the match of some classes at ten canvases, forty distilled views, each.
+    """Return the matching of some classes with ten canvases (forty distilled views) each.
 
-    An outer step of `idm` is this match of all classes, and steps of inner models on real images,
-    which are ordinary ones.
+    An outer step of `idm` is this matching of all classes, and ordinary training steps of inner
+    models on real images.
 
     Operations: a forward pass F of the backbone for each real image, and 2 F for each distilled
-    view, whose weights take no gradient; so for its head. Bytes: those of as many forward passes.
+    view (no gradient of the weights); likewise for its head. Bytes: those of as many forward
+    passes.
     """
     k, ipc, real_batch, side, widths, d = (
         (3, 2, 6, 8, (8, 8), 5) if small else (2, 10, 256, 32, (128, 128, 128), 100)
@@ -72,10 +73,10 @@ def distribution_matching(compute: Compute, *, small: bool = False) -> Kernel:
         tolerance=2e-2,
         tried=(
             "An outer step of `idm` is this for all classes, and ordinary steps of inner models. "
-            "Distilled views pass through the network once in the place of twice, several classes "
-            "together, and real images without a graph: at ten canvases a class that is 336 "
-            "passes of an image in the place of 416, so at most 1.24 times faster. Real images in "
-            "the run's precision, and pooling as a product: see `gradient-matching`."
+            "Distilled views pass through the network once instead of twice, several classes "
+            "together, and real images without a graph: with ten canvases per class that is 336 "
+            "image passes instead of 416, so at most 1.24 times faster. Real images in the run's "
+            "precision, and pooling as a product: see `gradient-matching`."
         ),
     )
 
@@ -87,7 +88,7 @@ def _match(
     real_batch: int,
     weight: float,
 ) -> Outcome:
-    """Match class after class: features, then, of the same views once more, the classifier."""
+    """Match class by class: features first, then the classifier on the same views again."""
     gradients, objective = [], torch.zeros((), device=images.device)
     drawn = [draw(real.generator) for _ in images]
     for c, (canvases, augment) in enumerate(zip(images, drawn, strict=True)):

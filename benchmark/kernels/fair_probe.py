@@ -1,4 +1,4 @@
-"""The fair probe: logistic regression to convergence, its strength chosen on held-out images."""
+"""The fair probe: logistic regression to convergence, its penalty chosen on held-out images."""
 
 import torch
 
@@ -18,12 +18,12 @@ __all__ = ["fair_probe"]
 def fair_probe(compute: Compute, *, small: bool = False) -> Kernel:
     """Return the fit of one classifier on all labels; its twin is scikit-learn's.
 
-    The twin tries all strengths, too, but ends with the one that the probe chooses: two of them may
-    be as good as each other.
+    The twin tries all strengths too, but ends with the one that the probe chooses, as two of them
+    may be equally good.
 
-    Operations: 4 n p k for each step of each strength, and 2 n p p for the features' moment. How
-    many steps there are depends on the data, so that products are counted in a first run. Bytes:
-    the features, read twice in as many steps.
+    Operations: 4 n p k for each step of each strength, and 2 n p p for the features' second moment.
+    The number of steps depends on the data, so products are counted in a first run. Bytes: the
+    features, read twice in each step.
     """
     n, p, k = (300, 16, 4) if small else (4000, 512, 50)
     features, labels = labelled_features(compute, n=n, p=p, k=k)
@@ -60,11 +60,11 @@ def fair_probe(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=4 * n * p * (2 * steps + 4),
         tolerance=2e-2,
         tried=(
-            "L-BFGS from the inverse Hessian at constant class probabilities takes fewer steps "
-            "where features are correlated, as those of networks are; a strength begins where the "
-            "one before it ended, and trying stops early. Classes first, as in `paper-probe`. "
-            "Where bf16 is faster, it leads most of the way, and float32 the last few steps: on "
-            "50 000 images, 2 048 features and 100 classes 45 s in the place of 70 on one thread, "
-            "and of 492 that scikit-learn takes for the same three strengths."
+            "L-BFGS preconditioned with the inverse Hessian at constant class probabilities takes "
+            "fewer steps where features are correlated, as those of networks are; each strength "
+            "starts from the previous solution, and the search stops early. Class-major layout, as "
+            "in `paper-probe`. Where bf16 is faster, it is used most of the way, and float32 for "
+            "the last few steps: on 50 000 images, 2 048 features and 100 classes that takes 45 s "
+            "instead of 70 on one thread, and scikit-learn 492 s for the same three strengths."
         ),
     )

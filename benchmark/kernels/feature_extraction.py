@@ -1,4 +1,4 @@
-"""Frozen features of a downstream dataset's images."""
+"""Extraction of frozen features from a downstream dataset."""
 
 from benchmark.compute import Compute
 from benchmark.probing import extract
@@ -14,7 +14,7 @@ __all__ = ["feature_extraction"]
 
 
 def feature_extraction(compute: Compute, *, small: bool = False) -> Kernel:
-    """Return the extraction from a part of a dataset; a forward pass of the backbone an image."""
+    """Return the extraction from part of a dataset: one forward pass of the backbone per image."""
     num, side, widths = (40, 8, (8, 8)) if small else (1024, 32, (128, 256, 512))
     images = pixels(num, side, compute)
     student, twin = (
@@ -36,7 +36,7 @@ def feature_extraction(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=num * (cost.num_bytes + 4 * student.num_features),
         tolerance=0.05 if compute.precision == "bf16" else 1e-4,
         tried=(
-            "uint8 batches are normalised on the device in the place of an image at a time in a "
+            "uint8 batches are normalised on the device instead of image by image in a "
             "DataLoader; bf16 and channels-last where that is faster."
         ),
     )

@@ -1,4 +1,4 @@
-"""The class match of DSA: gradients of real and distilled images, class by class."""
+"""The class matching of DSA: gradients of real and distilled images, class by class."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,16 +25,16 @@ __all__ = ["gradient_matching"]
 
 
 def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
-    """Return the match of some classes at one distilled image each.
+    """Return the matching of some classes with one distilled image each.
 
-    With one image a class, an outer step of `dsa` is this match of all classes: its inner models
-    are not trained.
+    With one image per class, an outer step of `dsa` is this matching of all classes: its inner
+    models are not trained.
 
-    Operations of an image, F being a forward pass and f its first layer: real ones 3 F - f, for the
-    gradient of the weights. Distilled ones 7 F - 2 f: as much, and another 4 F - f to differentiate
-    that gradient by the image (two convolutions a layer for the products with the weights' part of
-    the gradient, one for its passage through the layers, one for the forward pass). The head
-    likewise, without f. Bytes: those of as many forward passes.
+    Operations per image, with F for a forward pass and f for its first layer: 3 F - f for real
+    ones, for the gradient of the weights. 7 F - 2 f for distilled ones: as much, and another 4 F -
+    f to differentiate that gradient with respect to the image (two convolutions per layer for the
+    products with the weights' part of the gradient, one for its passage through the layers, one for
+    the forward pass). The head likewise, without f. Bytes: those of as many forward passes.
     """
     k, real_batch, side, widths, d = (
         (3, 6, 8, (8, 8), 5) if small else (2, 256, 32, (128, 128, 128), 100)
@@ -71,15 +71,15 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=3 * of_real * seen.num_bytes + 7 * k * own.num_bytes,
         tolerance=2e-1,
         tried=(
-            "With one image a class this is an outer step of `dsa`, but of all classes. Real "
-            "images, nearly all of the arithmetic, in the run's precision: bf16 moves their "
+            "With one image per class, an outer step of `dsa` is this for all classes. Real "
+            "images, nearly all of the arithmetic, in the run's precision: bf16 changes their "
             "gradient by 1 to 3 %, another batch of real images by 26 to 50. Convolutions are "
-            "faster in channels-last, group norms in the default layout, which decides. Pooling "
-            "as a product takes an eighth of its time in bf16. For 256 images on one thread 1.15 s "
-            "in fp32 and channels-last, 1.0 in the default layout, 0.89 with that pooling, 0.48 in "
-            "bf16. Gradients of biases and norms, which the distance ignores, are left out, and "
-            "each class is differentiated by itself, which holds one graph at a time: that saves "
-            "memory, but no time."
+            "faster in channels-last, group norms in the default layout, and the latter gain more. "
+            "Pooling as a product takes an eighth of its time in bf16. 256 images on one thread "
+            "take 1.15 s in fp32 and channels-last, 1.0 in the default layout, 0.89 with that "
+            "pooling, 0.48 in bf16. Gradients of biases and norms, which the distance ignores, are "
+            "left out, and each class is differentiated separately, so that one graph is held at a "
+            "time: that saves memory, but no time."
         ),
     )
 
@@ -87,7 +87,7 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
 def _match(
     network: Network, images: Float[Tensor, "k ipc c h w"], real: RealImages, real_batch: int
 ) -> Outcome:
-    """Sum the distances of all classes over all parameters, and go backwards once."""
+    """Sum the distances of all classes over all parameters, with a single backward pass."""
     parameters = list(network.parameters())
     leaf = images.detach().clone().requires_grad_()
     loss = torch.zeros((), device=images.device)

@@ -16,7 +16,7 @@ __all__ = ["krr_st_step"]
 
 
 def krr_st_step(compute: Compute, *, small: bool = False) -> Kernel:
-    """Return the step at N distilled pairs; see `_outer_step` for operations and bytes."""
+    """Return the step with N distilled pairs; see `_outer_step` for operations and bytes."""
     N, real_batch, side, d, widths = (
         (6, 16, 16, 64, (8, 16)) if small else (100, 1024, 32, 512, (128, 256, 512))
     )
@@ -50,12 +50,12 @@ def krr_st_step(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=step.num_bytes(m=N),
         tolerance=0.3 if compute.precision == "bf16" else 1e-2,
         tried=(
-            "Representations of real images are computed once in the place of a teacher pass a "
-            "step, seven tenths of the plain step's arithmetic. Convolutions in bf16 and "
-            "channels-last where that is faster; Cholesky in the place of LU (see `ridge-solve`). "
-            "The twin is not far from its own floor (1.7 T operations in fp32) either, so that the "
-            "ratio is that of the operations, 3.5, times that of the processor's rates in bf16 and "
-            "fp32; where bf16 has units of its own (AMX), memory sets the pace instead."
+            "Representations of real images are computed once instead of by a teacher pass in "
+            "every step, which is seven tenths of the plain step's arithmetic. Convolutions in "
+            "bf16 and channels-last where that is faster; Cholesky instead of LU (see "
+            "`ridge-solve`). The twin is also near its own floor (1.7 T operations in fp32), so "
+            "the ratio is that of the operations, 3.5, times that of the processor's bf16 and fp32 "
+            "rates; where bf16 has dedicated units (AMX), memory is the bottleneck instead."
         ),
     )
 

@@ -16,7 +16,7 @@ __all__ = ["ours_step"]
 
 
 def ours_step(compute: Compute, *, small: bool = False) -> Kernel:
-    """Return the step on some images of `ours`; see `_outer_step` for operations and bytes."""
+    """Return the step on a batch of `ours`; see `_outer_step` for operations and bytes."""
     m, real_batch, side, d, widths = (
         (4, 6, 16, 64, (8, 8)) if small else (50, 128, 32, 512, (128, 256, 512))
     )
@@ -58,7 +58,7 @@ def ours_step(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=step.num_bytes(m=m),
         tolerance=0.3 if compute.precision == "bf16" else 1e-2,
         tried=(
-            "As `krr-st-step`; all views in one pass of the network. The published shape has "
+            "Like `krr-st-step`; all views in one pass of the network. The published shape has "
             "five times the distilled images and eight times the real ones."
         ),
     )

@@ -14,14 +14,16 @@ __all__ = ["paper_probe"]
 
 
 def paper_probe(compute: Compute, *, small: bool = False) -> Kernel:
-    """Return the fit of one classifier on all labels, in fewer steps than published.
+    """Return the fit of one classifier on all labels, with fewer steps than published.
 
-    Operations: 4 s b k p for s steps on batches of b images. Bytes: in each step a batch, read from
-    the features, written and read twice, and weights and velocity read and written.
+    Operations: 4 s b k p for s steps on batches of b images. Bytes: in each step a batch that is
+    read from the features, written, and read twice; weights and velocity, read and written.
     """
     n, p, k, steps, batch = (60, 8, 4, 5, 20) if small else (4096, 2048, 100, 100, 512)
     features, labels = labelled_features(compute, n=n, p=p, k=k)
-    features = features / features.norm(dim=1).mean()  # which the published rate suits
+    features = (
+        features / features.norm(dim=1).mean()
+    )  # a scale that suits the published learning rate
     probe = PaperProbe(steps=steps, batch=batch)
 
     def fast() -> Outcome:
@@ -46,7 +48,7 @@ def paper_probe(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=4 * steps * (4 * batch * p + 5 * k * p),
         tolerance=1e-3,
         tried=(
-            "Gathering a batch at once, the gradient in closed form and classes first, which is "
-            "the layout in which products with few classes are fast on a CPU."
+            "Batches gathered at once, the gradient in closed form, and a class-major layout, in "
+            "which products with few classes are fast on a CPU."
         ),
     )

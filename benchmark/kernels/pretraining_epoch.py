@@ -1,4 +1,4 @@
-"""One epoch of a student's pretraining on distilled pairs: batched tensors against a DataLoader."""
+"""One epoch of a student's pretraining on distilled pairs: batched tensors or a DataLoader."""
 
 from copy import deepcopy
 
@@ -20,8 +20,8 @@ _VIEWS = ("identity", "rot90", "rot180", "rot270")
 def pretraining_epoch(compute: Compute, *, small: bool = False) -> Kernel:
     """Return an epoch over four views of some images, in batches of up to 256 pairs.
 
-    Operations: three passes of the network for each pair, but that the first layer's input has no
-    gradient. Bytes: those of three passes of the backbone.
+    Operations: three passes of the network for each pair, except that the first layer's input has
+    no gradient. Bytes: those of three passes of the backbone.
     """
     m, side, d, widths = (20, 8, 16, (8, 8)) if small else (100, 32, 512, (128, 256, 512))
     images = pixels(m, side, compute)
@@ -58,12 +58,12 @@ def pretraining_epoch(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=3 * pairs * cost.num_bytes,
         tolerance=0.1 if compute.precision == "bf16" else 1e-3,
         tried=(
-            "A gather a batch on the device in the place of loading, turning and normalising one "
-            "image after the other; bf16 and channels-last where that is faster. Students of "
-            "several seeds at once (torch.func.vmap) fail on a CPU, where theirs are grouped "
-            "convolutions: three ConvNets (32, 64, 128) on 64 images took 0.36 s in the place of "
-            "0.16 s one after the other, which in bf16 are 0.10 s. torch.compile made a step of a "
-            "ConvNet (32, 64, 128) 0.82 times as long and one of a ResNet-18 of a quarter's width "
-            "0.77 times, after half a minute of compiling: more than a pretraining would save."
+            "One gather per batch on the device instead of loading, rotating and normalising image "
+            "by image; bf16 and channels-last where that is faster. Training students of several "
+            "seeds at once (torch.func.vmap) does not pay on a CPU, where it makes grouped "
+            "convolutions: three ConvNets (32, 64, 128) on 64 images took 0.36 s instead of 0.16 s "
+            "one after the other (0.10 s in bf16). torch.compile reduced a step of a ConvNet (32, "
+            "64, 128) to 0.82 and of a quarter-width ResNet-18 to 0.77 of its time, after half a "
+            "minute of compiling: more than one pretraining would save."
         ),
     )

@@ -17,9 +17,9 @@ __all__ = ["ridge_solve"]
 
 
 def ridge_solve(compute: Compute, *, small: bool = False) -> Kernel:
-    """Return the solve of one outer step of `krr-st`: see `_ridge` for the operations.
+    """Return the solve of one outer step of `krr-st`; see `_ridge` for the operations.
 
-    Bytes: features of support points (with their gradient) and of real images, targets likewise.
+    Bytes: features of support points (with their gradient) and of real images; targets likewise.
     """
     s, p, b, d = (12, 64, 20, 8) if small else (100, 8192, 1024, 512)
     support = relu(normal("support", s, p, compute=compute))
@@ -39,8 +39,8 @@ def ridge_solve(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=4 * (2 * s * p + 2 * b * p + 3 * s * d + 3 * b * d),
         tolerance=1e-4,
         tried=(
-            "Adding 1 to the kernel in the place of a column of ones spares a copy of all "
-            "features. Cholesky in the place of LU halves a part that is small at this shape: "
-            "the products with the features dominate."
+            "Adding 1 to the kernel instead of a column of ones saves a copy of all features. "
+            "Cholesky instead of LU halves a part that is small at this shape, as the products "
+            "with the features dominate."
         ),
     )

@@ -20,9 +20,9 @@ Uniform = Float64[Tensor, "1 3"]
 
 
 def siamese_augmentation(compute: Compute, *, small: bool = False) -> Kernel:
-    """Return the augmentation of a class of DSA at ten images per class, once by each operation.
+    """Return the augmentation of a DSA class with ten distilled images, once by each operation.
 
-    There are no products. Bytes: all images read and written once by each operation.
+    There are no products. Bytes: all images, read and written once by each operation.
     """
     num_real, ipc, side = (6, 2, 8) if small else (256, 10, 32)
     batches = [
@@ -46,8 +46,8 @@ def siamese_augmentation(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=len(OPERATIONS) * 2 * 4 * sum(images.numel() for images in batches),
         tolerance=1e-5,
         tried=(
-            "Crops gather rows, then columns, in the place of indexing every pixel of every "
-            "image; cutout multiplies by two small masks in the place of a scattered one."
+            "Crops gather rows, then columns, instead of indexing every pixel of every image; "
+            "cutout multiplies by two small masks instead of a scattered one."
         ),
     )
 

@@ -1,4 +1,4 @@
-"""All that a number in a table takes: a student is pretrained, and its features are probed."""
+"""The evaluation behind one number: a student is pretrained, and its features are probed."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ _RECIPE = RECIPES["mse"]
 
 
 def student_evaluation(compute: Compute, *, small: bool = False) -> Kernel:
-    """Return the way from distilled pairs to what two probes say of test images.
+    """Return the evaluation from distilled pairs to two probes' logits of test images.
 
-    It is about a twentieth as long as in the protocol. The twin goes through DataLoaders, extracts
-    features for each probe anew, and asks scikit-learn for the fair one (see `fair-probe`).
+    It is about a twentieth as long as in the protocol. The twin uses DataLoaders, extracts features
+    again for each probe, and scikit-learn for the fair one (see `fair-probe`).
 
     Operations: those of `pretraining-epoch`, `feature-extraction` and `paper-probe`, and the
     products of the fair probe, which are counted in a first run. Bytes: three passes of the
-    backbone over what is trained on, one over what is probed.
+    backbone over training images, one over probed ones.
     """
     m, n, k, side, d, steps, widths = (
         (12, 80, 4, 8, 16, 3, (8, 8)) if small else (100, 5000, 50, 32, 512, 50, (32, 64, 64))
@@ -76,8 +76,8 @@ def student_evaluation(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=(3 * steps * m + len(probed)) * cost.num_bytes,
         tolerance=0.5 if compute.precision == "bf16" else 2e-2,
         tried=(
-            "What `pretraining-epoch`, `feature-extraction`, `fair-probe` and `paper-probe` say, "
-            "and features that both probes share."
+            "As for `pretraining-epoch`, `feature-extraction`, `fair-probe` and `paper-probe`; "
+            "both probes share the features."
         ),
     )
 
@@ -86,7 +86,7 @@ def student_evaluation(compute: Compute, *, small: bool = False) -> Kernel:
 class _Evaluation:
     """What a student is pretrained and probed on; the last images of `probed` have no labels.
 
-    Either way gives how far pretraining moved the student, and both classifiers' logits of these.
+    Both ways return the change of the student's weights, and both classifiers' logits of these.
     """
 
     images: UInt8[Tensor, "m c h w"]
@@ -141,7 +141,7 @@ class _Evaluation:
         )
 
     def operations(self, cost: ImageCost, p: int) -> Operations:
-        """Count all but the fair probe, p being the number of features."""
+        """Count everything except the fair probe, for p features."""
         products = 4 * self.paper.steps * min(self.paper.batch, len(self.labels)) * self.k * p
         return total(
             cost.training(self.steps * len(self.images)),
@@ -153,7 +153,7 @@ class _Evaluation:
 def _images(
     num: int, *, k: int, side: int, compute: Compute
 ) -> tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, " n"]]:
-    """Return images of k classes that are smooth, as photographs are, and not quite separable."""
+    """Return smooth images, like photographs, of k classes that are not quite separable."""
     labels = torch.arange(num, device=compute.device) % k
     coarse = normal("classes", k, 3, 4, 4, compute=compute)[labels]
     coarse = coarse + 1.5 * normal("coarse", num, 3, 4, 4, compute=compute)

@@ -17,25 +17,24 @@ from ._setting import plain as plainly
 __all__ = ["trajectory_unroll"]
 
 _TRIED = (
-    "An outer step of `datm` is this, and an update. Segments of sqrt(T) steps, whose "
-    "graphs are held together, in the place of all T: 12 forward passes an image and step "
-    "(9 in the last segment) in the place of 9, so that it cannot be faster in the same "
-    "precision. An adjoint pulled back step by step held one graph, but took 15. In bf16 "
-    "where that is faster, which turns the gradient of the images by 6 to 8 %. The second "
-    "derivative of instance norm in closed form took a fifth off the whole: PyTorch's is a chain "
-    "of elementwise operations."
+    "An outer step of `datm` is this, and an update. Graphs are held for segments of sqrt(T) steps "
+    "instead of all T: that takes 12 forward passes per image and step (9 in the last segment) "
+    "instead of 9, so it cannot be faster in the same precision. Pulling the adjoint back step by "
+    "step held one graph, but took 15. In bf16 where that is faster, which changes the gradient "
+    "of the images by 6 to 8 %. The second derivative of instance norm in closed form saved a "
+    "fifth of the total time: PyTorch's is a chain of elementwise operations."
 )
 
 
 def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
     """Return the matching of a trajectory of T steps on batches of b distilled images.
 
-    It is all of an outer step of `datm`, but for the update.
+    It is an outer step of `datm` without the update.
 
-    Operations, F being a forward pass of an image and f its first layer: T steps forwards cost
-    3 F - f an image for all steps but those of the last segment, and 9 F - 3 f for a step with its
-    graph and back through it (the step, and twice each of its three products). The head likewise,
-    without f. Bytes: those of as many forward passes.
+    Operations per image, with F for a forward pass and f for its first layer: 3 F - f for each step
+    outside the last segment, without a graph, and 9 F - 3 f for each of the T steps with its graph
+    and the pass back through it (the step, and twice each of its three products). The head
+    likewise, without f. Bytes: those of as many forward passes.
     """
     k, m, b, steps, side, widths = (
         (5, 10, 5, 4, 8, (8, 8)) if small else (100, 100, 20, 40, 32, (128, 128, 128))
@@ -91,7 +90,7 @@ def _classifier(how: Compute, k: int, *, side: int, widths: tuple[int, ...]) -> 
 def _unrolled(
     distilled: SoftSet, inner_loss: SoftLabelLoss, start: Tensor, target: Tensor, *, num_steps: int
 ) -> Outcome:
-    """Differentiate through all steps at once, by one graph."""
+    """Differentiate through all steps at once, with one graph."""
     images, logits, lr = (
         x.clone().requires_grad_() for x in (distilled.images, distilled.logits, distilled.lr)
     )

@@ -1,4 +1,4 @@
-"""Every image of a batch under a predefined view of its own."""
+"""Every image of a batch under its own predefined view."""
 
 import torch
 
@@ -16,8 +16,8 @@ _VIEWS = ("identity", "rot90", "rot180", "rot270")
 def view_expansion(compute: Compute, *, small: bool = False) -> Kernel:
     """Return the expansion of one batch of a student's pretraining.
 
-    There is no arithmetic. Bytes: images read and written, and eight for the place that each pixel
-    of an image comes from, which its channels share.
+    There is no arithmetic. Bytes: images, read and written, and an eight-byte index per pixel,
+    which channels share.
     """
     num, side = (12, 8) if small else (1024, 32)
     images = pixels(num, side, compute) / 255
@@ -40,8 +40,8 @@ def view_expansion(compute: Compute, *, small: bool = False) -> Kernel:
         num_bytes=2 * 4 * images.numel() + 8 * num * side**2,
         tolerance=0.0,
         tried=(
-            "One gather for the batch in the place of a rotation an image: no synchronisation and "
-            "two launches on a GPU, whatever the batch. On a CPU a gather reads its index for "
+            "One gather per batch instead of one rotation per image: no synchronisation and two "
+            "launches on a GPU, whatever the batch size. On a CPU a gather reads its index for "
             "every channel, which costs more than moving the pixels."
         ),
     )

@@ -1,1 +1,1 @@
-"""What a suite will take, before it is run: counts of work, devices, and what these add up to."""
+"""Planning: estimate the cost of a suite from counts of work and the speed of devices."""

@@ -1,4 +1,4 @@
-"""What stages took, as rows tell, beside what was expected of them."""
+"""Compare measured seconds, from rows, with expected ones."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from benchmark.planning import keys
 from benchmark.planning.prediction import Prediction, Task
 from benchmark.rows import Row
 
-LEAST_SECONDS = 1.0  # that all of a line took together: less says more of clocks than of plans
+LEAST_SECONDS = 1.0  # in total per table row: shorter times say more about clocks than plans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """Tasks of one line that were measured, and what was expected of these.
+    """The measured tasks of one table row, and their expected seconds.
 
     Attributes:
-        num: how many.
-        measured, expected: seconds of all of them.
+        num: number of tasks.
+        measured, expected: their total seconds.
     """
 
     num: int
@@ -26,17 +26,16 @@ class Line:
 
     @property
     def ratio(self) -> float | None:
-        """Expected for measured; None where there is too little of either."""
+        """Expected over measured seconds; None where either is too small."""
         if self.measured < LEAST_SECONDS or not self.expected:
             return None
         return self.expected / self.measured
 
 
 def measured_seconds(rows: Iterable[Row]) -> dict[keys.Key, float]:
-    """Return the seconds of every stage that rows tell of, each once, by the key of its task.
+    """Return the seconds of every stage that rows record, once each, by the key of its task.
 
-    Several rows share a distilled set, a student, or features; what is shared has the same seconds
-    in each of them.
+    Rows that share a distilled set, a student, or features have the same seconds for it.
     """
     found: dict[keys.Key, float] = {}
     for row in rows:
@@ -50,7 +49,7 @@ def measured_seconds(rows: Iterable[Row]) -> dict[keys.Key, float]:
 
 
 def compare(prediction: Prediction, rows: Sequence[Row]) -> dict[tuple[str, str], Line]:
-    """Return what was measured of each line, by stage and line."""
+    """Return the measured tasks of each table row, by stage and row."""
     measured, found = measured_seconds(rows), dict[tuple[str, str], list[Task]]()
     for task in prediction.tasks:
         if task.key in measured and task.seconds is not None:
@@ -66,22 +65,22 @@ def compare(prediction: Prediction, rows: Sequence[Row]) -> dict[tuple[str, str]
 
 
 def errors(lines: Mapping[tuple[str, str], Line]) -> dict[tuple[str, str], float]:
-    """Return how far each line is off: the larger of expected and measured, for the smaller."""
+    """Return the error of each table row as a factor: the larger over the smaller of both times."""
     ratios = {place: line.ratio for place, line in lines.items()}
     return {place: max(ratio, 1 / ratio) for place, ratio in ratios.items() if ratio}
 
 
 def summary(lines: Mapping[tuple[str, str], Line]) -> str:
-    """Return in words how good a plan was."""
+    """Return a sentence on how accurate a plan was."""
     off = errors(lines)
     if not off:
-        return "No line of the plan was measured for a second or more."
+        return "No row of the plan was measured for a second or more."
     worst = max(off, key=lambda place: off[place])
     compared = [line for place, line in lines.items() if place in off]
     total = sum(line.expected for line in compared) / sum(line.measured for line in compared)
     return (
-        f"Of {len(off)} lines that were measured for {LEAST_SECONDS:g} s or more in all, expected "
-        f"and measured seconds differ by a factor of {median(off.values()):.2f} in the median, and "
-        f"of {off[worst]:.2f} at worst ({worst[0]}, {worst[1]}); together they were expected to "
-        f"take {total:.2f} times what they took."
+        f"Over the {len(off)} rows with at least {LEAST_SECONDS:g} measured seconds, expected and "
+        f"measured times differ by a median factor of {median(off.values()):.2f}, and by at most "
+        f"{off[worst]:.2f} ({worst[0]}, {worst[1]}); the expected total is {total:.2f} times the "
+        "measured one."
     )

@@ -1,12 +1,12 @@
-"""How long work takes on a device: this one, calibrated in seconds, or one that is named.
+"""How long work takes on a device: this one, by calibration, or a named one, by data sheet.
 
-This device: every network is timed on a small batch, forwards and as a training step, so that the
-seconds of an image include norms, activations and whatever else no count of operations has. The
-rest goes by the rates of `benchmark.timing`.
+This device: every network is timed on a small batch, in a forward pass and in a training step, so
+that the time per image includes norms, activations and whatever else operation counts miss. The
+rest uses the rates of `benchmark.timing`.
 
-A named device has no measurement at all. Each operator of a network is expected to take its
-operations at an attained share of the peak, its bytes at an attained share of the bandwidth, or one
-launch, whichever is longest.
+A named device is not measured. Each operator of a network is expected to take the longest of three
+times: its operations at an attainable share of peak throughput, its bytes at an attainable share of
+the bandwidth, and one launch.
 """
 
 import math
@@ -31,27 +31,27 @@ from benchmark.spec import ImageShape, unknown
 from benchmark.timing import Clock, Operations, Rate, Rates, measure_rates
 from benchmark.workload import Architecture, Work
 
-# What eager code attains of data sheets, assumed: products and convolutions of the sizes that occur
-# here, element-wise operators, and the time that one call of an operator keeps a processor busy.
+# Assumed shares of data sheet values that eager code attains: matrix products and convolutions of
+# the sizes that occur here, memory-bound operators; and the least time of one operator call.
 _PRODUCT_SHARE = 0.6
 _CONVOLUTION_SHARE = 0.4
 _BANDWIDTH_SHARE = 0.7
 _LAUNCH_SECONDS = 7e-6
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_LAUNCH_STEPS = 50  # of a tiny network, in which a launch is measured
-_TRIALS = 3  # of each calibrated pass, of which the middle one counts
+_LAUNCH_STEPS = 50  # of a tiny network, to measure the time of a launch
+_TRIALS = 3  # of each calibrated pass, of which the median counts
 _MOST_SIDE = 4096  # of a calibrated product
 _MOST_IMAGES = 64  # in a calibrated batch on a CPU
-_MOST_OPERATIONS = 2e10  # likewise, so that a pass takes some tenths of a second
+_MOST_OPERATIONS = 2e10  # likewise, so that a pass takes a few tenths of a second
 
 
 def assumptions() -> str:
-    """Return in words what is assumed of devices that are known by their data sheets."""
+    """Return in words what is assumed about devices known only by their data sheets."""
     return (
-        f"peaks and bandwidth are the vendor's, of which matrix products are taken to attain "
-        f"{_PRODUCT_SHARE:.0%}, convolutions {_CONVOLUTION_SHARE:.0%} and memory "
-        f"{_BANDWIDTH_SHARE:.0%}; an operator takes {1e6 * _LAUNCH_SECONDS:g} us at least"
+        f"matrix products are assumed to attain {_PRODUCT_SHARE:.0%} of the vendor's peak, "
+        f"convolutions {_CONVOLUTION_SHARE:.0%}, and memory {_BANDWIDTH_SHARE:.0%} of the vendor's "
+        f"bandwidth; an operator takes at least {1e6 * _LAUNCH_SECONDS:g} us"
     )
 
 
@@ -60,7 +60,7 @@ class Roofline:
     """Rates that bound operators one by one.
 
     Attributes:
-        rates: operations and bytes a second.
+        rates: operations and bytes per second.
         launch: seconds of the smallest operator.
     """
 
@@ -69,7 +69,7 @@ class Roofline:
 
     @classmethod
     def of(cls, sheet: Sheet) -> "Roofline":
-        """Return what is expected of a device: convolutions in fp32 run on TF32 by default."""
+        """Return the roofline of a device; fp32 convolutions run in TF32 by default."""
         peaks: Operations = {
             "matrix product fp32": _PRODUCT_SHARE * sheet.fp32,
             "matrix product bf16": _PRODUCT_SHARE * sheet.bf16,
@@ -85,7 +85,7 @@ class Roofline:
         )
 
     def seconds(self, cost: Pass) -> float:
-        """Return how long the operators of a pass take, one after the other."""
+        """Return the total time of a pass's operators."""
         return sum(map(self._operator, cost.operators))
 
     def _operator(self, operator: Operator) -> float:
@@ -95,7 +95,7 @@ class Roofline:
         return max(arithmetic, operator.num_bytes / self.rates.copied, self.launch)
 
     def product_rate(self, precision: Precision) -> float:
-        """Return the operations a second of large products."""
+        """Return the operations per second of large matrix products."""
         rates: dict[Precision, Rate] = {
             "fp32": "matrix product fp32",
             "bf16": "matrix product bf16",
@@ -108,8 +108,8 @@ class Device(ABC):
 
     Attributes:
         name: what it is called.
-        reported: what rows of it call their device.
-        networks: that images pass through.
+        reported: the device's name in its rows.
+        networks: those that images pass through.
         roofline: its rates.
     """
 
@@ -120,16 +120,16 @@ class Device(ABC):
 
     @abstractmethod
     def pass_seconds(self, architecture: Architecture, batch: int, *, training: bool) -> float:
-        """Return how long one pass of a batch takes, as a training step or forwards alone."""
+        """Return how long a training step, or a forward pass alone, of a batch takes."""
 
     def seconds(self, work: Work) -> float:
-        """Return how long a work takes; what the teacher represents is a work of its own."""
+        """Return how long an item of work takes, without what the teacher represents."""
         if work not in self._known:
             self._known[work] = self._seconds(work)
         return self._known[work]
 
     def product_rate(self, precision: Precision, shape: tuple[int, int, int] | None) -> float:
-        """Return the operations a second of products, rows x inner x columns; None: large ones."""
+        """Return operations per second of products, rows x inner x columns; None: large ones."""
         del shape
         return self.roofline.product_rate(precision)
 
@@ -154,7 +154,7 @@ class NamedDevice(Device):
         """Find a device by its name.
 
         Raises:
-            UsageError: none of `SHEETS` is called so.
+            UsageError: it is not in `SHEETS`.
         """
         sheet = _sheet(name)
         super().__init__(sheet.title, networks, Roofline.of(sheet))
@@ -162,12 +162,12 @@ class NamedDevice(Device):
 
     @classmethod
     def of(cls, name: str, suite: Suite, *, max_memory: int | None = None) -> "NamedDevice":
-        """Return the device of a name, for the networks of a suite: in bf16 unless it says so.
+        """Return a named device, for the networks of a suite: in bf16 by default.
 
         Args:
             name: one of `SHEETS`.
-            suite: that is planned.
-            max_memory: bytes that a stage may take; None: as much as `run` would let it have.
+            suite: the suite to plan.
+            max_memory: bytes that a stage may take; None means the default of `run`.
 
         Raises:
             UsageError: there is no such device.
@@ -193,7 +193,7 @@ def _sheet(name: str) -> Sheet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """One pass of a batch that was timed."""
+    """One timed pass of a batch."""
 
     architecture: Architecture
     training: bool
@@ -202,7 +202,7 @@ class Calibration:
 
 
 class ThisDevice(Device):
-    """The device that the networks are on; each pass is timed when it is first asked for."""
+    """The device that the networks are on; each pass is timed when first needed."""
 
     def __init__(self, networks: Networks, clock: Clock) -> None:
         roofline = Roofline(rates=measure_rates(clock), launch=_measured_launch(clock))
@@ -225,11 +225,11 @@ class ThisDevice(Device):
 
     @property
     def calibrations(self) -> list[Calibration]:
-        """All passes that were timed so far."""
+        """All passes timed so far."""
         return list(self._timed.values())
 
     def pass_seconds(self, architecture: Architecture, batch: int, *, training: bool) -> float:
-        """See `Device.pass_seconds`; a batch that is too large is as many times a smaller one."""
+        """See `Device.pass_seconds`; the time of a large batch is scaled up from a smaller one."""
         few = batch
         if self.clock.device.type == "cpu":
             few = _round(min(batch, _MOST_IMAGES, self._affordable(architecture)))
@@ -246,7 +246,7 @@ class ThisDevice(Device):
         return self._timed[key].seconds * batch / few
 
     def product_rate(self, precision: Precision, shape: tuple[int, int, int] | None) -> float:
-        """See `Device.product_rate`; timed once for each shape, the largest ones cut."""
+        """See `Device.product_rate`; timed once per shape, with large sides cut."""
         if shape is None:
             return self.roofline.product_rate(precision)
         k, n, p = (min(side, _MOST_SIDE) for side in shape)
@@ -262,7 +262,7 @@ class ThisDevice(Device):
         return median(self.clock.seconds(run) for _ in range(_TRIALS))
 
     def _affordable(self, architecture: Architecture) -> int:
-        """Return how many images a training step may have to end in some tenths of a second."""
+        """Return how many images a training step can take in a few tenths of a second."""
         operations = sum(self.networks.cost(architecture, 1, training=True).operations.values())
         return max(2, int(_MOST_OPERATIONS / operations))
 
@@ -273,7 +273,7 @@ def _round(batch: int) -> int:
 
 
 class _Run:
-    """Passes of one batch of random images through a network, which they change."""
+    """Passes of a batch of random images through a network; training steps change its weights."""
 
     def __init__(self, network: Network, shape: ImageShape, batch: int) -> None:
         device = network.mean.device
@@ -295,7 +295,7 @@ class _Run:
 
 
 def _measured_launch(clock: Clock) -> float:
-    """Return how long an operator on next to no data takes, its share of the caller's included."""
+    """Return how long an operator on tiny tensors takes, with its share of Python overhead."""
     with torch.random.fork_rng(devices=[]):
         network = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)).to(clock.device)
     images = torch.ones(8, 8, device=clock.device)

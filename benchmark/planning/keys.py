@@ -1,4 +1,4 @@
-"""Keys of the tasks that rows and the store tell of: each begins with its stage."""
+"""Keys of the tasks that rows and the store record: each begins with its stage."""
 
 from collections.abc import Hashable
 
@@ -21,5 +21,5 @@ def features(label: str, N: int | None, seed: int, student: str, downstream: str
 
 
 def probe(probed: Key, name: str, labels_per_class: int | None) -> Key:
-    """Return the key of the task that probes features, of which the key is given."""
+    """Return the key of the task that probes features, given the key of these."""
     return "probes", *probed, name, labels_per_class

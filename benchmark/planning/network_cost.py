@@ -1,8 +1,8 @@
-"""What a network costs on any batch, operator by operator; nothing is computed to find out.
+"""What a network costs on any batch, operator by operator, without running it.
 
-The network runs once on fake tensors, which have shapes and no content. Every call of an operator
-that does work is noted: its operations, by the formulas of `torch.utils.flop_counter`, and the
-bytes of all tensors that it reads and writes.
+The network is traced with fake tensors, which have shapes but no data. Every operator call that
+does work is recorded: its operations, by the formulas of `torch.utils.flop_counter`, and the bytes
+of all tensors that it reads and writes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,13 +23,13 @@ from benchmark.network import Network, in_mode
 from benchmark.spec import ImageShape
 from benchmark.timing import Operations, Rate
 
-_FEW, _MORE = 2, 4  # images; batch norm wants two
-_MOMENTUM, _DECAY = 0.9, 1e-4  # of the optimizer's step; that there are some is what counts
+_FEW, _MORE = 2, 4  # images; batch norm needs two
+_MOMENTUM, _DECAY = 0.9, 1e-4  # of the optimizer's step; only that they are not zero matters
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One call: its operations, the rate that bounds these (None: nothing does), and its bytes."""
+    """One call: its operations, the rate that bounds them (None if there are none), its bytes."""
 
     operations: int
     rate: Rate | None
@@ -41,8 +41,8 @@ class Pass:
     """A pass of a batch through a network.
 
     Attributes:
-        operators: that do work, in their order; each is a launch.
-        saved: bytes that the graph holds for the way backwards, weights left out.
+        operators: those that do work, in order; each is a launch.
+        saved: bytes that the graph keeps for the backward pass, without weights.
         weights: bytes of the network's weights.
     """
 
@@ -52,7 +52,7 @@ class Pass:
 
     @property
     def operations(self) -> Operations:
-        """Operations, by the rates that bound them."""
+        """Operations, by the rate that bounds them."""
         found: dict[Rate, int] = {}
         for operator in self.operators:
             if operator.rate is not None:
@@ -61,28 +61,28 @@ class Pass:
 
     @property
     def training_memory(self) -> int:
-        """Bytes held at the turn: the graph, and weights with their gradients and momenta."""
+        """Bytes held between forward and backward: graph, weights, gradients and momenta."""
         return self.saved + 3 * self.weights
 
     @property
     def forward_memory(self) -> int:
-        """Bytes held by the largest operator of a pass without a graph, and by the weights."""
+        """Bytes held in a pass without a graph: the largest operator's, and the weights."""
         return self.weights + max((operator.num_bytes for operator in self.operators), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkCost:
-    """What passes of any batch take: all counts are a part that is fixed, and one an image.
+    """The cost of a pass as a function of batch size: a fixed part plus a part per image.
 
     Attributes:
-        few, more: what was counted for 2 and for 4 images.
+        few, more: counts for 2 and for 4 images.
     """
 
     few: Pass
     more: Pass
 
     def at(self, batch: int) -> Pass:
-        """Return what a batch takes."""
+        """Return the cost of a batch."""
         part = (batch - _FEW) / (_MORE - _FEW)
 
         def between(few: int, more: int) -> int:
@@ -104,21 +104,21 @@ class NetworkCost:
 
 
 def forward_cost(network: Network, shape: ImageShape, *, elsewhere: bool = False) -> NetworkCost:
-    """Count what a frozen network takes for its outputs; `elsewhere`: on no CPU, wherever it is."""
+    """Count a frozen network's forward pass; `elsewhere`: as on a device other than the CPU."""
     with _Elsewhere() if elsewhere else nullcontext():
         few, more = (_count(network, shape, batch, training=False) for batch in (_FEW, _MORE))
     return NetworkCost(few=few, more=more)
 
 
 def training_cost(network: Network, shape: ImageShape, *, elsewhere: bool = False) -> NetworkCost:
-    """Count one step of SGD with momentum; `elsewhere`: on no CPU, wherever it is."""
+    """Count one step of SGD with momentum; `elsewhere`: as on a device other than the CPU."""
     with _Elsewhere() if elsewhere else nullcontext():
         few, more = (_count(network, shape, batch, training=True) for batch in (_FEW, _MORE))
     return NetworkCost(few=few, more=more)
 
 
 def operators_of(run: Callable[[], object]) -> tuple[Operator, ...]:
-    """Return the operators that a function calls, which runs."""
+    """Run a function, and return the operators that it calls."""
     with _Counter() as counter:
         run()
     return tuple(counter.operators)
@@ -147,7 +147,7 @@ def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -
 
 
 def _warm_optimizer(weights: Sequence[Tensor]) -> torch.optim.Optimizer:
-    """Return an optimizer of all weights in one call, which has its momenta already."""
+    """Return a fused optimizer whose momenta exist already."""
     optimizer = torch.optim.SGD(
         weights, lr=0.1, momentum=_MOMENTUM, weight_decay=_DECAY, fused=True
     )
@@ -159,10 +159,10 @@ def _warm_optimizer(weights: Sequence[Tensor]) -> torch.optim.Optimizer:
 
 
 class _Elsewhere(TorchFunctionMode):
-    """Hides that images are in the default layout, for which modules have ways of a CPU's own.
+    """Hides that images are in the default layout, for which modules have CPU-specific code.
 
-    Fake tensors cannot be on a device that is not there; ConvNet, which pools by products where
-    these are faster, asks for the layout as well.
+    Fake tensors cannot be on an absent device; ConvNet, which pools by matrix products where these
+    are faster, checks the layout as well.
     """
 
     def __torch_function__(
@@ -178,7 +178,7 @@ class _Elsewhere(TorchFunctionMode):
 
 
 class _Counter(TorchDispatchMode):
-    """Notes every call of an operator that does work."""
+    """Records every operator call that does work."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -203,7 +203,7 @@ class _Counter(TorchDispatchMode):
 
 
 def _does_work(func: Any, given: Sequence[Tensor], made: Sequence[Tensor]) -> bool:
-    """Say whether a call is more than another look at, or room for, a tensor."""
+    """Say whether a call does more than make a view of, or allocate, a tensor."""
     if func.is_view or func.namespace == "prim" or func.overloadpacket in _ROOM:
         return False
     return bool(given) or bool(made)
@@ -219,7 +219,7 @@ _CONVOLUTIONS = (torch.ops.aten.convolution, _BACKWARD)
 
 def _operations(packet: Any, args: Sequence[Any], settings: Mapping[str, Any], made: Any) -> int:
     if packet is _BACKWARD:
-        # by hand, since torch's formula counts a grouped convolution as if it had one group
+        # by hand, as torch's formula counts a grouped convolution as if it had one group
         outputs, _, weight = args[:3]
         wanted = sum(args[-1][:2])  # gradients of input and weights
         return int(2 * wanted * len(outputs) * outputs.shape[2:].numel() * weight.numel())
@@ -240,7 +240,7 @@ def _size(tensors: Sequence[Tensor]) -> int:
 
 @contextmanager
 def _saved(found: dict[int, int], *, without: Sequence[Tensor]) -> Iterator[None]:
-    """Note the bytes of every storage that a graph keeps, each once, but for weights."""
+    """Record the bytes of every storage that a graph keeps, once each, without weights."""
     own = {_place(weight) for weight in without}
 
     def keep(tensor: Tensor) -> Tensor:

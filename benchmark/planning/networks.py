@@ -1,4 +1,4 @@
-"""The networks of a suite, and what each of them costs; a plan makes and counts each once."""
+"""The networks of a suite and their costs; a plan builds and counts each once."""
 
 import math
 from dataclasses import replace
@@ -13,17 +13,17 @@ from benchmark.planning.network_cost import NetworkCost, Pass, forward_cost, tra
 from benchmark.spec import ImageShape
 from benchmark.workload import Architecture, Work
 
-_ANY = (0.5, 0.5, 0.5)  # pixel statistics: they cost nothing
+_ANY = (0.5, 0.5, 0.5)  # pixel statistics: any will do
 
 
 class Networks:
-    """Networks by architecture, and what they cost; each is made and counted once.
+    """Networks by architecture, and their costs; each is built and counted once.
 
-    The heads of students differ little in cost, so that one stands for all.
+    The heads of students differ little in cost, so one stands for all.
 
     Attributes:
-        new_network: that makes them.
-        elsewhere: whether they are counted as on a device that is no CPU, wherever they are made.
+        new_network: makes them.
+        elsewhere: whether to count as on a device other than the CPU, wherever they are built.
     """
 
     def __init__(self, new_network: NetworkFactory, *, elsewhere: bool = False) -> None:
@@ -34,7 +34,7 @@ class Networks:
 
     @property
     def max_memory(self) -> int | None:
-        """Bytes that a stage may take; None: no limit."""
+        """Bytes that a stage may take; None means no limit."""
         return self.new_network.max_memory
 
     def of(self, architecture: Architecture) -> Network:
@@ -55,7 +55,7 @@ class Networks:
         return self._made[key]
 
     def cost(self, architecture: Architecture, batch: int, *, training: bool) -> Pass:
-        """Return what one pass of a batch takes."""
+        """Return the cost of one pass of a batch."""
         key = headless(architecture), training
         if key not in self._costs:
             count = training_cost if training else forward_cost
@@ -65,7 +65,7 @@ class Networks:
         return self._costs[key].at(batch)
 
     def at_once(self, architecture: Architecture, work: Work) -> int:
-        """Return how many images of a batch pass at once, in the equal chunks of a run."""
+        """Return how many images of a batch are processed at once, in the equal chunks of a run."""
         fitting = None
         if work.splits is not False:
             kind = bool(work.training), work.splits
@@ -78,7 +78,7 @@ class Networks:
     def _num_at_once(
         self, architecture: Architecture, training: bool, splits: bool | None
     ) -> int | None:
-        """Ask the network itself, which passes two images to find out what they hold."""
+        """Ask the network itself, which measures the memory of two images."""
         network, shape = self.of(architecture), self.new_network.shape
         network.train(training and not splits)
         images = torch.zeros(2, shape.c, shape.h, shape.w, device=network.mean.device)

@@ -1,8 +1,8 @@
-"""From a suite to what its stages will take, before any of them is run.
+"""From a suite to the expected cost of its stages, before any of them is run.
 
-Methods and teachers count their own work (`spec.Method.forecast`), the harness counts what it does
-with students; a device says how long that takes. What stages share is planned once, as it is run
-once: distilled sets by students, students by downstream datasets, features by probes.
+Methods and teachers count their own work (`spec.Method.forecast`), and the harness counts that of
+students; a device says how long it takes. Shared results are planned once, as they are computed
+once: students share distilled sets, downstream datasets share students, probes share features.
 """
 
 import math
@@ -34,14 +34,14 @@ from benchmark.spec import Budget, Method, Objective, Problem, UsageError
 from benchmark.teacher import BATCH as TEACHER_BATCH
 from benchmark.workload import DRAW, Architecture, Forecast, Work
 
-_GATHERING = 20  # operators in a step of a student beside the network's: drawing pairs and logging
+_GATHERING = 20  # operators in a student's step besides the network's: drawing pairs, logging
 
 
 def predict(suite: Suite, cells: Sequence[Cell], device: Device) -> Prediction:
-    """Return what the cells of a suite take on a device.
+    """Return the expected cost of a suite's cells on a device.
 
     Raises:
-        UsageError: a dataset, teacher, model or setting is none.
+        UsageError: a dataset, teacher, model or setting is invalid.
     """
     planner = _Planner(suite, device)
     chains, refused = dict[Cell, tuple[Task, ...]](), dict[Cell, str]()
@@ -66,11 +66,11 @@ class _Planner:
 
     @property
     def images_bytes(self) -> int:
-        """What the source images and their plain representations take."""
+        """Bytes of the source images and their representations under the identity view."""
         return self.source.num_train * (self.shape.numel + 4 * self.teacher.d)
 
     def seconds(self, works: Iterable[Work]) -> float:
-        """Return how long works take, the teacher's part of them included."""
+        """Return how long items of work take, including the teacher's part."""
         total = 0.0
         for work in works:
             total += self.device.seconds(work)
@@ -78,9 +78,9 @@ class _Planner:
         return total
 
     def memory(self, works: Iterable[Work]) -> int | float:
-        """Return what the largest pass of some works holds, of its batch as much as fits at once.
+        """Return the memory of the largest pass, with as much of its batch as fits at once.
 
-        For the way back chunks pass forwards a second time, which `seconds` leaves out.
+        Chunks are recomputed in the backward pass, which `seconds` leaves out.
         """
         return max((self._pass_bytes(work) for work in works), default=0.0)
 
@@ -93,7 +93,7 @@ class _Planner:
         held = work.graphs * (cost.training_memory if training else cost.forward_memory)
         if at_once == work.batch:
             return held
-        # what is not split: the batch's images and features
+        # not split: the batch's images and features
         return held + 4 * work.batch * (self.shape.numel + networks.of(work.network).num_features)
 
     def _represented(self, images: int | float) -> Work:
@@ -101,7 +101,7 @@ class _Planner:
         return Work(network=self.teacher.network, forward=images, batch=batch)
 
     def shared(self, cells: Iterable[Cell]) -> Iterable[Task]:
-        """Yield what all of some cells wait for."""
+        """Yield the tasks that all given cells wait for."""
         teacher, n = self.teacher, self.source.num_train
         weights = self.device.networks.cost(teacher.network, 2, training=False).weights
         if not teacher.is_file:
@@ -129,10 +129,10 @@ class _Planner:
             )
 
     def chain(self, cell: Cell) -> Iterable[Task]:
-        """Yield the tasks of a cell, one after the other.
+        """Yield the tasks of a cell in order.
 
         Raises:
-            UsageError: its method cannot do with its budget.
+            UsageError: its method refuses its budget.
         """
         if cell.variant.method == TEACHER:
             student = self.teacher.network
@@ -153,7 +153,7 @@ class _Planner:
             yield from self._probing(cell, student, downstream)
 
     def forecast(self, cell: Cell, method: Method) -> Forecast | None:
-        """Return what a method says of itself, once for all seeds and students."""
+        """Return a method's own forecast, computed once for all seeds and students."""
         key = cell.variant, cell.N
         if key not in self._forecasts:
             problem = self.problem(cell, method)
@@ -166,7 +166,7 @@ class _Planner:
         return self._forecasts[key]
 
     def problem(self, cell: Cell, method: Method) -> Problem:
-        """Return a problem of which only the shapes are known."""
+        """Return a problem with shapes but no data."""
         n, k = self.source.num_train, self.source.num_classes
         shape, d = self.shape, self.teacher.d
 
@@ -243,7 +243,7 @@ class _Planner:
         )
 
     def _steps(self, student: Architecture, pairs: int, recipe: Recipe) -> Work:
-        """Count what `pretrain.pretrain` does."""
+        """Count the work of `pretrain.pretrain`."""
         batches = math.ceil(pairs / recipe.batch_size)
         steps, batch = self.suite.lengths[self.suite.recipe].num_steps(batches), pairs // batches
         return Work(

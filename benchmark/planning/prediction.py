@@ -1,4 +1,4 @@
-"""What a suite takes: its tasks, each with seconds, memory and disk, and what they add up to."""
+"""The expected cost of a suite: its tasks, each with seconds, memory and disk, and totals."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,16 +15,16 @@ Stage = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One stage of one cell, or of all.
+    """One stage of one cell, or of all cells.
 
     Attributes:
-        stage: what kind.
-        line: under which it is listed, with others of its kind.
-        key: that no other task has; it begins with the stage.
-        label, N: of the method that it is done for; empty and None if for all.
-        seconds: expected; None: unknown.
-        charged: seconds of by-products, which its measured seconds include.
-        memory: bytes of tensors held at the peak.
+        stage: its kind.
+        line: name of the table row that lists it with others of its kind.
+        key: unique; it begins with the stage.
+        label, N: of the method that it belongs to; empty and None if shared by all.
+        seconds: expected time; None if unknown.
+        charged: seconds of by-products, which its measured time includes.
+        memory: peak bytes of tensors.
         disk: bytes left in the store.
     """
 
@@ -41,12 +41,12 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a suite takes.
+    """The expected cost of a suite.
 
     Attributes:
-        shared: what all cells wait for: the teacher, and its representations.
-        chains: tasks of each cell, one after the other; cells share some of them.
-        refused: cells whose method cannot do with their budget, and why.
+        shared: tasks that all cells wait for: the teacher and its representations.
+        chains: tasks of each cell, in order; cells share some of them.
+        refused: cells whose method refuses their budget, and why.
     """
 
     shared: tuple[Task, ...]
@@ -55,24 +55,24 @@ class Prediction:
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
-        """All tasks, each once."""
+        """All tasks, once each."""
         every = (*self.shared, *(task for chain in self.chains.values() for task in chain))
         return tuple({task.key: task for task in every}.values())
 
     @property
     def unknown(self) -> list[str]:
-        """Lines of which something is not known."""
+        """Table rows with tasks of unknown cost."""
         return list(dict.fromkeys(task.line for task in self.tasks if task.seconds is None))
 
     def wall_seconds(self, workers: int) -> float:
-        """Return how long `workers` take at best: no cell is shared, but cells share stages."""
+        """Return how long `workers` take at best: no cell is split, but cells share stages."""
         shared = {task.key for task in self.shared}
         rest = seconds_of(task for task in self.tasks if task.key not in shared)
         longest = max(map(seconds_of, self.chains.values()), default=0.0)
         return seconds_of(self.shared) + max(longest, rest / workers)
 
     def without(self, found: Iterable[Key]) -> "Prediction":
-        """Return what is left where some tasks are done; a distillation's by-products are, too."""
+        """Return what remains when some tasks are done; a finished set needs no by-products."""
         done = set(found)
         for chain in self.chains.values():
             if any(task.stage == "distillation" and task.key in done for task in chain):
@@ -88,5 +88,5 @@ class Prediction:
 
 
 def seconds_of(tasks: Iterable[Task]) -> float:
-    """Return the sum of what is known."""
+    """Return the sum of all known seconds."""
     return float(sum(task.seconds or 0.0 for task in tasks))

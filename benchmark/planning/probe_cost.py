@@ -1,4 +1,4 @@
-"""What the probes of frozen features take, counted."""
+"""Counts of the work of probes on frozen features."""
 
 import math
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from benchmark.probing import NUM_DRAWS, HeadProbe
 from benchmark.workload import Work
 
 # Solver steps of the fair probe depend on the data. Counted on pretrained students of
-# `cifar100-small` (ConvNet, ResNet18, ViT; all 50 000 images), from the strength before to the
+# `cifar100-small` (ConvNet, ResNet18, ViT; all 50 000 images), from the previous strength to the
 # first one with a tolerance of 1e-3, 1e-4 and 1e-5: 8 to 27, 24 to 90 and 60 to 134 on 100 classes,
-# 8 to 24, 12 to 18 and 21 to 27 on ten; more strengths of one tolerance take 1 to 18, but for the
-# one that is given up, which takes about what the one before took.
+# 8 to 24, 12 to 18 and 21 to 27 on ten; further strengths with the same tolerance take 1 to 18,
+# except for the one that is given up, which takes about as many as the one before.
 _PER_DIGIT, _GROWTH = 10, 0.2  # of log10(k) classes, see `_steps_to`
 _PER_STRENGTH = 5
-# The strength that was chosen most often on all labels (`cifar100-small`, `quick`), and the one
-# below it, which is given up on the way.
+# The strength chosen most often on all labels (`cifar100-small`, `quick`), and the next weaker one,
+# which is given up on the way.
 _BEST, _WEAKEST = 1e-3, 1e-4
-# Ten labels a class (ConvNet and ViT, VGG11 on ten classes): with a tolerance of 1e-3 38 to 63
-# steps, and 7 to 18 for the answer; with 1e-4 55 to 87, and 10 to 31; with 1e-5 81 to 131, and 12
-# to 36. (ViT on 120 classes, where the strongest penalty is best, took 7 to 12, and 2.)
+# Ten labels per class (ConvNet and ViT, VGG11 on ten classes): with a tolerance of 1e-3, 38 to 63
+# steps, and 7 to 18 for the final fit; with 1e-4, 55 to 87 and 10 to 31; with 1e-5, 81 to 131 and
+# 12 to 36. (ViT on 120 classes, where the strongest penalty is best, took 7 to 12, and 2.)
 _FEW_TOLERANCE, _FEW_CHOOSING, _FEW_FINAL = 1e-4, 65, 20
-_FEW_POWER = 0.15  # of how a looser tolerance shortens them
-_SEARCH_NUMBERS = 30  # read and written in a step for each logit: two or three softmaxes
-_SOLVER_OPERATORS = 120  # in a step: both loops over the pairs of L-BFGS, and the search
+_FEW_POWER = 0.15  # exponent: a looser tolerance shortens them
+_SEARCH_NUMBERS = 30  # read and written per logit in a step: two or three softmaxes
+_SOLVER_OPERATORS = 120  # in a step: both L-BFGS loops and the line search
 
 _DESCENT_OPERATORS = 13  # in a step of the paper probe
 
@@ -41,7 +41,7 @@ class Probed:
         n: images of the training split, `num_test` those of the test split.
         p: features.
         k: classes.
-        labels_per_class: that the probe sees; None: all.
+        labels_per_class: that the probe sees; None means all.
     """
 
     n: int
@@ -52,38 +52,38 @@ class Probed:
 
     @property
     def subsets(self) -> tuple[int, int]:
-        """How many subsets there are, and how many images each has."""
+        """Number of subsets, and of images in each."""
         if self.labels_per_class is None:
             return 1, self.n
         return NUM_DRAWS, self.labels_per_class * self.k
 
 
 class Steps(NamedTuple):
-    """Steps of the fair probe's solver, and how many of these are in bf16 where that leads."""
+    """Steps of the fair probe's solver, and how many of them run in bf16 where it is used."""
 
     all: float
     led: float
 
 
 def assumed_steps(precision: Precision) -> str:
-    """Return in words what the steps of the fair probe are taken to be."""
+    """Return in words how many steps the fair probe is assumed to take."""
     to = {
         k: " and ".join(f"{_steps_to(tolerance, k).all:.0f}" for tolerance in (1e-3, 1e-5))
         for k in (100, 10)
     }
-    how = f"in bf16 as far as {ROUGH:g}" if precision == "bf16" else "all in fp32"
+    how = f"in bf16 down to {ROUGH:g}" if precision == "bf16" else "all in fp32"
     return (
-        f"The solver of the fair probe is taken to need {to[100]} steps to reach tolerances of "
+        f"The solver of the fair probe is assumed to need {to[100]} steps to reach tolerances of "
         f"0.001 and 1e-05 on 100 classes ({to[10]} on ten), {how}, and on few labels "
-        f"{_FEW_CHOOSING} to choose a strength and {_FEW_FINAL} for the answer at its default "
-        "tolerance: that depends on the data."
+        f"{_FEW_CHOOSING} to choose a strength and {_FEW_FINAL} for the final fit at the default "
+        "tolerance; the actual numbers depend on the data."
     )
 
 
 def probe_work(
     kind: Probe | HeadProbe, sizes: Probed, *, precision: Precision = "fp32"
 ) -> Work | None:
-    """Count fitting a probe and predicting the test split; None for a probe that is not known.
+    """Count fitting a probe and predicting the test split; None for an unknown probe.
 
     Args:
         kind: of probe.
@@ -102,7 +102,7 @@ def probe_work(
 
 
 def probe_bytes(kind: Probe | HeadProbe, sizes: Probed, *, max_memory: int | None) -> int:
-    """Return what the features of both splits take, and as many draws as are solved at once."""
+    """Return the bytes of the features of both splits, and of the draws that are fitted at once."""
     (b, q), p, k = sizes.subsets, sizes.p, sizes.k
     each = 0
     if isinstance(kind, PaperProbe):
@@ -114,7 +114,7 @@ def probe_bytes(kind: Probe | HeadProbe, sizes: Probed, *, max_memory: int | Non
 
 
 def solver_steps(kind: FairProbe, sizes: Probed) -> tuple[Steps, Steps]:
-    """Return the assumed steps of choosing a strength, and of the answer."""
+    """Return the assumed steps of choosing a strength, and of the final fit."""
     if sizes.labels_per_class is not None:
         shorter = (_FEW_TOLERANCE / kind.tolerance) ** _FEW_POWER
         choosing, final = _FEW_CHOOSING * shorter, _FEW_FINAL * shorter
@@ -129,13 +129,13 @@ def solver_steps(kind: FairProbe, sizes: Probed) -> tuple[Steps, Steps]:
 
 
 def _tried(kind: FairProbe) -> list[float]:
-    """Return the strengths that are taken to be tried: one at least."""
+    """Return the strengths that are assumed to be tried, at least one."""
     least = min(_WEAKEST, max(kind.strengths))
     return [strength for strength in kind.strengths if strength >= least]
 
 
 def _steps_to(tolerance: float, k: int) -> Steps:
-    """Return the steps to a tolerance, from where a looser one of k classes was reached."""
+    """Return the steps to a tolerance with k classes, starting from a looser one."""
     digits = math.log10(k)
     all_, led = (
         _PER_DIGIT * digits * (1e-3 / reached) ** (_GROWTH * digits)
@@ -145,10 +145,10 @@ def _steps_to(tolerance: float, k: int) -> Steps:
 
 
 def _descent(kind: PaperProbe, sizes: Probed, predicted: int | float) -> Work:
-    """Count SGD: 4 b k w operations for each image of a step, b classifiers on w features.
+    """Count SGD: 4 b k w operations per image of a step, for b classifiers on w features.
 
-    Where images are fewer than features, w are the coordinates in their span, which takes a QR
-    decomposition, 4 p q q operations. Every pass through a subset is shuffled.
+    With fewer images than features, w is the number of coordinates in their span, which takes a QR
+    decomposition of 4 p q q operations. Every pass through a subset is shuffled.
     """
     (b, q), k = sizes.subsets, sizes.k
     batch, w = min(kind.batch, q), min(sizes.p, q)
@@ -164,11 +164,11 @@ def _descent(kind: PaperProbe, sizes: Probed, predicted: int | float) -> Work:
 def _regression(
     kind: FairProbe, sizes: Probed, predicted: int | float, precision: Precision
 ) -> Work:
-    """Count L-BFGS: 4 q k w operations in a step, and 4 k w w for the preconditioner.
+    """Count L-BFGS: 4 q k w operations per step, and 4 k w w for the preconditioner.
 
-    The former are in bf16 where that leads. Each strength takes a factorisation and an inverse,
-    w^3. Where images are fewer than features, everything is in double precision, which counts
-    twice, in the coordinates of the images' span.
+    The former are in bf16 where it is used. Each strength takes a factorisation and an inverse,
+    w^3. With fewer images than features, everything is in double precision, which counts twice, in
+    coordinates of the images' span.
     """
     (b, q), k = sizes.subsets, sizes.k
     w, double = min(sizes.p, q), 1 + (sizes.p > q)
@@ -192,7 +192,7 @@ def _regression(
 
 
 def _turns(kind: FairProbe, sizes: Probed) -> int:
-    """Return how many tenths of each subset are held out in turn, all classes of one size."""
+    """Return how many tenths of each subset are held out in turn, if classes are equally large."""
     (b, q), k = sizes.subsets, sizes.k
     share = max(1, q // k // 10)
     return kind.num_turns(b * k * share, num_tenths=min(10, q // k // share))

@@ -1,4 +1,4 @@
-"""A plan for readers: its stages, its methods, its total, and how far it was off."""
+"""The report of a plan: stages, methods, totals, and its error."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from benchmark.timing import CLOCKS
 
 _KIB = 1024
 _ORDER = get_args(Stage)
-_MULTIPLES = (2, 4, 8)  # of a device, that a plan for one device also tells of
+_MULTIPLES = (2, 4, 8)  # numbers of devices that a plan for one device also covers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What was planned, and for what.
+    """A plan and its conditions.
 
     Attributes:
         command: that made it.
         title: of the suite.
-        prediction: what its stages take.
+        prediction: the cost of its stages.
         device: of each worker.
-        devices: how many there are; `jobs` run at once on each.
-        measured: rows to check the plan against.
+        devices: their number; `jobs` cells run at once on each.
+        measured: rows to compare the plan with.
         provenance: commit and time, in words.
     """
 
@@ -44,17 +44,17 @@ class Plan:
 
     @property
     def lines(self) -> Mapping[tuple[str, str], Line]:
-        """What was measured of each line, on the same device."""
+        """The measured tasks of each table row, on the same device."""
         return compare(self.prediction, self.own_rows)
 
     @property
     def own_rows(self) -> list[Row]:
-        """What was measured on the same device."""
+        """Rows measured on the same device."""
         return [row for row in self.measured if row.device == self.device.reported]
 
 
 def stage_table(prediction: Prediction, lines: Mapping[tuple[str, str], Line]) -> Table:
-    """Return one line for the tasks of a kind, with what was measured of them, if anything."""
+    """Return a table with a row for each kind of task, and its measured time, if any."""
     groups: dict[tuple[str, str], list[Task]] = {}
     for task in prediction.tasks:
         groups.setdefault((task.stage, task.line), []).append(task)
@@ -63,9 +63,9 @@ def stage_table(prediction: Prediction, lines: Mapping[tuple[str, str], Line]) -
         name="plan-stages",
         title="Stages",
         notes=(
-            "Each stage as often as it is run: cells share what they have in common. Memory: of "
-            "tensors at the peak; on a CPU that of the process itself comes on top. Disk: of the "
-            "store, decoded images apart."
+            "Every stage as often as it runs: cells share common stages. Memory: peak of tensors; "
+            "on a CPU, that of the process itself comes on top. Disk: use of the store, without "
+            "decoded images."
         ),
         columns=("stage", "of", "times", "each", "together", "memory", "disk", *measured),
         body=[
@@ -99,7 +99,7 @@ def _line(
 
 
 def method_table(prediction: Prediction) -> Table:
-    """Return what every method takes at every budget, all seeds, students and probes together."""
+    """Return the cost of every method at every budget: all seeds, students and probes together."""
     tasks = [task for task in prediction.tasks if task.label]
     budgets = sorted({task.N for task in tasks if task.N is not None})
     columns: dict[str, list[Task]] = {
@@ -122,8 +122,9 @@ def method_table(prediction: Prediction) -> Table:
         name="plan-methods",
         title="Methods and budgets",
         notes=(
-            "Distillation, students, features and probes of all seeds on one device, one after the "
-            "other; by-products, such as experts, are made once. Teacher and representations apart."
+            "Distillation, students, features and probes of all seeds, run sequentially on one "
+            "device; by-products, such as experts, are made once. Without the teacher and its "
+            "representations."
         ),
         columns=("method", *columns),
         body=[*body, [Cell("all"), *map(_sum, columns.values())]],
@@ -140,7 +141,7 @@ def _sum(tasks: Sequence[Task]) -> Cell:
 
 
 def calibration_table(device: ThisDevice) -> Table:
-    """Return what was timed of each network, beside what rates would have said."""
+    """Return the measured time of each network, and its ratio to the time expected by rates."""
     body, shares = [], []
     for timed in device.calibrations:
         cost = device.networks.cost(timed.architecture, timed.batch, training=timed.training)
@@ -162,9 +163,9 @@ def calibration_table(device: ThisDevice) -> Table:
         name="plan-calibration",
         title="Networks, as timed",
         notes=(
-            "The last column is what operators would take by the rates of this device alone, "
-            "relative to what was timed; what is missing of 1 is what norms, depthwise "
-            f"convolutions and small shapes add. Its median is {median(shares or [1.0]):.2f}."
+            "The last column is the time that operators would take by the rates of this device "
+            "alone, relative to the measured time; the remainder up to 1 is the overhead of norms, "
+            f"depthwise convolutions and small shapes. Its median is {median(shares or [1.0]):.2f}."
         ),
         columns=("network", "pass", "images", "seconds", "by rates / timed"),
         body=body,
@@ -172,18 +173,18 @@ def calibration_table(device: ThisDevice) -> Table:
 
 
 def totals(plan: Plan) -> str:
-    """Return in words what all of it takes."""
+    """Return the totals in words."""
     found, workers = plan.prediction, plan.devices * plan.jobs
     made_once = [task for task in found.tasks if task.stage == "by-products"]
     cells = [task for task in found.tasks if task not in (*found.shared, *made_once)]
     longest = max(map(seconds_of, found.chains.values()), default=0.0)
     disk = sum(task.disk for task in found.tasks)
     parts = [
-        f"Teacher and representations, which all wait for: {_words(seconds_of(found.shared))}.",
+        f"Teacher and representations, needed first: {_words(seconds_of(found.shared))}.",
         f"By-products, made once: {_words(seconds_of(made_once))}." if made_once else "",
-        f"{len(found.chains)} cells: {_words(seconds_of(cells))} one after the other, the longest "
-        f"with its by-products {_words(longest)}.",
-        f"In all on {_workers(plan)}: {_words(found.wall_seconds(workers))}{_more(plan)}; "
+        f"{len(found.chains)} cells: {_words(seconds_of(cells))} run sequentially; the longest, "
+        f"with its by-products, {_words(longest)}.",
+        f"Total on {_workers(plan)}: {_words(found.wall_seconds(workers))}{_more(plan)}; "
         f"disk {_amount(disk).text}.",
     ]
     parts.append(_too_large(plan.device.networks.max_memory, found))
@@ -191,30 +192,30 @@ def totals(plan: Plan) -> str:
         parts.append(f"Unknown, and not counted: {', '.join(found.unknown)}.")
     if found.refused:
         parts.append(
-            f"{len(found.refused)} cells are refused by their methods, the first: "
+            f"{len(found.refused)} cells are refused by their methods; the first: "
             f"{next(f'{cell}: {reason}' for cell, reason in found.refused.items())}."
         )
     return " ".join(filter(None, parts))
 
 
 def _more(plan: Plan) -> str:
-    """Return what more devices than one would take."""
+    """Return the total time on more than one device."""
     if plan.devices > 1:
         return ""
     walls = [_words(plan.prediction.wall_seconds(n * plan.jobs)) for n in _MULTIPLES]
-    return f" (on {', '.join(map(str, _MULTIPLES))} of them {', '.join(walls)})"
+    return f" (on {', '.join(map(str, _MULTIPLES))} devices: {', '.join(walls)})"
 
 
 def _too_large(max_memory: int | None, found: Prediction) -> str:
-    """Return in words what takes more memory than a stage may, though all that can is split."""
+    """Return in words which tasks exceed a stage's memory although everything possible is split."""
     if max_memory is None:
         return ""
     large = [f"{task.stage} {task.line}" for task in found.tasks if task.memory > max_memory]
     if not large:
         return ""
     return (
-        f"More than the {_amount(max_memory).text} that a stage may take, with batches and draws "
-        "in chunks, but those of training with batch normalisation whole: "
+        f"These exceed the {_amount(max_memory).text} that a stage may take, although batches and "
+        "draws are split (except batches that train batch normalisation): "
         f"{'; '.join(dict.fromkeys(large))}."
     )
 
@@ -225,7 +226,7 @@ def _workers(plan: Plan) -> str:
 
 
 def basis(plan: Plan) -> str:
-    """Return in words what the seconds rest on."""
+    """Return in words what the seconds are based on."""
     steps = assumed_steps(plan.device.networks.new_network.precision)
     if isinstance(plan.device, NamedDevice):
         return f"Expected for {plan.device.name}, not measured: {assumptions()}. {steps}"
@@ -233,8 +234,8 @@ def basis(plan: Plan) -> str:
     if isinstance(plan.device, ThisDevice):
         clock = f" ({CLOCKS[plan.device.clock.name]})"
     return (
-        f"Calibrated on {plan.device.name}: each network was timed on a batch{clock}, the rest "
-        f"goes by measured rates. {steps}"
+        f"Calibrated on {plan.device.name}: each network was timed on a batch{clock}, and the rest "
+        f"uses measured rates. {steps}"
     )
 
 
@@ -245,19 +246,19 @@ def checked(plan: Plan) -> str:
         return ""
     if others and not plan.lines:
         return (
-            f"The rows are of {', '.join(others)}, this plan is for {plan.device.name}: they are "
+            f"The rows are from {', '.join(others)}, this plan is for {plan.device.name}: they are "
             "not compared."
         )
-    left_out = f" Rows of {', '.join(others)} are left out." if others else ""
+    left_out = f" Rows from {', '.join(others)} are left out." if others else ""
     commits = sorted({short_commit(row.provenance["commit"]) for row in plan.own_rows})
     return (
-        f"{summary(plan.lines)} Rows tell the wall's time, with whatever ran beside, of the code "
-        f"of commit {', '.join(commits)}.{left_out}"
+        f"{summary(plan.lines)} Measured seconds are wall-clock times, including the effect of "
+        f"other processes, with the code of commit {', '.join(commits)}.{left_out}"
     )
 
 
 def text(plan: Plan) -> str:
-    """Return what is printed: stages, totals, and what they rest on."""
+    """Return the printed text: stages, totals, and their basis."""
     parts = [
         stage_table(plan.prediction, plan.lines).markdown(),
         totals(plan),

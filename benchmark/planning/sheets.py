@@ -1,4 +1,4 @@
-"""What vendors state of devices that a plan can be made for without having them."""
+"""Data sheets of devices, so that plans can be made without access to them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """What a vendor states of a device: dense peaks in 10^12 operations/s, 10^12 bytes/s, GB.
+    """A vendor's data: dense peaks in 10^12 operations/s, bandwidth in 10^12 bytes/s, GB.
 
     Attributes:
         title: of the device.
-        reported: what its driver calls it.
-        bf16, tf32: of matrix units, without sparsity.
-        fp32: of the other units: what matrix products in fp32 run on by default.
-        bandwidth: of its memory, and `memory` how much there is.
+        reported: its name in the driver.
+        bf16, tf32: of tensor cores, without sparsity.
+        fp32: of the ordinary units, which run fp32 matrix products by default.
+        bandwidth: of its memory; `memory` is its size.
     """
 
     title: str
@@ -25,9 +25,9 @@ class Sheet:
     memory: float
 
 
-# NVIDIA's data sheets of the H100, H200 (both SXM) and A100 (80 GB, SXM), which reach half of their
-# fp32 rate in double precision; where a sheet states peaks with sparsity, half of these. Cards that
-# are much slower in double precision are to be calibrated where they are.
+# NVIDIA's data sheets of the H100, H200 (both SXM) and A100 (80 GB, SXM), whose double precision
+# rate is half of fp32; where a sheet states peaks with sparsity, half of these. Cards with much
+# slower double precision must be calibrated in place.
 SHEETS: Mapping[str, Sheet] = {
     "h100": Sheet(
         title="NVIDIA H100 SXM",

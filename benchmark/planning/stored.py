@@ -1,4 +1,4 @@
-"""Which tasks of a plan need not be done, as their outcome is in the store."""
+"""Which tasks of a plan are done already, as their results are in the store."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from benchmark.views import VIEWS
 
 
 def stored_tasks(cells: Iterable[Cell], experiment: Experiment) -> Iterable[keys.Key]:
-    """Yield the keys of tasks whose outcome is in the store; nothing is made to find out."""
+    """Yield the keys of tasks whose results are in the store, without making anything."""
     if not experiment.teacher_exists:
         return
     yield ("teacher",)

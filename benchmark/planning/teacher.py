@@ -1,4 +1,4 @@
-"""A suite's teacher before it is made: its network, and what pretraining it will take."""
+"""A suite's teacher before it exists: its network, and the cost of pretraining it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,8 @@ class PlannedTeacher:
     Attributes:
         network: its backbone.
         d: length of a representation.
-        forecast: of its pretraining; None if it does not say.
-        is_file: whether it is there already.
+        forecast: of its pretraining; None if unknown.
+        is_file: whether it exists already.
     """
 
     network: Architecture
@@ -59,7 +59,7 @@ def plan_teacher(suite: Suite, networks: Networks, source: Sizes) -> PlannedTeac
 
 
 def _from_file(file: Path, networks: Networks) -> PlannedTeacher:
-    """Return a teacher that is there; of a checkpoint the network is known without reading it."""
+    """Return an existing teacher; a checkpoint's network is known without reading it."""
     if is_checkpoint(file):
         network = Architecture.of(solo_learn.MODEL, 1, solo_learn.SETTINGS)
         return PlannedTeacher(network=network, d=solo_learn.D, forecast=None, is_file=True)

@@ -1,1 +1,1 @@
-"""Linear probes: what can be fitted to frozen features."""
+"""Linear probes on frozen features."""

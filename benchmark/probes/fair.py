@@ -1,4 +1,4 @@
-"""The fair probe: the best linear classifier that the training split can tell."""
+"""The fair probe: the best linear classifier, as far as the training split can tell."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ from benchmark.probes.logistic import Regression, Solution, one_hot, solve
 from benchmark.ranges import expect_counts, expect_positive
 from benchmark.spec import Loop, UsageError
 
-_CONSTANT = 1e-6  # a deviation below this part of the mean is rounding
-# Enough to compare strengths: so many times the tolerance, and no more than the latter, as with
-# many classes even weights of zero have a gradient of 1e-2.
+_CONSTANT = 1e-6  # a deviation below this fraction of the mean is rounding
+# Enough to compare strengths: this factor times the tolerance, but at most the second value, as
+# with many classes even zero weights have a gradient of 1e-2.
 _COARSE, _COARSEST = 10.0, 1e-3
-# Least tolerance in bf16, far above what its rounding adds to a gradient; ten times as much from
+# Smallest tolerance in bf16, far above its rounding error of a gradient; ten times as much from
 # this strength on, where a gradient is the difference of larger terms.
 ROUGH, _STRONG = 1e-4, 1.0
 
@@ -30,25 +30,25 @@ ROUGH, _STRONG = 1e-4, 1.0
 class FairProbe:
     """Multinomial logistic regression on standardised features, solved to convergence.
 
-    The strength of the penalty is that with the best accuracy on held-out images, those of all
-    subsets taken together; the answer is then fitted on whole subsets. A tenth of a subset is held
-    out (of each class at least one image); where these are few, other tenths take their turn as
-    well. Strengths are tried from the strongest on, each from the solution of the one before, until
-    accuracy is below the best twice in a row, or once by more than its standard error. That is
-    looked at on the way, too: a weak penalty that does harm shows it long before it is solved.
+    The penalty is the one with the best accuracy on held-out images, pooled over all subsets; the
+    final fit then uses whole subsets. A tenth of a subset is held out (at least one image per
+    class); if these are few, further tenths are held out in turn (cross-validation). Strengths are
+    tried from the strongest, each warm-started from the previous solution, until accuracy is below
+    the best twice in a row, or once by more than its standard error. That is also checked halfway
+    through a solve: a penalty that is too weak shows long before it is solved.
     """
 
     name: ClassVar[str] = "fair"
-    # weaker ones than these leave separable data (few labels) without a solution to be found
+    # with weaker ones, the solver finds no solution for separable data (few labels)
     strengths: tuple[float, ...] = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4)
-    min_held_out: int = 500  # predictions that the choice rests on, if ten turns can give as many
-    # Of the gradient's largest entry, as scikit-learn's LogisticRegression; less in proportion for
-    # strengths below 0.01.
+    min_held_out: int = 500  # predictions behind the choice, if ten turns give that many
+    # On the gradient's largest entry, as in scikit-learn's LogisticRegression; proportionally
+    # smaller for strengths below 0.01.
     tolerance: float = 1e-4
     max_steps: int = 1_000
 
     def __post_init__(self) -> None:
-        """Refuse settings that mean nothing."""
+        """Refuse invalid settings."""
         expect_counts(self, "min_held_out", "max_steps")
         expect_positive(self, "strengths", "tolerance")
 
@@ -64,10 +64,10 @@ class FairProbe:
         precision: Precision = "fp32",
         max_memory: int | None = None,
     ) -> Classifiers:
-        """See `Probe.fit`. Features may be scaled in any way, and constant ones do not matter.
+        """See `Probe.fit`. Features may have any scale, and constant ones are ignored.
 
         Raises:
-            UsageError: no class has two images, so that none can be held out.
+            UsageError: no class has two images, so none can be held out.
         """
         order, tenth, num_tenths = _in_tenths(labels.cpu(), subsets.cpu(), generator)
         turns = self.num_turns(len(order) * tenth, num_tenths=num_tenths)
@@ -80,7 +80,7 @@ class FairProbe:
             num_classes=num_classes,
             roughly=precision == "bf16",
         )
-        # Of other groups the weights could not be gone on from.
+        # In the name, as weights of other groups could not be resumed from.
         loop = f"strengths for {size} draws at once"
         choice = self._choose(
             draws, turns, tenth, partial(checkpoint.steps, loop, len(self.strengths))
@@ -98,7 +98,7 @@ class FairProbe:
         )
 
     def num_turns(self, held_out: int, *, num_tenths: int) -> int:
-        """Return how many tenths take their turn, of which all subsets together hold out one."""
+        """Return how many tenths are held out in turn, given the images held out in each turn."""
         return min(num_tenths, math.ceil(self.min_held_out / held_out))
 
     def tolerance_at(self, strength: float) -> float:
@@ -111,18 +111,18 @@ class FairProbe:
         return max(tolerance, min(_COARSE * tolerance, _COARSEST * _held_by(strength)))
 
     def looks_at(self, strength: float) -> list[float]:
-        """Return the tolerances at which a strength is compared, the last one by its solution."""
+        """Return the tolerances at which a strength is compared, the last that of its solution."""
         last = self.coarse_tolerance_at(strength)
         return [_rough(strength), last] if last < _rough(strength) else [last]
 
     def _choose(self, draws: "_Draws", turns: int, tenth: int, walk: Walk) -> "_Choice":
-        """Return the best strength, the first `tenth` images of every draw held out."""
+        """Return the best strength, holding out the first `tenth` images of every draw."""
         strengths, search = sorted(self.strengths, reverse=True), _Search(len(draws))
         for index in walk(search=search):
             strength = strengths[index]
             *on_the_way, last = self.looks_at(strength)
             for tolerance in (*on_the_way, last):
-                if not search.over:  # no break, so that the last strength is kept as well
+                if not search.over:  # no break, so that the last strength is saved as well
                     parts = [
                         self._attempt(
                             draws[group].data.in_turn(turns, tenth),
@@ -139,7 +139,7 @@ class FairProbe:
     def _attempt(
         self, data: "_Data", strength: float, start: Tensor | None, *, tenth: int, tolerance: float
     ) -> tuple[Solution, Bool[Tensor, "b h"]]:
-        """Solve without the first `tenth` images; return which of these come out right as well."""
+        """Solve without the first `tenth` images; also return which of these come out correct."""
         start = data.start(start)
         solution = self._solve(data, strength, start, tolerance=tolerance, held_out=tenth)
         held_out = data.x[:, :tenth], data.targets[..., :tenth].argmax(1)
@@ -148,7 +148,7 @@ class FairProbe:
     def _finish(
         self, scaled: "_Scaled", strength: float, start: Tensor | None
     ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"], bool]:
-        """Solve with all images; return weights, biases (for raw features) and if it converged."""
+        """Solve with all images; return weights, biases (for raw features) and convergence."""
         data = scaled.data
         tolerance = self.tolerance_at(strength)
         solution = self._solve(data, strength, data.start(start), tolerance=tolerance)
@@ -165,7 +165,7 @@ class FairProbe:
     ) -> Solution:
         """Return the solution without the first `held_out` images.
 
-        Where there are such, it is only compared, and may end in bf16.
+        If there are any, the solution is only for comparison, and may stay in bf16.
         """
         regression = data.regression(strength, first=held_out)
         solved = partial(solve, max_steps=self.max_steps)
@@ -179,7 +179,7 @@ class FairProbe:
 
 
 def _held_by(strength: float) -> float:
-    """Return how much less a gradient has to be where a weak penalty holds the weights."""
+    """Return the factor by which a weak penalty tightens the tolerance."""
     return min(1.0, strength / 1e-2)
 
 
@@ -197,7 +197,7 @@ class _Choice(NamedTuple):
 
 
 class _Search:
-    """How far the choice of a strength is: `weights` are those of the last one for each group."""
+    """State of the search for a strength: `weights` are those of the last one, by group."""
 
     def __init__(self, num_groups: int) -> None:
         self.weights: list[Tensor | None] = [None] * num_groups
@@ -212,13 +212,13 @@ class _Search:
         *,
         solved: bool,
     ) -> None:
-        """Note what a strength gave for each group of draws, and whether the search is over.
+        """Record the result of a strength for each group of draws, and whether to stop.
 
-        If it is not yet `solved`, it can only be given up.
+        A strength that is not yet `solved` can only be given up.
         """
         self.weights = [solution.weights for solution, _ in parts]
         if self.best.accuracy >= 0 and not all(solution.converged for solution, _ in parts):
-            self.over = True  # weaker penalties are harder still
+            self.over = True  # weaker penalties are even harder
             return
         hits = torch.cat([hits for _, hits in parts])
         accuracy = hits.float().mean().item()
@@ -232,18 +232,18 @@ class _Search:
         self.over = misses == 2 or accuracy < best - error
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a `Loop` keeps."""
+        """Return what a `Loop` saves."""
         return {**vars(self), "best": self.best._asdict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what was kept."""
+        """Resume from a saved state."""
         vars(self).update(state, best=_Choice(**state["best"]))
 
 
 class _Data(NamedTuple):
     """Standardised images of every subset, one-hot labels, and the images' second moment.
 
-    `roughly`: solutions are first approached in bf16.
+    `roughly`: solve in bf16 first.
     """
 
     x: Float[Tensor, "b q p"]
@@ -252,12 +252,12 @@ class _Data(NamedTuple):
     roughly: bool
 
     def start(self, weights: Float[Tensor, "_ k w"] | None) -> Float[Tensor, "b k w"]:
-        """Return weights and biases to begin with: those given (of the first turn), or zeros."""
+        """Return initial weights and biases: those given (of the first turn), or zeros."""
         (b, k, _), p = self.targets.shape, self.x.shape[2]
         return self.x.new_zeros(b, k, p + 1) if weights is None else weights[:b].to(self.x.device)
 
     def regression(self, strength: float, *, first: int) -> Regression:
-        """Return the problem on all images from the `first` on."""
+        """Return the problem on all images from index `first` on."""
         return Regression(
             features=self.x[:, first:],
             targets=self.targets[..., first:],
@@ -266,7 +266,7 @@ class _Data(NamedTuple):
         )
 
     def in_turn(self, turns: int, tenth: int) -> "_Data":
-        """Return every subset `turns` times, another tenth in front each time."""
+        """Return every subset `turns` times, each time with another tenth in front."""
         if turns == 1:
             return self
         return _Data(
@@ -278,7 +278,7 @@ class _Data(NamedTuple):
 
 
 class _Scaled(NamedTuple):
-    """Standardised images of some draws, and what leads back to raw features."""
+    """Standardised images of some draws, and the transform back to raw features."""
 
     data: _Data
     mean: Float[Tensor, "b 1 p"]
@@ -288,7 +288,7 @@ class _Scaled(NamedTuple):
     def for_raw_features(
         self, weights: Float[Tensor, "b k w"]
     ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"]]:
-        """Return weights and biases that do for raw features what these do for `data`."""
+        """Return the equivalent weights and biases for raw features."""
         dtype, directions = self.mean.dtype, weights[..., :-1]
         if self.basis is not None:
             directions = directions @ self.basis.mT
@@ -297,7 +297,7 @@ class _Scaled(NamedTuple):
 
 
 class _Draws:
-    """The training subsets in groups of which one at a time is in memory: that used last."""
+    """The training subsets in groups; only the one used last is in memory."""
 
     def __init__(
         self,
@@ -326,7 +326,7 @@ class _Draws:
         mean, deviation = _standardise(x)
         basis = None
         if x.shape[2] > x.shape[1]:
-            # fewer images than features are separable: then weak penalties need float64
+            # with fewer images than features, data are separable, and weak penalties need float64
             x, basis = in_own_span(x.double())
         data = _Data(
             x,
@@ -338,11 +338,11 @@ class _Draws:
 
 
 def bytes_of_draw(q: int, p: int, k: int) -> int:
-    """Return about how much is held for a draw while it is solved (see `logistic` for the names).
+    """Return the approximate memory of a draw during the fit (see `logistic` for the names).
 
-    These are x (once more in bf16, at most), S and what its inverse is made from (5 p^2 in all),
-    seven tensors of logits, and 26 of weights; where images are fewer than features, all of it in
-    their span and twice as wide, besides what the QR decomposition takes.
+    These are x (and at most a bf16 copy), S and its inversion (5 p^2 in all), seven tensors of
+    logits, and 26 of weights; with fewer images than features, all of it in their span and in
+    double precision, plus the QR decomposition.
     """
     if q >= p:
         return 4 * (3 * q * p // 2 + 5 * p * p + 7 * k * q + 26 * k * p)
@@ -354,8 +354,8 @@ def _in_tenths(
 ) -> tuple[Int64[Tensor, "b q"], int, int]:
     """Return subsets ordered by stratified tenths, the size of a tenth, and how many there are.
 
-    All subsets must hold equally many images of each class. A tenth is at least one image of every
-    class, so that small classes make fewer of them; what is left over comes last.
+    All subsets must have the same number of images of each class. A tenth has at least one image of
+    every class, so that small classes allow fewer of them; the remainder comes last.
 
     Raises:
         UsageError: no class has two images.
@@ -377,7 +377,7 @@ def _in_tenths(
 def _hits(
     x: Float[Tensor, "b h p"], classes: Int64[Tensor, "b h"], weights: Float[Tensor, "b k w"]
 ) -> Bool[Tensor, "b h"]:
-    """Return which images are classified rightly."""
+    """Return which images are classified correctly."""
     logits = torch.baddbmm(weights[..., -1:], weights[..., :-1], x.mT)
     return logits.argmax(1) == classes
 
@@ -385,10 +385,10 @@ def _hits(
 def _standardise(
     x: Float[Tensor, "b q p"],
 ) -> tuple[Float[Tensor, "b 1 p"], Float[Tensor, "b 1 p"]]:
-    """Standardise features in place; return means and deviations, infinite ones of constants."""
+    """Standardise features in place; return means and deviations (infinite for constants)."""
     mean = x.mean(1, keepdim=True)
     x.sub_(mean)
-    # In parts, as the squares of all features at once would double the memory.
+    # In parts, as squaring all features at once would double the memory.
     squares = [part.square().mean(1, keepdim=True) for part in x.split(256, dim=2)]
     deviation = torch.cat(squares, dim=2).sqrt()
     deviation.masked_fill_(deviation <= _CONSTANT * mean.abs(), math.inf)

@@ -1,8 +1,7 @@
-"""What a linear probe is, and what both kinds share.
+"""The interface of linear probes, and code shared by both kinds.
 
-A probe fits one linear classifier on every one of b subsets of a training split at once, of q
-images each: all labels are one subset, few labels are ten small ones. It never sees what it is
-tested on.
+A probe fits a linear classifier on each of b subsets of a training split at once, with q images
+each: one subset with all labels, or ten small ones with few labels. It never sees test data.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,12 +21,12 @@ Walk = Callable[..., Iterator[int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classifiers:
-    """What a probe fits: one linear classifier for each subset of the training split.
+    """The fitted classifiers: a linear one for each subset of the training split.
 
     Attributes:
         weights, biases: for raw features.
-        strength: of the penalty that the probe chose, if it has one.
-        converged: whether fitting ended as it should.
+        strength: penalty that the probe chose, if any.
+        converged: whether all fits converged (or, for SGD, stayed finite).
     """
 
     weights: Float[Tensor, "b k p"]
@@ -36,13 +35,13 @@ class Classifiers:
     converged: bool
 
     def predict(self, features: Float[Tensor, "n p"]) -> Int64[Tensor, "b n"]:
-        """Return the class that each classifier sees in each image."""
+        """Return the class that each classifier predicts for each image."""
         return (self.weights @ features.T + self.biases[..., None]).argmax(1)
 
 
 @runtime_checkable
 class Probe(Protocol):
-    """A way to fit linear classifiers: a frozen dataclass of its settings."""
+    """A way to fit linear classifiers: a frozen dataclass of settings."""
 
     name: ClassVar[str]
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -64,18 +63,18 @@ class Probe(Protocol):
         Args:
             features: of all images.
             labels: likewise.
-            subsets: row numbers.
-            num_classes: that there are.
-            generator: of all that is random, on the CPU.
-            checkpoint: lets a fit that was cut short go on.
-            precision: of products on the way, where they do not decide where it ends.
-            max_memory: bytes; of the subsets as many are in memory at once as half of it holds. No
-                number depends on it but for rounding.
+            subsets: row indices.
+            num_classes: number of classes.
+            generator: source of all randomness, on the CPU.
+            checkpoint: lets an interrupted fit resume.
+            precision: of intermediate products that do not affect the final solution.
+            max_memory: bytes; as many subsets are in memory at once as fit in half of it. It
+                changes numbers by rounding only.
         """
 
 
 def random_ranks(labels: Int64[Tensor, " n"], generator: torch.Generator) -> Int64[Tensor, " n"]:
-    """Return the place of each image in a random order of its class, from 0."""
+    """Return the rank of each image, from 0, in a random order of its class."""
     order = torch.randperm(len(labels), generator=generator)
     order = order[labels[order].argsort(stable=True)]
     sizes = labels.bincount()

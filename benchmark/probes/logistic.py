@@ -1,27 +1,27 @@
-"""Multinomial logistic regression with a quadratic penalty, solved to convergence, many at once.
+"""Multinomial logistic regression with an L2 penalty, solved to convergence, in batches.
 
 The objective, over weights W [k p] and biases c [k]::
 
     mean cross-entropy of (W x + c)  +  strength / 2 * |W|^2
 
-The biases are free. It is scikit-learn's `LogisticRegression` with C = 1 / (n * strength).
+Biases are not penalised. With C = 1 / (n * strength) it is scikit-learn's `LogisticRegression`.
 
-The solver is L-BFGS [1], changed in three ways that the problem offers:
+The solver is L-BFGS [1], with three changes that exploit the problem's structure:
 
-* Features of a network are strongly correlated, which is what makes first-order methods slow. At
-  constant class probabilities the Hessian is h S + strength, with S the second moment of the
-  features and h the mean of p (1 - p). Its inverse (one Cholesky factorisation a strength) takes
-  the place of the usual multiple of the identity as the first guess of the inverse Hessian. On
-  features of convolutional networks this saved four of five steps.
-* Logits are linear along a search direction, so the slope anywhere on the line costs no matrix
-  product, and a step costs two products whatever the search does: 4 n p k operations. Slopes, not
-  values, decide: near the optimum float32 cannot tell the values apart.
-* A start from another penalty, or from other images, has weights of another size: the first step
-  goes along them. Where images are fewer than features, later steps would take hundreds for that.
+* Features of a network are strongly correlated, which makes first-order methods slow. At constant
+  class probabilities the Hessian is h S + strength, with S the second moment of the features and h
+  the mean of p (1 - p). Its inverse (one Cholesky factorisation per strength) replaces the usual
+  multiple of the identity as the initial inverse Hessian. On features of convolutional networks
+  this saved four of five steps.
+* Logits are linear along a search direction, so the slope at any point costs no matrix product, and
+  a step costs two products whatever the line search does: 4 n p k operations. It compares slopes,
+  not values, as near the optimum the latter are equal in float32.
+* Weights from another penalty, or from other images, have the wrong norm: the first step is along
+  them. With fewer images than features, later steps would need hundreds for that.
 
-Everything stays class-major ([b k n], not [b n k]): with few classes this is the layout in which
-matrix products are fast on a CPU, by a factor of two to five. Weights are [b k w], w = p + 1, with
-the biases as last column.
+Everything is class-major ([b k n], not [b n k]): with few classes, matrix products in this layout
+are two to five times as fast on a CPU. Weights are [b k w], w = p + 1, with the biases as last
+column.
 
 [1] Nocedal and Wright, Numerical Optimization, 2nd edition, algorithms 7.4 and 7.5.
 """
@@ -35,9 +35,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 _MEMORY = 10  # pairs of L-BFGS; [1] recommends 3 to 20
-_DAMPING = 1e-5  # of the trace of S: keeps the factorisation of a singular S safe in float32
-_LEAST_CURVATURE = 1e-6  # h of a classifier that is sure of everything
-_SLOPE = 0.5  # of the slope before: as much may be left upwards, after a shortened step either way
+_DAMPING = 1e-5  # of the trace of S: keeps the factorisation of a singular S stable in float32
+_LEAST_CURVATURE = 1e-6  # h of a classifier that is certain of all predictions
+_SLOPE = 0.5  # of the initial slope: may remain upward; after a shortened step, either way
 _LINE_STEPS = 20
 
 Scalars = Float[Tensor, "b 1 1"]
@@ -53,7 +53,7 @@ class _Pair(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """Where a solve ended, and how it got there."""
+    """The result of a solve."""
 
     weights: Float[Tensor, "b k w"]
     steps: int
@@ -68,7 +68,8 @@ class Regression:
     Attributes:
         features: centred, so that weights and biases do not interact.
         targets: one-hot labels.
-        moment: S, the mean of x x' over the features (or nearly: it only guides the solver).
+        moment: S, the mean of x x' over the features (an approximation will do: it only
+            preconditions).
         strength: factor of the penalty.
     """
 
@@ -78,8 +79,8 @@ class Regression:
     strength: float
 
     def rounded(self) -> "Regression":
-        """Return the same with features, and thus products, in bf16; sums stay in float32."""
-        # contiguous: strides of what was sliced off keep oneDNN from its fast product
+        """Return the problem with features, and thus products, in bf16; sums stay in float32."""
+        # contiguous, as the strides of a slice keep oneDNN from using its fast product
         features = self.features.to(torch.bfloat16, memory_format=torch.contiguous_format)
         return replace(self, features=features)
 
@@ -90,11 +91,11 @@ class Regression:
         return products.to(weights.dtype)
 
     def residuals(self, logits: Float[Tensor, "b k n"]) -> Float[Tensor, "b k n"]:
-        """Return the derivative of the summed cross-entropy by the logits."""
+        """Return the derivative of the summed cross-entropy with respect to the logits."""
         return logits.softmax(1).sub_(self.targets)
 
     def penalty_gradient(self, weights: Float[Tensor, "b k w"]) -> Float[Tensor, "b k w"]:
-        """Return the gradient of the penalty alone, which leaves the biases free."""
+        """Return the gradient of the penalty alone, which is zero for the biases."""
         gradient = self.strength * weights
         gradient[..., -1] = 0
         return gradient
@@ -136,8 +137,8 @@ def solve(
 ) -> Solution:
     """Minimise until no entry of the gradient exceeds `tolerance`, or for `max_steps`.
 
-    A regression of the batch that is done stands still while the others go on. `precondition` is
-    that of a solution nearby; one is made where none is given.
+    A converged regression of the batch stays fixed while the others continue. `precondition` is
+    that of a nearby solution; it is computed if not given.
     """
     weights, logits = start, regression.logits(start)
     residuals = regression.residuals(logits)
@@ -187,10 +188,11 @@ def _search(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return a step along `direction`, and logits and residuals there.
 
-    The full step, unless the slope has turned upwards too far: then the bisection ends where it has
-    fallen to a part either way. (Ending sooner, where it is far below, costs steps; ending on
-    the far side alone may end in the flat part where all classes are certain, and crawl back.)
-    The objective is convex, so every step has the positive curvature that L-BFGS requires.
+    The full step, unless its slope is too far upward: then bisection until its magnitude is at most
+    a fraction of the initial slope's. (Stopping earlier, on a steep downward slope, costs steps;
+    stopping only beyond the minimum may end in the flat region where all classes are certain, from
+    where progress is slow.) The objective is convex, so every step has the positive curvature that
+    L-BFGS requires.
     """
     change = regression.logits(direction)
     slope_before = _dot(gradient, direction)

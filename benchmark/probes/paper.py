@@ -1,4 +1,4 @@
-"""The published probe: SGD on features as they are."""
+"""The published probe: SGD on raw features."""
 
 import math
 from dataclasses import dataclass
@@ -19,22 +19,22 @@ from benchmark.spec import Loop
 
 @dataclass(frozen=True, kw_only=True)
 class PaperProbe:
-    """The linear evaluation of KRR-ST, which the paper follows: SGD on features as they are.
+    """The linear evaluation of KRR-ST, which the paper follows: SGD on raw features.
 
-    Cross-entropy, no weight decay, the layer initialised as `torch.nn.Linear`, images in the order
-    of one shuffled pass after the other, whose batches are all full (there, one that ends a pass is
-    short). Defaults are those of KRR-ST's released code (`linear_eval`), which normalises a
-    transfer set by its own statistics; here a network keeps those of its source.
+    Cross-entropy, no weight decay, the layer initialised like `torch.nn.Linear`, and successive
+    shuffled passes in full batches (there, the last batch of a pass is short). Defaults are those
+    of KRR-ST's released code (`linear_eval`), which normalises a transfer set by its own
+    statistics; here a network keeps those of its source.
     """
 
     name: ClassVar[str] = "paper"
     lr: float = 0.2
     momentum: float = 0.9
-    steps: int = 5_000  # cosine to zero over all of them
-    batch: int = 512  # or the whole subset, if that is smaller
+    steps: int = 5_000  # with a cosine schedule to zero
+    batch: int = 512  # or the whole subset, if smaller
 
     def __post_init__(self) -> None:
-        """Refuse settings that mean nothing."""
+        """Refuse invalid settings."""
         expect_counts(self, "steps", "batch")
         expect_positive(self, "lr")
         expect_momenta(self, "momentum")
@@ -51,10 +51,10 @@ class PaperProbe:
         precision: Precision = "fp32",
         max_memory: int | None = None,
     ) -> Classifiers:
-        """See `Probe.fit`; all products decide.
+        """See `Probe.fit`; `precision` is ignored, as all products affect the solution.
 
-        Weights leave their start only within the span of the features, so that where images are
-        fewer than features, their coordinates in that span do as well, and are smaller.
+        Weights change only within the span of the features, so with fewer images than features it
+        is equivalent, and cheaper, to use coordinates in that span.
         """
         (b, q), p, bound = subsets.shape, features.shape[1], 1 / math.sqrt(features.shape[1])
         start = torch.rand((b, num_classes, p + 1), generator=generator)
@@ -76,10 +76,10 @@ class PaperProbe:
         return Classifiers(weights=weights, biases=biases, strength=None, converged=bool(finite))
 
     def bytes_of_subset(self, q: int, p: int, k: int) -> int:
-        """Return about how much is held for a subset.
+        """Return the approximate memory of a subset.
 
-        These are the features of two batches (or of all its images, with what their QR
-        decomposition takes), three tensors of logits, four of weights, and rows for all steps.
+        These are the features of two batches (or of all its images, with their QR decomposition),
+        three tensors of logits, four of weights, and row indices for all steps.
         """
         batch = min(self.batch, q)
         features = 2 * batch * p if p <= q else 4 * q * p + 2 * q * q
@@ -88,7 +88,7 @@ class PaperProbe:
     def _rows(
         self, num_subsets: int, num_images: int, generator: torch.Generator
     ) -> Int64[Tensor, "b t"]:
-        """Return which images of its subset each step sees: shuffled passes, one after another."""
+        """Return which images of its subset each step sees: successive shuffled passes."""
         length = self.steps * min(self.batch, num_images)
         passes = math.ceil(length / num_images)
         order = [
@@ -105,7 +105,7 @@ class PaperProbe:
         start: Float[Tensor, "b k w"],
         walk: Walk,
     ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"]]:
-        """Return what `_descend` does, by way of coordinates in the span of each subset."""
+        """Return the result of `_descend`, using coordinates in the span of each subset."""
         b, q = subsets.shape
         x, basis = in_own_span(features[subsets])
         inside = start[..., :-1] @ basis
@@ -128,7 +128,7 @@ class PaperProbe:
         start: Float[Tensor, "b k w"],
         walk: Walk,
     ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"]]:
-        """Return weights and biases after all steps, as `torch.optim.SGD` takes them."""
+        """Return weights and biases after all steps, equivalent to `torch.optim.SGD`."""
         rows = subsets.gather(1, rows.to(subsets.device))
         weights, biases = start[..., :-1].contiguous(), start[..., -1:].contiguous()
         velocity, bias_velocity = torch.zeros_like(weights), torch.zeros_like(biases)

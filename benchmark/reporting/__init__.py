@@ -1,1 +1,1 @@
-"""What is made of rows: statistics, tables, figures, and the report."""
+"""From rows to results: statistics, tables, figures, and the report."""

@@ -1,4 +1,4 @@
-"""Two runs side by side: what changed in settings and in numbers, and what of that is noise."""
+"""Two runs side by side: what changed in settings and in numbers, and what is significant."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,18 +26,17 @@ _Place = tuple[str, int | None, str, str]  # label, N, student, downstream datas
 _Pairs = Mapping[_Place, tuple[list[Row], list[Row]]]
 
 _NOTES = (
-    "B less A in points, with its 95 % interval, over the seeds that both have (and the subsets of "
-    "labels), of which there are n. p is the probability of such a difference if there is none, "
-    "after Holm's correction for the lines of a column, those of equal numbers among them, which "
-    f"are not shown. {NOISE}: inside the noise."
+    "B minus A in points, with its 95 % interval over the n seeds (and label subsets) that both "
+    "have. p: p-value of the difference, with Holm's correction over the rows of a column, "
+    f"including those with equal numbers, which are not shown. {NOISE}: not significant."
 )
 
 
 def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Table]:
     """Return what changed: settings, then numbers by method, then every number, probe by probe.
 
-    Numbers that are equal in both runs are counted and left out. As in reports, rows that later
-    ones have replaced do not count.
+    Numbers that are equal in both runs are counted and left out. As in reports, rows that were
+    replaced by later ones do not count.
     """
     left_out = joined(
         *(
@@ -59,7 +58,7 @@ def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Table]:
 def _in_common(
     before: Sequence[Row], after: Sequence[Row], pairs: Mapping[tuple[str, int | None], _Pairs]
 ) -> str:
-    """Return in words how many numbers both runs have, and of how many that tables do not show."""
+    """Return a sentence on how many numbers both runs have, and how many tables leave out."""
     if lacking := [name for name, rows in (("A", before), ("B", after)) if not rows]:
         return f"No rows in {' and '.join(lacking)}."
     total = sum(map(len, pairs.values()))
@@ -72,7 +71,7 @@ def _in_common(
 
 
 def _apart(before: Sequence[Row], after: Sequence[Row]) -> str:
-    """Return what only one run has: names of all that a number depends on."""
+    """Return what only one run has: the names of everything that a number depends on."""
     a, b = _grid(before), _grid(after)
     only = {
         name: "; ".join(
@@ -83,12 +82,12 @@ def _apart(before: Sequence[Row], after: Sequence[Row]) -> str:
         for name, run, other in (("A", a, b), ("B", b, a))
     }
     if not any(only.values()):
-        return "both have the same names, in other combinations"
+        return "both have the same names, in different combinations"
     return ", ".join(f"only in {name}: {names}" for name, names in only.items() if names)
 
 
 def _grid(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Return the names of what the numbers of a run are about."""
+    """Return the names that span the grid of a run."""
     return {
         "methods": labels(rows),
         "budgets": [str(N) for N in sorted({row.N for row in rows if row.N is not None})],
@@ -99,7 +98,7 @@ def _grid(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 
 def _differing(pairs: _Pairs) -> _Pairs:
-    """Return the pairs that are not the same values of the same seeds."""
+    """Return the pairs that differ in their seeds or values."""
     return {place: pair for place, pair in pairs.items() if not _is_equal(*map(samples_of, pair))}
 
 
@@ -108,7 +107,7 @@ def _is_equal(a: Samples, b: Samples) -> bool:
 
 
 def _settings(before: Sequence[Row], after: Sequence[Row], remarks: str) -> Table:
-    """Return every fact and every setting of what both runs have that is not the same."""
+    """Return every fact that differs, and every setting that differs of what both runs have."""
     shared = _owners(before) & _owners(after)
     a, b = _facts(before, shared), _facts(after, shared)
     changed = [name for name in {**a, **b} if a.get(name) != b.get(name)]
@@ -128,7 +127,7 @@ def _owners(rows: Iterable[Row]) -> set[str]:
 
 
 def _facts(rows: Sequence[Row], shared: set[str]) -> dict[str, str]:
-    """Return facts, what the grid holds, and the settings of `shared` and of what has no row."""
+    """Return facts, the grid, and the settings of `shared` owners and of those without rows."""
     grid = {
         **_grid(rows),
         "hash of data, teacher and recipe": sorted({row.context for row in rows}),
@@ -174,7 +173,7 @@ def _difference(pair: tuple[Sequence[Row], Sequence[Row]]) -> Samples:
 
 
 def _by_method(columns: Mapping[str, _Pairs]) -> Table:
-    """Return the mean change of every method over all numbers that both runs have of it."""
+    """Return the mean change of every method over all its numbers that both runs have."""
     found = (label for pairs in columns.values() for label, *_ in _differing(pairs))
     names = list(dict.fromkeys(found))
     cells = [
@@ -215,7 +214,7 @@ def _by_method(columns: Mapping[str, _Pairs]) -> Table:
 
 
 def _or_why(difference: Cell, is_in_both: bool = True) -> Cell:
-    """Return a difference, or that there is none for want of a seed."""
+    """Return a difference, or that there is none because no seed is shared."""
     return Cell("no seed in common") if difference == MISSING and is_in_both else difference
 
 

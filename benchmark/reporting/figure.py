@@ -1,4 +1,4 @@
-"""A figure, and how it becomes a picture."""
+"""A figure and how it is rendered."""
 
 import io
 import warnings
@@ -21,7 +21,7 @@ class Figure:
         name: of its file, without the suffix.
         title: one line.
         notes: what a reader must know.
-        alt: what it shows, for those who do not see it; from rows alone, as the title is.
+        alt: alternative text; made from rows alone, like the title.
         draw: draws it; raises a `MissingSetError` if the store lacks what it shows.
         sets: keys of the distilled sets that it is drawn from.
     """
@@ -50,7 +50,7 @@ class Figure:
         return Rendered(png=png, svg=svg)
 
     def _inline(self, drawn: figure.Figure) -> str:
-        """Return an `svg` element whose ids begin with the figure's name, so that many can meet."""
+        """Return an `svg` element with ids prefixed by the figure's name: many share one page."""
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         text = _saved(drawn, format="svg", transparent=True, metadata=nothing).decode()
         element = text[text.index("<svg") :]
@@ -63,7 +63,7 @@ class Figure:
 class Rendered:
     """A figure as a file, which holds the keys of its sets, and as part of a page.
 
-    The ink of the `svg` element is the text colour of the page around it, its ground is the page's.
+    The `svg` element takes its ink and its background from the page around it.
     """
 
     png: bytes

@@ -1,4 +1,4 @@
-"""What was measured of kernels: a record for a JSON file, and a table and a document made of it."""
+"""Kernel timings: a record for a JSON file, and the table and document made from it."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from benchmark.provenance import provenance, short_commit
 from benchmark.reporting.table import Cell, Table
 from benchmark.timing import CLOCKS, Clock, Measurement, Rates, Timing
 
-_FAR = 2.0  # times the floor, from which on a kernel is said to be far from it
+_FAR = 2.0  # times the floor: kernels above it are listed as far from the floor
 
 
 def record(
@@ -23,7 +23,7 @@ def record(
     clock: Clock,
     small: bool,
 ) -> dict[str, Any]:
-    """Return plain values: the machine, its rates, and all that was measured of each kernel."""
+    """Return plain values: the machine, its rates, and all measurements of each kernel."""
     return {
         "machine": {
             **provenance(compute.device),
@@ -63,14 +63,16 @@ def _timing(timing: Timing) -> dict[str, Any]:
 
 
 def table(recorded: Mapping[str, Any]) -> Table:
-    """Return one line for each kernel."""
+    """Return a table with one row for each kernel."""
     return Table(
         name="kernels",
         title="Kernels and their plain twins",
         notes=(
-            "Medians, ± half the range of all repetitions. Floor: the time of the operations at "
-            "the rates of a large matrix product and convolution, or of the bytes at that of a "
-            "large copy, whichever is longer. Difference: of the outcomes, relative to their norm."
+            "Medians, ± half the range over all repetitions. Plain twin: a straightforward "
+            "implementation of the same computation. Floor: a lower bound, the time of the "
+            "operations at the rate of a large matrix product or convolution, or of the bytes at "
+            "that of a large copy, whichever is longer. Difference: between the two outputs, "
+            "relative to the norm of the twin's."
         ),
         columns=(
             *("kernel", "fast", "plain", "ratio", "operations", "bytes"),
@@ -100,7 +102,7 @@ def _line(kernel: Mapping[str, Any]) -> list[Cell]:
 
 
 def machine(recorded: Mapping[str, Any]) -> str:
-    """Return one paragraph on where, how and at what rates was measured."""
+    """Return one paragraph on where, how and at what rates the kernels were measured."""
     place = recorded["machine"]
     rates = ", ".join(
         f"{rate} {_amount(speed)} operations/s"
@@ -128,7 +130,7 @@ def document(recorded: Mapping[str, Any]) -> str:
         f"Made by `{command}`. {machine(recorded)}",
         table(recorded).markdown(),
         f"Not faster than the plain twin: {', '.join(slow) or 'none'}. "
-        f"Further than {_FAR:g} times from the floor: {', '.join(far) or 'none'}.",
+        f"Slower than {_FAR:g} times the floor: {', '.join(far) or 'none'}.",
         "## What was tried",
         *(_section(kernel) for kernel in kernels),
     ]

@@ -1,8 +1,8 @@
 """LaTeX without a template engine: escaped text in booktabs tables, ASCII throughout.
 
-Letters with accents lose these, and of other characters their number is shown (U+03BB): pdflatex
-has no font for most of them, and would stop. Tables are set in 8 pt and never scaled: what is wider
-than a line of the class `article` is cut into parts, what is longer than a page goes on.
+Accents are dropped, and other characters are shown by their code point (U+03BB): pdflatex has no
+font for most of them and would stop. Tables are set in 8 pt and never scaled: those wider than a
+text line of the class `article` are split by columns, those longer than a page continue.
 """
 
 import re
@@ -31,7 +31,7 @@ _CODE = re.compile(r"`([^`]*)`")
 
 _LINE = 345.0  # points, of a one-column article
 _CHARACTER, _GAP = 4.5, 6.0  # points: about the mean of 8 pt type, and what is between columns
-# texts longer than so many characters are set in lines of such a width
+# texts with more characters than this are wrapped at this width
 _WRAPPED, _WRAPPED_WIDTH = 32, 110.0
 _PAGE = 40  # lines, beside a caption
 
@@ -54,9 +54,9 @@ def _in_ascii(character: str) -> str:
 def tabulars(
     body: Sequence[Sequence[str]], *, columns: Sequence[str], caption: str, label: str
 ) -> str:
-    r"""Return a table as floats no wider than the text, or as what goes on over pages.
+    r"""Return a table as floats no wider than the text, or as longtables over several pages.
 
-    Every part repeats the columns that tell its lines apart.
+    Every part repeats the columns that identify a row.
 
     Args:
         body: cells that are LaTeX already.
@@ -85,7 +85,7 @@ def tabulars(
 
 
 def _length(text: str) -> int:
-    """Return how many characters LaTeX prints, about."""
+    """Return roughly how many characters LaTeX prints."""
     return len(re.sub(r"\\[a-z]+|[{}$\\]", lambda found: "x" * (len(found[0]) > 1), text))
 
 
@@ -100,7 +100,7 @@ def _alignment(length: int, *, is_first: bool) -> str:
 
 
 def _num_names(body: Sequence[Sequence[str]]) -> int:
-    """Return how many of the first columns it takes to tell all lines apart; one if none do."""
+    """Return how many leading columns identify all rows; one if none do."""
     counts = range(1, len(body[0]) if body else 1)
     return next((n for n in counts if len({tuple(line[:n]) for line in body}) == len(body)), 1)
 
@@ -120,7 +120,7 @@ def _parts(lengths: Sequence[int], *, num_names: int) -> list[list[int]]:
 
 
 def _part(lines: Sequence[Sequence[str]], *, layout: str, caption: str, label: str) -> str:
-    """Return one float, or what goes on over pages, of lines of which the first are headings."""
+    """Return one float or longtable; the first line holds the headings."""
     headings, *body = [" & ".join(line) + r" \\" for line in lines]
     title = rf"\caption{{{caption}}}\label{{{label}}}"
     size = r"\footnotesize\setlength{\tabcolsep}{3pt}"

@@ -1,4 +1,4 @@
-"""Markdown without surprises: what rows say is text, whatever characters it has."""
+"""Safe Markdown: text from rows is escaped, whatever characters it has."""
 
 import re
 

@@ -1,6 +1,6 @@
-"""Which numbers of a column are best, and which are inside the noise: both are tests.
+"""Which numbers of a column are significantly best, and which do not differ significantly.
 
-Contestants are what has a budget; `untrained`, `full` and `teacher` are there to be looked at.
+Only labels with a budget compete; `untrained`, `full` and `teacher` are shown for reference.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -15,28 +15,28 @@ from benchmark.reporting.table import NOISE, Cell, Mark, estimated
 from benchmark.rows import Row
 
 _K = TypeVar("_K", bound=Hashable)
-Column = Mapping[str, Sequence[Row]]  # the rows of each label, which differ in their seeds alone
+Column = Mapping[str, Sequence[Row]]  # the rows of each label, which differ only in seed
 
-_FEW = "fewer than three seeds in common, or no spread over them"
+_FEW = "fewer than three seeds in common, or no variance over them"
 
 
 def contestants(column: Column) -> list[str]:
-    """Return the labels that have numbers, all of them with a budget."""
+    """Return the labels that have rows, all of them with a budget."""
     return [
         label for label, rows in column.items() if rows and all(row.N is not None for row in rows)
     ]
 
 
 def baseline(names: Iterable[str]) -> str:
-    """Return the label of random images: of `random-labels` only where nobody ran `random`."""
+    """Return the baseline's label: `random`, or `random-labels` if only that was run."""
     found = set(names)
     return "random" if "random" in found or "random-labels" not in found else "random-labels"
 
 
 def against(column: Column, *, reference: str) -> dict[str, Estimate | None]:
-    """Return every other contestant less `reference`, on the seeds and subsets that both have.
+    """Return every other contestant minus `reference`, on the seeds and subsets that both have.
 
-    It is None where they have no seed in common, and where nobody ran `reference`.
+    It is None where they have no seed in common, and where `reference` was not run.
     """
     theirs = samples_of(column.get(reference, ()))
     return {
@@ -49,10 +49,10 @@ def against(column: Column, *, reference: str) -> dict[str, Estimate | None]:
 def marks(column: Column, *, reference: str) -> dict[str, Mark]:
     """Return the marks of a column.
 
-    `noise`: the paired difference from `reference` is not significant, Holm's correction made for
+    `noise`: the paired difference from `reference` is not significant, with Holm's correction over
     all contestants of the column. `best`: the highest mean, significantly above that of every other
-    contestant. The latter needs no correction: it takes all of the tests, so the rarest of their
-    false alarms bounds its own.
+    contestant. The latter needs no correction: all tests must reject, so its false positive rate is
+    at most that of any one of them.
     """
     ps = corrected(against(column, reference=reference))
     found: dict[str, Mark] = {label: "noise" for label, p in ps.items() if p >= LEVEL}
@@ -67,7 +67,7 @@ def marks(column: Column, *, reference: str) -> dict[str, Mark]:
 
 
 def judged(column: Column, *, reference: str) -> dict[str, tuple[Mark, float | None]]:
-    """Return the mark of every contestant, and the probability that it rests on."""
+    """Return the mark of every contestant, and its corrected p-value."""
     found = marks(column, reference=reference)
     ps = corrected(against(column, reference=reference))
     return {label: (found.get(label, ""), ps.get(label)) for label in contestants(column)}
@@ -78,21 +78,21 @@ def legend(
     columns: Mapping[str, Column],
     *,
     reference: str,
-    place: str = "in its column",
+    place: str = "of the column that has a budget",
 ) -> str:
-    """Return what the marks of a table mean, those that it has, and how far its lines compare.
+    """Return what the marks of a table mean, and which of its rows could not be compared.
 
     Args:
         body: its cells.
         columns: the rows behind them, by heading.
-        reference: whose numbers are the noise.
-        place: where a number is the best.
+        reference: the label that others are tested against.
+        place: which rows a bold number is compared with.
     """
     cells = [cell for line in body for cell in line]
     found = {cell.mark for cell in cells}
     meanings = {
-        "best": f"Bold: best {place} by a test against every other line with a budget.",
-        "noise": f"{NOISE}: inside the noise of `{reference}`.",
+        "best": f"Bold: significantly better than every other row {place}.",
+        "noise": f"{NOISE}: not significantly different from `{reference}`.",
     }
     sentences = [meaning for mark, meaning in meanings.items() if mark in found]
     sentences += [
@@ -105,10 +105,11 @@ def legend(
 
 
 def unproven(body: Iterable[Sequence[Cell]]) -> str:
-    """Return what differences without a probability, or without an interval, lack."""
+    """Return why some differences have no p-value or no interval."""
     cells = [cell for line in body for cell in line]
     untested = any("n" in cell.parts and "p" not in cell.parts for cell in cells)
-    return " ".join(filter(None, (f"No p: not tested, {_FEW}." if untested else "", _short(cells))))
+    why = f"No p: not tested ({_FEW})." if untested else ""
+    return " ".join(filter(None, (why, _short(cells))))
 
 
 def _short(cells: Iterable[Cell]) -> str:
@@ -136,7 +137,7 @@ def _untested(columns: Mapping[str, Column], *, reference: str) -> str:
 
 
 def _mixed(columns: Iterable[Column]) -> str:
-    """Return which labels are no contestants although some of their rows have a budget."""
+    """Return which labels do not compete although some of their rows have a budget."""
     found = dict.fromkeys(
         label
         for column in columns
@@ -148,7 +149,7 @@ def _mixed(columns: Iterable[Column]) -> str:
 
 
 def unquoted(text: str) -> str:
-    """Return text of rows for use in notes, where backticks mean something."""
+    """Return text of rows for use in notes, where backticks are markup."""
     return text.replace("`", "'")
 
 
@@ -162,14 +163,14 @@ def tested(
     *,
     counted: bool = False,
 ) -> dict[_K, Cell]:
-    """Return differences as cells: with their corrected probabilities, marked where they are noise.
+    """Return differences as cells with corrected p-values, marked where they are not significant.
 
-    Holm's correction is for all of them; those that cannot be tested have no probability.
+    Holm's correction is over all of them; those that cannot be tested have no p-value.
 
     Args:
         differences: by name.
         keys: by name, of the rows behind them.
-        counted: show how many seeds each rests on.
+        counted: show the number of seeds of each.
     """
     ps = corrected(differences)
     return {
@@ -192,7 +193,7 @@ def _p(p: float | None) -> str:
 
 
 def corrected(differences: Mapping[_K, Estimate | None]) -> dict[_K, float]:
-    """Return the corrected probabilities of the differences that can be tested at all."""
+    """Return the corrected p-values of the differences that can be tested."""
     return holm(
         {
             name: difference.p

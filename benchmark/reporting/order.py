@@ -21,12 +21,12 @@ _LENGTHS = {"outer_steps": "outer steps", "num_inner_models": "inner models"}
 
 
 def is_variant(row: Row) -> bool:
-    """Say whether a row's method has changed fields and a label of its own (an ablation)."""
+    """Say whether a row is an ablation: its method has changed fields and its own label."""
     return row.label != row.method
 
 
 def labels(rows: Iterable[Row]) -> list[str]:
-    """Return labels: of the published tables, then variants from much to little, then others."""
+    """Return labels: as in published tables, then variants (most changes first), then others."""
     changes: dict[str, int] = defaultdict(int)
     for row in rows:
         changed = len(row.changes.get(row.method, ())) if is_variant(row) else 0
@@ -35,13 +35,13 @@ def labels(rows: Iterable[Row]) -> list[str]:
 
 
 def students(rows: Iterable[Row]) -> list[str]:
-    """Return the students of rows, those of the published tables first; the teacher is none."""
+    """Return the students of rows, those of the published tables first, without the teacher."""
     found = {row.student for row in rows} - {"teacher"}
     return sorted(found, key=lambda name: (_rank(name, STUDENTS), name))
 
 
 def datasets(rows: Sequence[Row]) -> list[str]:
-    """Return what rows were probed on: their source, then those of the published tables."""
+    """Return what rows were probed on: the source, then datasets as in the published tables."""
     sources = {row.source for row in rows}
     return sorted(
         {row.downstream for row in rows},
@@ -54,18 +54,18 @@ def _rank(name: str, order: Sequence[str]) -> int:
 
 
 def identity(row: Row) -> tuple[object, ...]:
-    """Return what no two numbers of a table have in common."""
+    """Return what identifies a number in a table."""
     return row.label, row.N, row.student, row.seed, row.downstream, *protocol_of(row)
 
 
 def in_order(rows: Sequence[Row], *, every_device: bool = False) -> list[Row]:
-    """Return rows in an order that is not that of their file; those without a number are left out.
+    """Return rows in canonical order, whatever the order of their file, without non-finite ones.
 
-    Of rows of the same place, the last counts.
+    Of rows with the same identity, the last one counts.
 
     Args:
         rows: of one report.
-        every_device: of the same place, keep the last row of each device.
+        every_device: keep the last row of each device.
     """
     last = {
         (*identity(row), row.device if every_device else ""): row
@@ -88,10 +88,10 @@ def protocol_of(row: Row) -> Protocol:
 
 
 def protocols(rows: Iterable[Row]) -> list[Protocol]:
-    """Return the pairs of probe and labels per class, the headline first.
+    """Return the pairs of probe and labels per class, the headline protocol first.
 
-    That is the students' own classifier if all that has a budget was read by it, as where methods
-    distil labels; else the fair probe on all labels.
+    That is the students' own classifier if every label with a budget was scored by it, as where
+    methods distil labels; else the fair probe on all labels.
     """
     rows = list(rows)
     everyone = {row.label for row in rows if row.N is not None}
@@ -119,7 +119,7 @@ def describe(probe: str, labels_per_class: int | None) -> str:
 
 
 def conditions(rows: Iterable[Row]) -> str:
-    """Return in words what the numbers of a table rest on, their scale if it is not published."""
+    """Return the conditions of a table's numbers, and how its scale departs from the published."""
     rows = list(rows)
     bases = sorted({(row.source, row.teacher, row.recipe) for row in rows})
     parts = [
@@ -132,7 +132,7 @@ def conditions(rows: Iterable[Row]) -> str:
 
 
 def _scale(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield lengths that are not the published ones: of outer loops, students and the teacher."""
+    """Yield the lengths of outer loops, students and teacher that are not the published ones."""
     for name, words in _LENGTHS.items():
         loops: dict[str, set[str]] = defaultdict(set)
         for row in rows:
@@ -142,10 +142,10 @@ def _scale(rows: Sequence[Row]) -> Iterator[str]:
         for length, methods in sorted(loops.items()):
             yield f"{length} {words} ({', '.join(sorted(methods))})"
     equal = {row.student_steps for row in rows if row.recipe == "equal-steps"}
-    yield from (f"{steps} steps of a student" for steps in sorted(equal - {0}))
+    yield from (f"{steps} student steps" for steps in sorted(equal - {0}))
     teachers = [row.changes.get("teacher", {}) for row in rows]
     for epochs in sorted({str(own["epochs"]) for own in teachers if "epochs" in own}):
-        yield f"{epochs} epochs of the teacher"
+        yield f"{epochs} teacher epochs"
 
 
 def probed_on(dataset: str | None) -> str:
@@ -154,7 +154,7 @@ def probed_on(dataset: str | None) -> str:
 
 
 def joined(*sentences: str) -> str:
-    """Return sentences as one text, empty ones left out."""
+    """Join sentences, leaving out empty ones."""
     return " ".join(filter(None, sentences))
 
 
@@ -164,12 +164,12 @@ def at(budget: int | None) -> str:
 
 
 def main_downstream(rows: Sequence[Row]) -> str | None:
-    """Return the dataset that tables of one dataset are about: the source, if it was probed on."""
+    """Return the dataset of single-dataset tables: the source, if it was probed on."""
     return next(iter(datasets(rows)), None)
 
 
 def first_student(rows: Iterable[Row]) -> str | None:
-    """Return the student of budgets and ablation: the one with the most rows."""
+    """Return the student of the budget and ablation tables: the one with the most rows."""
     rows = list(rows)
     return max(
         students(rows), key=lambda name: sum(row.student == name for row in rows), default=None
@@ -179,8 +179,8 @@ def first_student(rows: Iterable[Row]) -> str | None:
 def main_budget(rows: Iterable[Row]) -> int | None:
     """Return the budget of the cross-architecture table: the one with the most students.
 
-    Of several, the one with the most variants (some may not be run yet); then that of the published
-    table; else the smallest.
+    Ties go to the most variants (some may not have been run yet), then to the published table's
+    budget, then to the smallest.
     """
     students, labels = defaultdict[int, set[str]](set), defaultdict[int, set[str]](set)
     for row in rows:

@@ -1,7 +1,7 @@
 """A report as one page for a browser: tables that sort, figures, and the rows behind each number.
 
-The page holds all that it shows, asks no network for anything, and is readable without its script.
-What rows and tables say is text: it is escaped wherever it stands, and reads in its own order.
+The page is self-contained, needs no network, and is readable without its script. Text from rows and
+tables is escaped everywhere and keeps its own reading direction.
 """
 
 import base64
@@ -23,8 +23,8 @@ from benchmark.rows import Row
 
 _DIGIT, _POINT = "\u2007", "\u2008"  # spaces as wide as a digit, and as a full stop
 _WIDE = 800  # pixels of a PNG file that is wider than a column
-_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # controls that make words read backwards
-_MEANINGS = {"best": "best in its column", "noise": "inside the noise"}  # for those who listen
+_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # bidirectional controls, which reorder text
+_MEANINGS = {"best": "significantly best", "noise": "not significant"}  # for screen readers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,9 @@ class Field:
     """One field of a table on the page.
 
     Attributes:
-        text: its number, or words; `pad` are spaces that put the decimal points of a column below
-            each other.
-        rest: half of its interval, as wide as in its column.
-        note: what follows, on a line of its own.
+        text: its number, or words; `pad` are spaces that align the decimal points of a column.
+        rest: half-width of its interval, padded to its column's width.
+        note: what follows, on its own line.
         value: what it sorts by.
         mark: see `Cell`.
         rows: positions of the rows that it summarises.
@@ -81,7 +80,7 @@ def page(report: Report) -> str:
 
 
 def _conditions(rows: Sequence[Row]) -> list[str]:
-    """Return the few words that say what all numbers are about."""
+    """Return short phrases for the conditions of all numbers."""
 
     def every(noun: str, values: Iterable[object]) -> str:
         found = sorted(set(map(str, values)))
@@ -148,8 +147,8 @@ def _table(table: Table, places: Places) -> dict[str, Any]:
 def _behind(cell: Cell, places: Places, headings: Sequence[str]) -> list[int]:
     """Return the positions of the rows behind a cell.
 
-    Two labels may stand for the same settings, thus have the same keys: of these, the rows are
-    those of the labels that head the line or column, or else all of them.
+    Two labels may stand for the same settings and so have the same keys: the rows are then those
+    whose label is in the heading of the row or column, or else all of them.
     """
     named = {part for heading in headings for part in (heading, *heading.split(" - "))}
     found: list[int] = []
@@ -160,7 +159,7 @@ def _behind(cell: Cell, places: Places, headings: Sequence[str]) -> list[int]:
 
 
 def _fields(cells: Sequence[Cell], rows: Sequence[Sequence[int]]) -> list[Field]:
-    """Return the fields of a column, with their decimal points below each other."""
+    """Return the fields of a column, aligned at their decimal points."""
     parts = [_split(cell) for cell in cells]
     width = max((len(rest) for _, rest, _ in parts), default=0)
     digits = [_decimals(text) for text, _, _ in parts]
@@ -180,7 +179,7 @@ def _fields(cells: Sequence[Cell], rows: Sequence[Sequence[int]]) -> list[Field]
 
 
 def _split(cell: Cell) -> tuple[str, str, str]:
-    """Return a number, what follows its ±, and what follows that; or all of the words."""
+    """Return a number, what follows its ±, and the rest; or the whole text."""
     text = cell.text
     if cell.value is None:
         return text, "", ""
@@ -198,7 +197,7 @@ def _decimals(text: str) -> int | None:
 
 
 def _padding(number: int | None, most: int) -> str:
-    """Return spaces as wide as the decimals that a number has less than the longest one."""
+    """Return spaces as wide as the decimals that a number lacks, compared with the longest one."""
     if number is None:
         return ""
     return (_POINT if number == 0 < most else "") + _DIGIT * (most - number)
@@ -222,7 +221,7 @@ def _data(file: Path) -> str:
 
 
 def _interned(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return rows as lists of values, settings and the like, which many share, only once."""
+    """Return rows as lists of values; nested ones (settings and the like) are stored only once."""
     if not rows:
         return {"fields": [], "nested": [], "shared": [], "rows": []}
     content = [asdict(row) for row in rows]

@@ -23,7 +23,7 @@ _ORDER = (
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure and its PNG file; `svg` is its drawing for a page, if it was drawn just now."""
+    """A figure and its PNG file; `svg` is the drawing for a page if it was drawn just now."""
 
     figure: Figure
     file: Path
@@ -56,12 +56,11 @@ def write(
 ) -> tuple[list[Picture], dict[str, str]]:
     """Draw figures into the `figures` folder below `folder`.
 
-    A figure whose distilled sets are in no store keeps the picture that is there from the run
-    itself, or else gets a copy of one from the reports in the folders `beside`, provided that it
-    shows the same sets.
+    A figure whose distilled sets are in no store keeps the picture that the run itself made, or
+    gets a copy from the reports in the folders `beside`, provided that it shows the same sets.
 
     Returns:
-        The pictures, and for each figure that is left out its title and the reason.
+        The pictures, and the reason for each figure left out, by title.
     """
     pictures, left_out = [], {}
     folders = list(dict.fromkeys((folder, *beside)))

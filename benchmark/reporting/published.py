@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmark.rows import Row
 
-BUDGET = 100  # of the tables with one
+BUDGET = 100  # of the tables with a single budget
 STUDENTS = ("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit")
 _BY_STUDENT = {
     "random": (43.66, 23.76, 19.26, 28.82, 11.99, 20.70),
@@ -57,13 +57,13 @@ def published(row: Row) -> float | None:
 
 
 def departures(row: Row) -> list[str]:
-    """Return in words what of a row's setting is not as published; its place is not looked at."""
+    """Return in words how a row's settings depart from the published ones, whatever its place."""
     found = []
     if row.source != "cifar100":
         found.append(f"source {row.source}")
     if row.size != 32:
         found.append(f"{row.size}x{row.size} images")
-    if row.teacher != "barlow-twins":  # it names its own source where that is another
+    if row.teacher != "barlow-twins":  # it names its source if that differs
         found.append(f"teacher {row.teacher}")
     if row.recipe != "paper":
         found.append(f"recipe {row.recipe}")

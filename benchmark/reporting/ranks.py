@@ -16,7 +16,7 @@ Scores = Mapping[str, Mapping[int, float]]  # of each contestant, by seed
 
 @dataclass(frozen=True)
 class Ranks:
-    """Mean ranks by label, and what a reader must know of them; both empty without competition."""
+    """Mean ranks by label, and a note on them; both empty with fewer than two contestants."""
 
     of: Mapping[str, float]
     note: str
@@ -32,13 +32,13 @@ class Ranks:
 
 
 def average_ranks(columns: Sequence[Scores], *, noun: str = "columns") -> Ranks:
-    """Return each contestant's mean rank (1 is the highest score, equal ones share a rank).
+    """Return each contestant's mean rank (1 is the highest score; ties share a rank).
 
-    Only columns that every contestant fills take part, so that nobody gains by being absent from a
-    hard one, and of them only the seeds that all have there; the note says how many these are.
+    Only columns with scores of every contestant count, so that none gains by being absent from a
+    hard one, and of these only the common seeds; the note says how many these are.
 
     Args:
-        columns: in each, the scores of its contestants.
+        columns: the scores of the contestants, column by column.
         noun: what columns are in the note.
     """
     names = sorted({label for column in columns for label in column})
@@ -47,9 +47,9 @@ def average_ranks(columns: Sequence[Scores], *, noun: str = "columns") -> Ranks:
     full = [column for column in columns if len(column) == len(names)]
     common = [means for column in full if (means := common_means(column))]
     if not common:
-        why = f"none of the {noun} is filled by all that have a budget"
-        return Ranks({}, f"No average rank: {why}{', on a seed in common' if full else ''}.")
-    note = f"Average rank: of lines with a budget, over {_share(columns, full, common, noun)}"
+        why = f"none of the {noun} has numbers for every row with a budget"
+        return Ranks({}, f"No average rank: {why}{' on a common seed' if full else ''}.")
+    note = f"Average rank: among rows with a budget, over {_share(columns, full, common, noun)}"
     ranks = rankdata([[-means[name] for name in names] for means in common], axis=1).mean(0)
     return Ranks(dict(zip(names, ranks.tolist(), strict=True)), note + _restriction(full))
 
@@ -63,19 +63,19 @@ def _share(
     """Return in words which columns take part."""
     if len(common) == len(columns):
         return f"all {noun}."
-    how = "" if len(common) == len(full) else " with seeds in common"
-    return f"{len(common)} of {len(columns)} {noun}, which all of these fill{how}."
+    how = "" if len(common) == len(full) else " on common seeds"
+    return f"{len(common)} of {len(columns)} {noun}, where all of them have numbers{how}."
 
 
 def _restriction(columns: Sequence[Scores]) -> str:
-    """Return a sentence on the seeds of ranks, if these are not all that there are."""
+    """Return a sentence on the seeds that ranks use, if these are not all."""
     if all(
         frozenset(by_seed) == common_seeds(each) for each in columns for by_seed in each.values()
     ):
         return ""
     found = {seeds for each in columns if (seeds := common_seeds(each))}
-    which = f", {listed(*found)}" if len(found) == 1 else ""
-    return f" Ranks are by means over the seeds that all of these have{which}."
+    which = f" ({listed(*found)})" if len(found) == 1 else ""
+    return f" Ranks use means over the seeds that all of them have{which}."
 
 
 def common_seeds(scores: Mapping[_K, Mapping[int, float]]) -> Seeds:
@@ -84,7 +84,7 @@ def common_seeds(scores: Mapping[_K, Mapping[int, float]]) -> Seeds:
 
 
 def common_means(scores: Mapping[_K, Mapping[int, float]]) -> dict[_K, float]:
-    """Return every contestant's mean over the seeds that all have; nothing if there is none."""
+    """Return every contestant's mean over the common seeds; empty if there are none."""
     seeds = sorted(common_seeds(scores))
     return {
         label: fmean(by_seed[seed] for seed in seeds) for label, by_seed in scores.items() if seeds

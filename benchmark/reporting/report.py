@@ -1,4 +1,4 @@
-"""A report: tables and what their reader must know, from rows alone."""
+"""A report: tables and the notes that go with them, from rows alone."""
 
 import json
 from collections import defaultdict
@@ -23,22 +23,23 @@ _ORDER = (
 )
 
 READING = """
-Top-1 accuracy in per cent, mean ± 95 % interval over seeds, and over the subsets of labels where a
-probe sees few (of two subsets, it may cover no more than 90 %). In brackets the published number
-and our gap to it, only where every setting is the published one. All seeds have one teacher: what
-another one would change is in no interval and no test. Tests compare equal seeds and subsets, at
-5 %, from three seeds up. Bold: above every other line of the column that has a budget.
-≈: not told apart from `random` (or `random-labels`, if that was run instead; in the ablation from
-`krr-st`), after Holm's correction for the lines of a column; columns are not corrected for each
-other, so one in twenty shows a difference where there is none. In CSV files p is what that test
-gives, half-width half of the interval, and n counts seeds; text that a spreadsheet would take for a
-formula begins with an apostrophe.
+Top-1 accuracy in per cent: mean ± 95 % confidence interval over seeds and, where a probe sees few
+labels, over label subsets (with only two subsets, coverage may fall to 90 %). In parentheses: the
+published number and our difference from it, shown only where every setting is the published one.
+All seeds share one teacher: no interval or test covers the variation between teachers. Tests are
+paired by seed and subset, at the 5 % level, with at least three seeds. Bold: significantly better
+than every other row of the column that has a budget. ≈: not significantly different from `random`
+(from `random-labels` if that was run instead; in the ablation, from `krr-st`), with Holm's
+correction over the rows of a column. There is no correction across columns: where there are no
+differences, up to one column in twenty still shows one. In CSV files, p is the corrected p-value,
+half-width is half the width of the interval, and n is the number of seeds; text that a spreadsheet
+would take for a formula begins with an apostrophe.
 """.strip().replace("\n", " ")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a report shows, whatever it is written as.
+    """What a report shows, in any format.
 
     Attributes:
         title: one line.
@@ -46,11 +47,11 @@ class Report:
         facts: what all numbers have in common, by name.
         commands: that made them.
         changes: by owner, the settings that are not the published defaults.
-        rows: that the tables are made of, each number once; `num_left_out` are not among them, nor
-            is their cost, and `left_out` says in one line why.
-        tables: those of the probe that reports lead with, then those of the others.
+        rows: that the tables are made from, each number once; `num_left_out` others, and their
+            cost, are not in the report, and `left_out` says why in one line.
+        tables: those of the headline probe, then those of the others.
         pictures: figures that were drawn, or kept from the run itself.
-        missing: by title, why a figure is not among them.
+        missing: why a figure is not among them, by title.
     """
 
     title: str
@@ -67,14 +68,14 @@ class Report:
 
 
 def build(rows: Sequence[Row], *, title: str, notes: str) -> Report:
-    """Return the report of `rows`, of those that belong together."""
+    """Return the report of those `rows` that belong together."""
     kept, left_out = current(rows)
     if any(_changes_the_suite(row) for row in kept):
         title = f"{rows[-1].suite}, changed by flags: {title}"
-        notes = "What the suite says of itself need not hold: the flags are below."
+        notes = "The suite's own description may not apply: see the flags below."
     if len(suites := sorted({row.suite for row in kept})) > 1:
         title = f"Rows of several suites: {', '.join(suites)}"
-        notes = "What each of these says of itself need not hold of all rows."
+        notes = "The description of each suite may not apply to all rows."
     return Report(
         title=title,
         notes=notes,
@@ -91,9 +92,9 @@ def build(rows: Sequence[Row], *, title: str, notes: str) -> Report:
 def illustrated(
     report: Report, folder: Path, sets: StoredSets, *, beside: Iterable[Path] = ()
 ) -> Report:
-    """Return a report with all its figures that can be drawn, which become files below `folder`.
+    """Return a report with every figure that can be drawn, as files below `folder`.
 
-    Those that cannot, as no store has their sets, are taken from reports in the folders `beside`.
+    Where no store has a figure's sets, it is taken from a report in the folders `beside`.
     """
     drawn, missing = pictures.write(folder, pictures.figures(report.rows, sets), beside=beside)
     return replace(report, pictures=drawn, missing=missing)
@@ -102,7 +103,7 @@ def illustrated(
 def tables(rows: Sequence[Row]) -> list[Table]:
     """Return every table that the rows can fill; tables of other packages come last.
 
-    A number that several devices have made has a row for each, of which accuracies take the last.
+    A number computed on several devices has a row for each; accuracies use the last one.
     """
     known = plugins.names("tables")
     ordered = [name for name in _ORDER if name in known]
@@ -112,7 +113,7 @@ def tables(rows: Sequence[Row]) -> list[Table]:
 
 
 def _apart(found: Iterable[Table]) -> list[Table]:
-    """Return tables with a number after each name that was there before: files have one each."""
+    """Return tables with a number appended to repeated names, as each table has its own files."""
     apart: dict[str, Table] = {}
     for table in found:
         names = chain([table.name], (f"{table.name}-{n}" for n in count(2)))
@@ -127,7 +128,7 @@ _CHANGES = {
 
 
 def facts(rows: Sequence[Row]) -> dict[str, str]:
-    """Return by name what made rows and under which conditions, nothing for no rows."""
+    """Return, by name, the conditions under which rows were made; empty without rows."""
     if not rows:
         return {}
     return {
@@ -151,31 +152,31 @@ def commands(rows: Iterable[Row]) -> list[str]:
 
 
 def _versions(rows: Sequence[Row]) -> dict[str, str]:
-    """Return which rows are of another code of pretraining and probes than others, if any are."""
+    """Return how many rows each version of pretraining and probes made, if there are several."""
     found: dict[str, list[str]] = defaultdict(list)
     for row in rows:  # older ones do not tell
         found[row.provenance.get("code", "")].append(short_commit(row.provenance["commit"]))
     if len(found) == 1:
         return {}
     parts = sorted(f"{len(made)} of {_every(made)}" for made in found.values())
-    return {"versions": f"pretraining and probes changed between the numbers: {'; '.join(parts)}"}
+    return {"versions": f"the code of pretraining and probes changed: {'; '.join(parts)}"}
 
 
 def _probing(rows: Sequence[Row]) -> dict[str, str]:
-    """Return what there is to say against the probes of some numbers."""
+    """Return caveats about the probes of some numbers."""
     found = {}
     if count := sum(not row.converged for row in rows):
         found["not converged"] = f"the probe of {count} of {len(rows)} numbers"
     chosen = [row for row in rows if row.strength is not None]
     if count := sum(row.strength == _weakest(row) for row in chosen):
         found["penalty"] = (
-            f"the weakest that was tried, for {count} of {len(chosen)} numbers whose probe chose"
+            f"the weakest one tried, for {count} of the {len(chosen)} numbers whose probe tunes it"
         )
     return found
 
 
 def _weakest(row: Row) -> float | None:
-    """Return the least strength that a row's probe could choose; None if it could not."""
+    """Return the weakest penalty that a row's probe could choose; None without a choice."""
     strengths = row.probe_settings.get("strengths")
     if not isinstance(strengths, list) or len(strengths) < 2:
         return None
@@ -188,7 +189,7 @@ def _command(row: Row) -> str:
 
 
 def _changes_the_suite(row: Row) -> bool:
-    """Say whether more was changed than which of the suite's cells there are."""
+    """Say whether flags changed more than the selection of the suite's cells."""
     return not _CHANGES.isdisjoint(row.provenance.get("flags", "").split())
 
 
@@ -202,7 +203,7 @@ def _every(values: Iterable[Any]) -> str:
 
 
 def _changes(rows: Sequence[Row]) -> dict[str, str]:
-    """Return by owner all settings that are not the published defaults."""
+    """Return all settings that are not the published defaults, by owner."""
     found: dict[str, dict[str, None]] = {}
     for row in rows:
         for owner, fields in row.changes.items():

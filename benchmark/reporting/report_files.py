@@ -10,7 +10,7 @@ from benchmark.reporting.report import READING, Report
 
 
 def write(folder: Path, report: Report, formats: Iterable[str]) -> list[Path]:
-    """Write a report in some of `FORMATS`, every file whole or not at all; return the files."""
+    """Write a report in some of `FORMATS`, every file atomically; return the files."""
     texts = {
         folder / name: text for form in formats for name, text in FORMATS[form](report).items()
     }

@@ -1,4 +1,4 @@
-"""Which seeds the numbers of a table are means over, and which of them are over others."""
+"""Which seeds the numbers of a table are averaged over, and which numbers are exceptions."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +14,10 @@ def seeds_of(rows: Iterable[Row]) -> Seeds:
 
 
 def usual_seeds(columns: Iterable[Mapping[str, Sequence[Row]]]) -> Seeds:
-    """Return the seeds that most numbers of a table share; of several such sets, the largest.
+    """Return the most common set of seeds in a table; of several, the largest.
 
     Args:
-        columns: of the table, each the rows of its lines.
+        columns: of the table, each with rows by label.
     """
     counts = Counter(seeds_of(rows) for column in columns for rows in column.values() if rows)
     return max(
@@ -26,10 +26,10 @@ def usual_seeds(columns: Iterable[Mapping[str, Sequence[Row]]]) -> Seeds:
 
 
 def exceptions(columns: Iterable[Mapping[str, Sequence[Row]]]) -> str:
-    """Return which lines have numbers over other seeds than the usual ones; nothing if none has.
+    """Return which labels have numbers over other seeds than the usual ones; empty if none has.
 
     Args:
-        columns: of the table, each the rows of its lines.
+        columns: of the table, each with rows by label.
     """
     columns = list(columns)
     usual = usual_seeds(columns)
@@ -41,7 +41,7 @@ def exceptions(columns: Iterable[Mapping[str, Sequence[Row]]]) -> str:
     others = (f"{name} ({'; '.join(map(listed, seeds))})" for name, seeds in found.items())
     if not found:
         return ""
-    return f"Means over seeds {listed(usual)}; where n is given, over others: {', '.join(others)}."
+    return f"Means over seeds {listed(usual)}, except where n is given: {', '.join(others)}."
 
 
 def listed(seeds: Seeds) -> str:

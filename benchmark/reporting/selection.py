@@ -1,4 +1,4 @@
-"""Which rows one report is about, and why the others are not in it."""
+"""Which rows belong to one report, and why the others do not."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from math import isfinite
 from benchmark.reporting.order import identity
 from benchmark.rows import Row
 
-_CONTEXT = {  # fields of a row by what they are about
+_CONTEXT = {  # fields of a row by topic
     "data": ("source", "size"),
     "teacher": ("teacher", "teacher_held_out"),
     "recipe": ("recipe",),
@@ -15,12 +15,12 @@ _CONTEXT = {  # fields of a row by what they are about
 
 
 def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Split rows into those that belong together and those that later ones have replaced.
+    """Split rows into those that belong together and those that are left out.
 
-    One report is about one context (data, teacher, recipe): that of the last row. In it, a label
-    stands for one setting of its method, and so do students and probes: that of their last row
-    (settings that came later are at their defaults in older rows). A seed counts once
-    on each device: tables of accuracies take the last, those of cost them all.
+    A report covers one context (data, teacher, recipe): that of the last row. Within it, each
+    label, student and probe stands for one set of settings: that of its last row (settings added
+    later count as defaults in older rows). A seed counts once per device: accuracy tables use the
+    last row, cost tables all of them.
     """
     context = rows[-1].context if rows else ""
     here = [row for row in rows if row.context == context and isfinite(row.value)]
@@ -41,9 +41,9 @@ def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
 
 
 def _agree(row: Row, other: Row, owner: str, settings: str) -> bool:
-    """Whether two rows have the same owner of settings, with the same ones; both are fields' names.
+    """Say whether two rows agree in an owner and its settings, both given as names of fields.
 
-    A setting that only one of them has came later: in the other it is at its default.
+    A setting that only one of them has was added later: in the other it is at its default.
     """
     mine, others = getattr(row, settings), getattr(other, settings)
     changed = {name for r in (row, other) for name in r.changes.get(getattr(r, owner), ())}
@@ -55,13 +55,13 @@ def _agree(row: Row, other: Row, owner: str, settings: str) -> bool:
 
 
 def once(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that tables of accuracies take, of each number the last."""
+    """Return the rows that accuracy tables use: the last one of each number."""
     last = {identity(row): row for row in rows}
     return [row for row in rows if last[identity(row)] is row]
 
 
 def reasons(rows: Sequence[Row]) -> str:
-    """Return in one line how many rows are not in a report, and why; nothing if all are."""
+    """Return in one line how many rows are not in a report, and why; empty if all are."""
     kept, left_out = current(rows)
     if not left_out:
         return ""
@@ -78,9 +78,9 @@ def _reason(row: Row, last: Row, identities: set[tuple[object, ...]]) -> str:
             for about, fields in _CONTEXT.items()
             if any(getattr(row, name) != getattr(last, name) for name in fields)
         ]
-        return f"of another {' and '.join(others or ['setting'])} than the last row"
+        return f"differing from the last row in {' and '.join(others or ['settings'])}"
     if not isfinite(row.value):
         return "without a number"
     if identity(row) in identities:
-        return "replaced by later ones of the same seed or of other settings"
-    return "of settings that later rows do not have"
+        return "replaced by later rows with the same seed or other settings"
+    return "with settings that later rows do not share"

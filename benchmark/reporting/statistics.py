@@ -1,21 +1,21 @@
-"""Means with their 95 % intervals, paired tests, and what many tests at once ask for.
+"""Means with their 95 % intervals, paired tests, and correction for multiple testing.
 
-A number with few labels is a mean over subsets of the training split, and these are the same for
-every method and seed. So samples form a grid of seeds [n] and subsets [m], both drawn from many:
-subsets of one seed share its distilled set and are no independent experiments, nor are the seeds of
-one subset. The variance of the grid's mean is that of its seeds plus what other subsets would add::
+A number with few labels is a mean over subsets of the training split, which are the same for every
+method and seed. So samples form a grid of seeds [n] and subsets [m], both random effects: the
+subsets of one seed share its distilled set and are not independent experiments, nor are the seeds
+of one subset. The variance of the grid's mean is that due to seeds plus that due to subsets::
 
     (MS_seeds + max(MS_subsets - MS_rest, 0)) / (n m)
 
 with the mean squares of the two-way analysis of variance. Satterthwaite's degrees of freedom
-(Biometrics Bulletin 2, 1946) make intervals a little short, the weighted quantile of Cochran and
-Cox (Experimental Designs, 1950) a little long: ours are half-way, and cover 94 to 97 % from three
-seeds and ten subsets up. Tests take this quantile at their own p: one number of degrees for every p
-would make small ones much too small. Still, with three seeds p below 0.006 is up to 1.7 times, and
-p below 0.001 up to 2.5 times as frequent as it should be. Fewer subsets are too few to tell what
-others would add: with two of them and much of the variance theirs, 90 % are covered. Two seeds and
-several subsets have no interval: none of these covers what it claims there. With one subset (all
-labels) this is Student's t over seeds, exactly.
+(Biometrics Bulletin 2, 1946) make intervals a little too short, the weighted quantile of Cochran
+and Cox (Experimental Designs, 1950) a little too long: ours is half-way between, and covers 94 to
+97 % with at least three seeds and ten subsets. Tests use this quantile at their own p: the same
+degrees of freedom at every p would make small p-values much too small. Still, with three seeds a
+p-value below 0.006 is up to 1.7 times, and one below 0.001 up to 2.5 times as frequent as it should
+be. Fewer subsets estimate their variance poorly: with two of them, and most of the variance due to
+them, coverage is 90 %. Two seeds with several subsets get no interval: no method keeps its nominal
+coverage there. With one subset (all labels) this is exactly Student's t over seeds.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -29,9 +29,9 @@ from scipy.special import stdtr, stdtrit
 
 from benchmark.rows import Row
 
-LEVEL = 0.05  # of every test; intervals hold the rest
-_ROUNDING = 1e-9  # points, and shares: values this close are equal, if computed differently
-MIN_SEEDS = 3  # for a test, and for an interval over subsets too
+LEVEL = 0.05  # significance level of every test; intervals cover the rest
+_ROUNDING = 1e-9  # points, and shares: values this close differ by rounding alone
+MIN_SEEDS = 3  # for a test, and for an interval over subsets
 
 _K = TypeVar("_K", bound=Hashable)
 Samples = Mapping[int, Float[np.ndarray, " _"]]  # by seed, one value for each subset
@@ -39,13 +39,13 @@ Samples = Mapping[int, Float[np.ndarray, " _"]]  # by seed, one value for each s
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over `n` seeds; its standard error is None where there are too few to tell.
+    """A mean over `n` seeds; its standard error is None where there are too few seeds.
 
     Attributes:
         mean: of all values.
         n: seeds.
         standard_error: of the mean.
-        parts: shares of its square, each with its degrees of freedom.
+        parts: shares of the squared standard error, each with its degrees of freedom.
     """
 
     mean: float
@@ -62,9 +62,9 @@ class Estimate:
 
     @property
     def p(self) -> float | None:
-        """Two-sided probability of such a mean if there is none: None if that cannot be told.
+        """Two-sided p-value of the hypothesis that the mean is zero; None if it cannot be tested.
 
-        It takes three seeds, and values that are not all alike (unless all are zero).
+        That takes three seeds, and values that are not all equal (unless all are zero).
         """
         if self.standard_error is None or self.n < MIN_SEEDS:
             return None
@@ -93,7 +93,7 @@ class Estimate:
 
 
 def samples_of(rows: Sequence[Row]) -> Samples:
-    """Return the values of rows that differ in their seeds alone: a line for each seed."""
+    """Return the values of rows that differ only in seed, by seed."""
     return {
         row.seed: np.array(row.draws if len(row.draws) > 1 else [row.value], dtype=float)
         for row in sorted(rows, key=lambda row: row.seed)
@@ -101,25 +101,25 @@ def samples_of(rows: Sequence[Row]) -> Samples:
 
 
 def less(ours: Samples, theirs: Samples) -> Samples:
-    """Return our values less theirs, in the seeds that both have."""
+    """Return our values minus theirs, on the seeds that both have."""
     return {
         seed: np.subtract(*_alike([ours[seed], theirs[seed]])) for seed in ours if seed in theirs
     }
 
 
 def mean_of(parts: Sequence[Samples]) -> Samples:
-    """Return the mean of all parts, in the seeds that all of them have."""
+    """Return the mean of all parts, on the seeds that all of them have."""
     seeds = [seed for seed in parts[0] if all(seed in part for part in parts)] if parts else []
     return {seed: _alike([part[seed] for part in parts]).mean(0) for seed in seeds}
 
 
 def summarise(samples: Samples) -> Estimate | None:
-    """Return the mean over seeds and subsets, and how sure it is; None if there is no seed."""
+    """Return the mean over seeds and subsets with its standard error; None without seeds."""
     return estimate(_alike(list(samples.values()))) if samples else None
 
 
 def estimate(grid: Float[np.ndarray, "n m"]) -> Estimate:
-    """Return the mean of a grid of n seeds and m subsets, and how sure it is."""
+    """Return the mean of a grid of n seeds and m subsets, with its standard error."""
     n, m = grid.shape
     mean = grid.mean()
     if n == 1 or (m > 1 and n < MIN_SEEDS):
@@ -139,17 +139,17 @@ def estimate(grid: Float[np.ndarray, "n m"]) -> Estimate:
 
 
 def _alike(parts: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, "n m"]:
-    """Stack values of equal numbers of subsets, or the means where these differ."""
+    """Stack values, or their means where the numbers of subsets differ."""
     if len({len(part) for part in parts}) > 1:
         parts = [part.mean(keepdims=True) for part in parts]
     return np.stack(parts)
 
 
 def holm(probabilities: Mapping[_K, float]) -> dict[_K, float]:
-    """Return probabilities so corrected that any false alarm at all is as rare as one test's.
+    """Return p-values corrected so that the family-wise error rate is that of a single test.
 
-    Holm's step-down procedure (Scandinavian Journal of Statistics 6, 1979); the tests may depend
-    on each other.
+    Holm's step-down procedure (Scandinavian Journal of Statistics 6, 1979); the tests may be
+    dependent.
     """
     corrected, worst = dict[_K, float](), 0.0
     for rank, name in enumerate(sorted(probabilities, key=lambda name: probabilities[name])):

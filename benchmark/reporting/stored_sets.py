@@ -1,4 +1,4 @@
-"""Distilled sets that a store holds, for those who want to see them."""
+"""Distilled sets in a store, for figures."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ History = Mapping[str, list[dict[str, float]]]
 
 
 class MissingSetError(UsageError):
-    """A distilled set that rows speak of is not in the store, or cannot be read there."""
+    """A distilled set that rows refer to is not in the store, or cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class StoredSet:
     def _decoded(self) -> TrainingSet | None:
         try:
             return self.method.decode(self.tensors, self.shape)
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:  # its tensors are odd
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:  # unexpected tensors
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise MissingSetError(f"a distilled set cannot be decoded ({reason})") from error
 
@@ -54,16 +54,16 @@ def spread(total: int, most: int) -> Tensor:
 
 
 class StoredSets:
-    """The distilled sets of stores, by their keys. Files are data: nothing in one runs."""
+    """The distilled sets of stores, by key. Files are data: nothing in them is executed."""
 
     def __init__(self, *roots: Path) -> None:
         self.roots = roots
 
     def history(self, key: str | None) -> History:
-        """Return by loop what the making of a set logged, with its steps.
+        """Return what each loop logged while the set was made, with step numbers.
 
         Raises:
-            MissingSetError: it is not there, or damaged.
+            MissingSetError: it is missing or damaged.
         """
         header = self._read(key, artifacts.read_header)
         history = header.get("history")
@@ -75,7 +75,7 @@ class StoredSets:
         """Return a set.
 
         Raises:
-            MissingSetError: it is not there, or damaged, or of a method that is not known here.
+            MissingSetError: it is missing or damaged, or its method is not known here.
         """
         tensors, header = self._read(key, artifacts.read)
         try:
@@ -98,22 +98,22 @@ class StoredSets:
                 try:
                     return reader(file)
                 except UsageError as error:
-                    reason = str(error)  # another store may have it whole
+                    reason = str(error)  # another store may have it intact
         raise MissingSetError(f"distilled set {key}: {reason}")
 
 
 def _are_points(logged: Any) -> bool:
-    """Say whether what a loop logged is points: finite numbers by their names."""
+    """Say whether a loop's log is a list of points: finite numbers by name."""
     return isinstance(logged, list) and all(
         isinstance(point, dict) and all(map(is_number, point.values())) for point in logged
     )
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Say whether a value, which files of others may hold, is a finite number."""
+    """Say whether a value from an untrusted file is a finite number."""
     return isinstance(value, int | float) and abs(value) < float("inf")
 
 
 def _hashable(value: Any) -> Any:
-    """Return a value as a field holds it: JSON has turned its tuples to lists."""
+    """Return a value as a field holds it: JSON turned its tuples into lists."""
     return tuple(map(_hashable, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""One look for all figures: sizes, type, and the colour and mark of every method."""
+"""One style for all figures: sizes, fonts, and the colour and marker of every method."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,17 +14,17 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, StrMethodFormatter
 
-COLUMN = 3.3  # inches: a column of a paper, in which nothing needs to be shrunk
-INK = "#1c2126"  # of text and axes; found by this value where a page gives it its own
-FAINT = "#8a9199"  # of grids and single seeds, on light and on dark grounds
+COLUMN = 3.3  # inches: the width of a paper's column, so that figures need no scaling
+INK = "#1c2126"  # of text and axes; pages replace this value with their own text colour
+FAINT = "#8a9199"  # of grids and single seeds, on light and dark backgrounds
 
 _TITLE = 0.19  # inches above a strip of pixels
-_LONGEST = 24  # letters of a name; what is longer is cut
-_HANDLE, _LINE = 0.34, 0.16  # inches of a legend: of a mark and its spaces, of a line
+_LONGEST = 24  # characters of a name; longer ones are cut
+_HANDLE, _LINE = 0.34, 0.16  # inches in a legend: of a marker and its spacing, of a row
 _TICKS = 6  # at most, on a logarithmic axis
 
 STYLE: Mapping[Any, Any] = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib: equal files on all machines
+    "font.family": "DejaVu Sans",  # ships with matplotlib: same files on all machines
     "font.size": 7,
     "axes.titlesize": 7,
     "axes.titleweight": "bold",
@@ -57,15 +57,15 @@ STYLE: Mapping[Any, Any] = {
     "lines.linewidth": 1.0,
     "lines.markersize": 4.5,
     "figure.facecolor": "white",
-    "image.interpolation": "none",  # pixels stay squares, and a page holds each of them once
+    "image.interpolation": "none",  # pixels stay squares, and a page stores each of them once
     "svg.fonttype": "path",
-    "text.parse_math": False,  # names are text, whatever signs they hold
+    "text.parse_math": False,  # names are text, whatever characters they have
 }
 
 
 @dataclass(frozen=True)
 class Look:
-    """Colour, mark and dash pattern of a method: the latter two differ without colour, too."""
+    """Colour, marker and line style of a method; the latter two also work without colour."""
 
     colour: str
     marker: str = "o"
@@ -73,11 +73,11 @@ class Look:
 
     @property
     def size(self) -> float:
-        """Points of the mark: a star is as heavy as the others only if it is wider."""
+        """Marker size in points: a star must be wider to look as heavy as the others."""
         return 7.0 if self.marker == "*" else 4.5
 
 
-# Okabe and Ito's colours, and grey for what is not learnt
+# Okabe and Ito's colours; grey for what is not optimised
 _LOOKS: Mapping[str, Look] = {
     "untrained": Look("#8a9199", "_", ":"),
     "random": Look("#8a9199", "o"),
@@ -97,13 +97,13 @@ _DASHES = ("-", "--", ":")  # of the first, second and third four of these
 
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """Return the look of each label: always the same for what is known, then those left over."""
+    """Return the look of each label: fixed for known labels, then the remaining ones in turn."""
     others = cycle(replace(look, line=line) for line in _DASHES for look in _OTHERS)
     return {label: _LOOKS.get(label) or next(others) for label in labels}
 
 
 def short(name: str) -> str:
-    """Return a name on one line, cut where it is longer than a legend can hold."""
+    """Return a name on one line, cut to what fits a legend."""
     line = " ".join(name.split())
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
@@ -122,7 +122,7 @@ def panels(
 
 
 def legend(drawn: figure.Figure, handles: Mapping[str, Any]) -> None:
-    """Put a legend of handles by their names below a figure, which grows by its lines."""
+    """Put a legend below a figure, which grows to make room for it."""
     names = list(map(short, handles))
     font = FontProperties(family=rcParams["font.family"], size=rcParams["legend.fontsize"])
     points = [TextPath((0, 0), name, prop=font).get_extents().width for name in names]
@@ -133,7 +133,7 @@ def legend(drawn: figure.Figure, handles: Mapping[str, Any]) -> None:
 
 
 def strips(parts: Mapping[str, np.ndarray]) -> figure.Figure:
-    """Return a figure of a column's width with pixels [H W 4] below each title."""
+    """Return a figure of a column's width with one image [H W 4] below each title."""
     inches = [_TITLE + COLUMN * pixels.shape[0] / pixels.shape[1] for pixels in parts.values()]
     whole = top = sum(inches)
     drawn = figure.Figure(figsize=(COLUMN, whole))
@@ -159,7 +159,7 @@ def logarithmic(
 
 
 def _round_numbers(low: float, high: float) -> Sequence[float]:
-    """Return round numbers of an interval: powers of ten alone where these are enough."""
+    """Return round numbers in an interval: only powers of ten where these are enough."""
     first, last = (math.floor(math.log10(end)) for end in (low, high))
     powers = [10.0**power for power in range(first, last + 1)]
     for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):

@@ -1,4 +1,4 @@
-"""A table: what most of a report is made of."""
+"""A table: the main building block of a report."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ Mark = Literal["", "best", "noise"]
 
 NOISE = "≈"
 
-_FORMULA = re.compile(r"[=+\-@\t\r]")  # what spreadsheets take the start of one for
+_FORMULA = re.compile(r"[=+\-@\t\r]")  # how text begins that spreadsheets run as a formula
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -26,11 +26,11 @@ class Cell:
     Attributes:
         text: what a reader sees, without the mark.
         value: what the field sorts by and what CSV holds; None for words and for missing numbers.
-        parts: what else the text is made of or rests on, by name: each a column of CSV. Of a mean,
-            `half-width` is that of its 95 % interval, `n` its seeds, and `p` a probability as in
-            `marks.py`.
+        parts: further values behind the text, by name: each is a column of CSV. For a mean,
+            `half-width` is that of its 95 % interval, `n` its number of seeds, and `p` a p-value as
+            in `marks.py`.
         keys: of the rows that the field summarises.
-        mark: `best` in its column, or inside the `noise`; both by a test, see `marks.py`.
+        mark: `best` (significantly) or `noise` (not significant), see `marks.py`.
     """
 
     text: str
@@ -46,13 +46,13 @@ class Table:
     """A grid of cells; the first column names the row.
 
     Attributes:
-        name: of its files, unlike that of any other table in a report.
+        name: of its files, unique within a report.
         title: one line.
         notes: what a reader must know.
         columns: their headings.
         body: one cell for each column.
-        headline: False for what can wait: probes other than the one that reports lead with.
-        num_summaries: how many lines, the last ones, summarise those above; they do not sort.
+        headline: False for tables of secondary importance: those of other probes and budgets.
+        num_summaries: how many of the last rows summarise those above; they are not sorted.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Table:
     num_summaries: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a name that would lead to another folder, or differ by system."""
+        """Refuse a name that is a path, or that not every file system accepts."""
         if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", self.name):
             raise ValueError(f"{self.name!r} cannot be the name of a table's files")
 
@@ -80,9 +80,9 @@ class Table:
     def csv(self) -> str:
         """Return the table as CSV, a missing number being an empty field.
 
-        Numbers have ten digits. A column with parts or marks is followed by one for each of these.
-        Text that a spreadsheet would run as a formula (it begins with = + - @, a tab or a carriage
-        return, and is no number) begins with an apostrophe instead.
+        Numbers have ten significant digits. A column with parts or marks is followed by one column
+        for each of these. Text that a spreadsheet would run as a formula (it begins with = + - @, a
+        tab or a carriage return, and is not a number) is prefixed with an apostrophe.
         """
         names, columns = [], []
         for position, name in enumerate(self.columns):
@@ -136,7 +136,7 @@ def estimated(
         sign: `+` for differences.
         note: what follows the numbers.
         mark: of the cell.
-        parts: what the note says, and whatever else is known; None is not.
+        parts: the values in the note, and any others; None is left out.
     """
     if estimate is None:
         return MISSING
@@ -166,7 +166,7 @@ def _inert(text: str) -> str:
 
 
 def _ten_digits(value: int | float | str | None) -> int | float | str | None:
-    """Return a number without the last digits of a float, in which machines differ."""
+    """Round a float to ten significant digits, as machines differ in the last ones."""
     if isinstance(value, str):
         return _inert(value)
     return float(f"{value:.10g}") if isinstance(value, float) else value

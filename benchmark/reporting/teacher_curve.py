@@ -1,4 +1,4 @@
-"""How a teacher's pretraining went: its loss, and what its features were worth meanwhile."""
+"""The curve of a teacher's pretraining: loss and held-out accuracy."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ def teacher_curve(points: Sequence[Mapping[str, float]]) -> Figure:
     """Return the loss and the held-out accuracy by step.
 
     Args:
-        points: logged by `teachers._fit.fit`: step, loss and what the last probe read.
+        points: logged by `teachers._fit.fit`: step, loss and the last held-out accuracy.
     """
 
     def draw() -> figure.Figure:

@@ -1,1 +1,1 @@
-"""The stages of a cell: each is looked up in the store before it is done, and kept there."""
+"""The stages of a cell: each is looked up in the store first, and stored there when done."""

@@ -24,12 +24,12 @@ class OverBudgetError(RuntimeError):
 
 
 class RefusedError(UsageError):
-    """A method cannot do what it is asked for, such as with so small a budget."""
+    """A method refuses a request, such as too small a budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distilled:
-    """A stored distilled set; its file is all that later stages see of it."""
+    """A stored distilled set; later stages see only its file."""
 
     key: str
     file: Path
@@ -40,9 +40,9 @@ def distill(cell: Cell, experiment: Experiment) -> Distilled:
     """Return the distilled set of a cell.
 
     Raises:
-        RefusedError: the method cannot do with this budget.
-        OverBudgetError: it stored more than it may.
-        NonFiniteError: its loss stopped being a number.
+        RefusedError: the method refuses this budget.
+        OverBudgetError: it stored more than the budget allows.
+        NonFiniteError: its loss became non-finite.
     """
     method = method_of(experiment.suite, cell.variant)
     settings = distilled_settings(cell, experiment)
@@ -59,7 +59,7 @@ def distill(cell: Cell, experiment: Experiment) -> Distilled:
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
             with measure(experiment.compute.device) as spent:
                 tensors = _distilled_tensors(method, problem, cell.seed, loop)
-            seconds = loop.seconds  # before the set is counted and compressed
+            seconds = loop.seconds  # excluding counting and compressing the set
             header = {
                 **settings,
                 "shape": astuple(experiment.new_network.shape),
@@ -78,14 +78,14 @@ def distill(cell: Cell, experiment: Experiment) -> Distilled:
 
 
 def _problem(cell: Cell, method: Method, experiment: Experiment) -> Problem:
-    """Return what the method of a cell may see, with a place for its by-products."""
+    """Return the problem of a cell's method, with a folder for its by-products."""
     problem = experiment.problem(N=cell.N, labels=method.supervision == "labels")
     by_products = experiment.store.folder("by-products", by_products_key(cell, experiment))
     return replace(problem, cache=by_products)
 
 
 def _expect_own(cell: Cell, method: Method, experiment: Experiment) -> None:
-    """Ask a method whether its set can be evaluated as published, before it is made or used."""
+    """Check with a method that its set can be evaluated as published, before it is made or used."""
     try:
         if (ask := getattr(method, "expect_own", None)) is not None:
             loop = CheckpointedLoop(None, description=str(cell))
@@ -100,7 +100,7 @@ def _distilled_tensors(
     """Return what a method stores, within its budget.
 
     Raises:
-        UsageError: that are no tensors.
+        UsageError: it does not return tensors.
     """
     generator = rng.generator("distill", seed, device=problem.device)
     try:

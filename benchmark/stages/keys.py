@@ -1,4 +1,4 @@
-"""What the key of each stage of a cell covers: all that can change what the stage gives."""
+"""What the key of each stage of a cell covers: everything that can change its result."""
 
 from dataclasses import asdict
 from typing import Any
@@ -15,14 +15,14 @@ from benchmark.store import key_of
 
 
 def distilled_key(cell: Cell, experiment: Experiment) -> str:
-    """Return the key of a cell's distilled set; cells of several students share it."""
+    """Return the key of a cell's distilled set, which cells of several students share."""
     if cell.variant.method == TEACHER:
         return TEACHER
     return key_of(distilled_settings(cell, experiment))
 
 
 def distilled_settings(cell: Cell, experiment: Experiment) -> dict[str, Any]:
-    """Return all that a distilled set depends on."""
+    """Return everything that a distilled set depends on."""
     method = method_of(experiment.suite, cell.variant)
     return {
         "method": cell.variant.method,
@@ -35,7 +35,7 @@ def distilled_settings(cell: Cell, experiment: Experiment) -> dict[str, Any]:
 
 
 def by_products_key(cell: Cell, experiment: Experiment) -> str:
-    """Return the key of the folder in which a method keeps what several of its cells use."""
+    """Return the key of the folder for by-products that several cells of a method share."""
     code = method_code(cell, experiment)
     return key_of({"protocol": PROTOCOL, **code, **experiment.compute.settings})
 
@@ -50,7 +50,7 @@ def method_code(cell: Cell, experiment: Experiment) -> dict[str, str | None]:
 
 
 def student_settings(cell: Cell, experiment: Experiment) -> dict[str, Any]:
-    """Return all that a pretrained student depends on."""
+    """Return everything that a pretrained student depends on."""
     suite = experiment.suite
     return {
         "distilled": key_of(distilled_settings(cell, experiment)),
@@ -66,12 +66,12 @@ def student_settings(cell: Cell, experiment: Experiment) -> dict[str, Any]:
 
 
 def evaluation_code() -> str:
-    """Return a hash of the code between a distilled set and a number, but for the models'."""
+    """Return a hash of the code from a distilled set to a number, without that of models."""
     return key_of({name: code_of(f"benchmark.{name}") for name in ("pretrain", "probing")})
 
 
 def features_settings(cell: Cell, downstream: str, experiment: Experiment) -> dict[str, Any]:
-    """Return all that a cell's frozen features depend on, but for what the test split holds."""
+    """Return everything that a cell's frozen features depend on, except the test split."""
     is_teacher = cell.variant.method == TEACHER
     return {
         "student": None if is_teacher else key_of(student_settings(cell, experiment)),
@@ -85,7 +85,7 @@ def features_settings(cell: Cell, downstream: str, experiment: Experiment) -> di
 def row_settings(
     cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment
 ) -> dict[str, Any]:
-    """Return all that a number depends on, but for what the test split holds."""
+    """Return everything that a number depends on, except the test split."""
     return {
         **features_settings(cell, downstream, experiment),
         "probe": protocol.probe,

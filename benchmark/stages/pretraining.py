@@ -19,17 +19,17 @@ from benchmark.store import key_of
 
 @dataclass(frozen=True, kw_only=True)
 class Student:
-    """A pretrained student (or the teacher in its place) and what its pretraining took."""
+    """A pretrained student (or the teacher in its place) and the cost of its pretraining."""
 
     network: Network
     header: Mapping[str, Any]
 
 
 def pretrained_student(cell: Cell, distilled: Distilled, experiment: Experiment) -> Student:
-    """Return the student of a cell, pretrained on what is decoded from the stored file alone.
+    """Return the student of a cell, pretrained only on what is decoded from the stored file.
 
     Raises:
-        NonFiniteError: its loss stopped being a number.
+        NonFiniteError: its loss became non-finite.
     """
     suite, device = experiment.suite, experiment.compute.device
     settings = student_settings(cell, experiment)
@@ -79,7 +79,7 @@ def pretrained_student(cell: Cell, distilled: Distilled, experiment: Experiment)
 
 
 def teacher_as_student(experiment: Experiment) -> Student:
-    """Return the teacher in a student's place: what pretraining could reach at best."""
+    """Return the teacher in a student's place, as an upper reference for pretraining."""
     nothing = dict.fromkeys(("objective", "num_images", "num_views", "peak_memory_mib"))
     return Student(
         network=experiment.teacher.network, header={"steps": 0, "seconds": 0.0, **nothing}

@@ -1,4 +1,4 @@
-"""The numbers of a cell: its student's frozen features are probed, and each number is a row."""
+"""The numbers of a cell: probes of its student's frozen features, one row per number."""
 
 import math
 import shutil
@@ -34,9 +34,9 @@ def probe_student(
     downstream: str,
     experiment: Experiment,
 ) -> None:
-    """Store a row for each probe and number of labels: here the test split is opened, and last.
+    """Store a row for each probe and number of labels; only here is the test split opened.
 
-    Features and fits that take more than a minute go on from where they were cut short.
+    Features and fits that take more than a minute resume after an interruption.
 
     Args:
         cell: what is measured.
@@ -49,7 +49,7 @@ def probe_student(
         return
     folder = _features_folder(cell, downstream, experiment)
     with experiment.store.lock(folder):
-        if missing := _missing(cell, downstream, experiment):  # another process may have been here
+        if missing := _missing(cell, downstream, experiment):  # another process may have made them
             for row in _probed(cell, distilled, student, downstream, missing, folder, experiment):
                 protocol = Protocol(row.probe, row.labels_per_class)
                 rows.write(_row_file(cell, downstream, protocol, experiment), [row])
@@ -66,7 +66,7 @@ def _probed(
     folder: Path,
     experiment: Experiment,
 ) -> Iterator[Row]:
-    """Yield a row for each protocol; below `folder` its fit has one of the row's key."""
+    """Yield a row for each protocol; the checkpoints of fits are kept below `folder`."""
     splits, device = experiment.splits(downstream), experiment.compute.device
     new_loop = partial(
         CheckpointedLoop, description=f"{cell}, probed on {downstream}", save_ends=False
@@ -116,7 +116,7 @@ def is_done(cell: Cell, experiment: Experiment) -> bool:
 
 
 def stored_rows(cell: Cell, experiment: Experiment) -> list[Row]:
-    """Return the rows of a cell that is done, under the names that this suite gives things."""
+    """Return the rows of a finished cell, with the names that this suite uses."""
     suite = experiment.suite
     names: dict[str, Any] = {
         "context": key_of(experiment.context),
@@ -139,7 +139,7 @@ def stored_rows(cell: Cell, experiment: Experiment) -> list[Row]:
 
 
 def _missing(cell: Cell, downstream: str, experiment: Experiment) -> list[Protocol]:
-    """Return the protocols of which there is no row yet."""
+    """Return the protocols that have no row yet."""
     return [
         protocol
         for protocol in protocols(experiment.suite, cell.variant, downstream)
@@ -148,7 +148,7 @@ def _missing(cell: Cell, downstream: str, experiment: Experiment) -> list[Protoc
 
 
 def _has_row(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> bool:
-    """Say whether a row is in the store; a test split that no row was made with stays unread."""
+    """Say whether a row is in the store, without reading a test split that no row was made with."""
     if not _row_folder(cell, downstream, protocol, experiment).exists():
         return False
     file = _row_file(cell, downstream, protocol, experiment)
@@ -177,7 +177,7 @@ def _features_folder(cell: Cell, downstream: str, experiment: Experiment) -> Pat
 
 
 def _costs(distilled: Distilled | None, student: Student, features: Cost) -> dict[str, Any]:
-    """Return what was stored for a number, and what its stages took."""
+    """Return the storage behind a number, and the cost of its stages."""
     kept = distilled if distilled and distilled.header["num_numbers"] else None
     stored = kept.header if kept else {}
     return {
@@ -201,7 +201,7 @@ def _costs(distilled: Distilled | None, student: Student, features: Cost) -> dic
 
 
 def _falls(history: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, list[float]]:
-    """Return the means of what each loop logged over its first and its last quarter."""
+    """Return means over the first and the last quarter of each loop's log."""
     falls = {}
     for points in history.values():
         for name in {name for point in points for name in point} - {"step"}:

@@ -1,4 +1,4 @@
-"""Variants of `ours` that suites ablate it with, each with more of its components switched off."""
+"""Ablation variants of `ours`, each with some of its components switched off."""
 
 from benchmark.grid import Variant
 

@@ -13,7 +13,7 @@ cifar100 = Suite(
     notes="""
 The protocol of the published tables: Barlow Twins teacher (ResNet-18, 1 000 epochs), every method
 with its published settings, students pretrained for 1 000 epochs and probed on frozen features. The
-supervised methods need one image per class, N = 100, or a multiple of it.
+supervised methods need budgets of one image per class (N = 100) or a multiple of it.
 """.strip(),
     source="cifar100",
     size=32,
@@ -23,7 +23,7 @@ supervised methods need one image per class, N = 100, or a multiple of it.
     ablation=(NONE, BASES, VIEWS),
     students=("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit"),
     downstream=("cifar100", "cifar10", "cub2011", "stanford-dogs"),
-    where_present=("cub2011",),  # to be fetched by hand
+    where_present=("cub2011",),  # must be downloaded by hand
     budgets=(100, 25, 50, 1000, 5000),
     seeds=(0, 1, 2),
     recipe="paper",

@@ -1,4 +1,4 @@
-"""The published questions on CIFAR-100, at a scale that two CPU cores answer in hours."""
+"""The published experiments on CIFAR-100, at a scale that takes two CPU cores hours."""
 
 from benchmark.grid import Suite
 from benchmark.pretrain import Length
@@ -20,10 +20,10 @@ cifar100_small = Suite(
     name="cifar100-small",
     title="CIFAR-100 at small scale: six students, two transfer sets, hours on two cores",
     notes="""
-The published questions at a scale that two CPU cores answer: all 50 000 training images of
+The published experiments at a scale that two CPU cores can run: all 50 000 training images of
 CIFAR-100, a small Barlow Twins teacher (d = 512) that ships with the package, narrow students
-pretrained for equally many steps, outer loops of hundreds of steps instead of 30 000. Not a
-reproduction of the published numbers.
+pretrained for the same number of steps, and outer loops of hundreds of steps instead of 30 000. Not
+a reproduction of the published numbers.
 """.strip(),
     source="cifar100",
     size=32,
@@ -44,9 +44,9 @@ reproduction of the published numbers.
     },
     labels_per_class=(None,),
     settings={
-        # Rates: those with which students read most on cifar100:held-out (paper probe, seeds 3 and
-        # 4; 400 outer steps, 1 000 of a student, an earlier teacher) of 3e-3, 1e-2, 3e-2 for krr-st
-        # and 3e-4, 1e-3, 3e-3 for ours.
+        # Outer learning rates: those with the best student accuracy on cifar100:held-out (paper
+        # probe, seeds 3 and 4; 400 outer steps, 1 000 student steps, an earlier teacher), out of
+        # 3e-3, 1e-2 and 3e-2 for krr-st, and 3e-4, 1e-3 and 3e-3 for ours.
         "krr-st": {**_LOOP, "outer_lr": 1e-2},
         "ours": {
             **_LOOP,
@@ -56,9 +56,9 @@ reproduction of the published numbers.
             "outer_views": "one",
         },
         "pca": _STORAGE,
-        # smaller batches than published: equally many steps on fewer images
+        # smaller batches than published: as many steps on fewer images
         "mse": {"batch_size": 64},
-        # Coarser than its default, for time.
+        # Coarser than the default, to save time.
         "fair": {"strengths": (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), "tolerance": 1e-3},
         "paper": {"steps": 1000, "batch": 256},
         # How the shipped teacher was made. Weaker augmentations than published, and AdamW: far

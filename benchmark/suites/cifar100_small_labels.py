@@ -1,4 +1,4 @@
-"""`cifar100-small` with a teacher trained on labels: a positive control of the whole idea."""
+"""`cifar100-small` with a teacher trained on labels: a positive control."""
 
 from dataclasses import replace
 
@@ -13,17 +13,17 @@ cifar100_small_labels: Suite = replace(
     name="cifar100-small-labels",
     title="cifar100-small with a teacher trained on labels: a positive control",
     notes="""
-What `cifar100-small` asks, of one student at one budget, with the one thing changed that
-self-supervised distillation must do without: the teacher (the same network) saw the labels of
-CIFAR-100. It shows what the methods make of representations that are much better than those of an
-untrained student; nothing here is self-supervised. Takes about an hour and a half of one core.
+`cifar100-small` with one student and one budget, and the one change that self-supervised
+distillation rules out: the teacher (the same network) saw the labels of CIFAR-100. It shows what
+the methods gain from representations that are much better than those of an untrained student; none
+of this is self-supervised. It takes about an hour and a half on one core.
 """.strip(),
     teacher="supervised",
     students=("convnet",),
     budgets=(100,),
     settings={
         **_small.settings,
-        # the recipe of the prototypes on this network: short, as the images are seen often enough
+        # as in early experiments with this network: short, as each image is seen often enough
         "supervised": {
             "model": "resnet-small",
             "epochs": 8,

@@ -1,4 +1,4 @@
-"""The default suite: everything the benchmark does, in minutes, on data that ships with it."""
+"""The default suite: everything the benchmark does, in minutes, on data shipped with it."""
 
 from benchmark.grid import Suite
 from benchmark.pretrain import Length
@@ -16,8 +16,9 @@ _LOOP = {
     "max_age": 40,
     "inner_widths": (16, 32, 64),
 }
-# With so few steps the published rates (1e-4 and 1e-3) hardly move anything. Of 1e-4, 1e-3, 3e-3,
-# 1e-2 and 3e-2 (ours: 1e-3 to 1e-2) these lower the outer loss, that of training images, most.
+# With so few steps the published learning rates (1e-4 and 1e-3) have hardly any effect. Of 1e-4,
+# 1e-3, 3e-3, 1e-2 and 3e-2 (ours: 1e-3 to 1e-2) these lower the outer loss, which is on training
+# images, most.
 _KRR_ST = {**_LOOP, "outer_lr": 3e-2}
 _OURS = {
     **_LOOP,
@@ -27,8 +28,9 @@ _OURS = {
     "approximation_steps": 500,
 }
 
-# The supervised peers, run when named, publish nothing for this data at 2 or 5 images per class:
-# these are settings of the size of the others', in larger steps than published as there are few.
+# The supervised peers, run only when named, have no published settings for this data at 2 or 5
+# images per class: these match the scale of the other methods, with larger steps than published, as
+# there are few.
 _DSA = {
     "num_inner_models": 6,
     "outer_steps_per_model": 5,
@@ -75,9 +77,9 @@ quick = Suite(
     notes="""
 A demonstration at small scale, not a reproduction of the published numbers: 10 000 training images
 of Fashion-MNIST (4 000 for testing) and scikit-learn's digits as the downstream set, a small Barlow
-Twins teacher (d = 128), narrow students pretrained for equally many steps, three seeds, and short
-outer loops with one view a step. It shows what each part does, and it can tell families of methods
-apart.
+Twins teacher (d = 128), narrow students pretrained for the same number of steps, three seeds, and
+short outer loops with one view per step. It shows what each part does, and has the power to detect
+differences between families of methods.
 """.strip(),
     source="fashion-mnist",
     size=32,
@@ -102,7 +104,7 @@ apart.
         "idm": _IDM,
         "datm": _DATM,
         "pca": {**_STORAGE, "approximation_steps": 500},
-        # how the shipped teacher was made; prototypes chose these on the training split
+        # how the shipped teacher was made; chosen on the training split in early experiments
         "barlow-twins": {
             "model": "resnet-small",
             "epochs": 60,

@@ -1,1 +1,1 @@
-"""Tables: one file each; they read rows and never train."""
+"""Tables: one file each; they only read rows."""

@@ -1,4 +1,4 @@
-"""Tables of accuracies: a line for each method, tested against random images, and ranked."""
+"""Tables of accuracies: a row for each method, tested against random images, and ranked."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
@@ -24,13 +24,13 @@ _C = TypeVar("_C", bound=Hashable)
 
 
 def cell(rows: Sequence[Row], *, usual: Seeds, mark: Mark = "", p: float | None = None) -> Cell:
-    """Return mean and interval over seeds, and the published number where there is one.
+    """Return the mean and interval over seeds, and the published number if there is one.
 
     Args:
         rows: of one number.
-        usual: seeds; how many others there are is shown.
+        usual: seeds; if they differ, the number of seeds is shown.
         mark: of the cell.
-        p: of the test that it rests on.
+        p: p-value behind the mark.
     """
     estimate = summarise(samples_of(rows))
     if estimate is None:
@@ -59,15 +59,15 @@ def grid(
     title: str,
     notes: str = "",
 ) -> list[Table]:
-    """Return a table per protocol, one line per label; `name` and `title` are completed by it.
+    """Return a table per protocol, with one row per label.
 
     Args:
-        rows: what the tables are made of.
+        rows: what the tables are made from.
         columns: their headings.
-        column_of: says where a row belongs; None is every column.
-        name: of all tables, the protocol follows.
+        column_of: returns the column of a row; None means every column.
+        name: of all tables; the protocol is appended.
         title: likewise.
-        notes: of all tables, the conditions precede.
+        notes: of all tables, after the conditions.
     """
     tables: list[Table] = []
     for protocol in protocols(rows):
@@ -93,7 +93,7 @@ def grid(
 def sort_into(
     columns: Sequence[_C], rows: Sequence[Row], column_of: Callable[[Row], _C | None]
 ) -> dict[_C, Column]:
-    """Return the rows of each column by their labels; those whose column is None are in all."""
+    """Return the rows of each column by label; rows whose column is None are in all of them."""
     found: dict[_C, dict[str, list[Row]]] = {
         column: {label: [] for label in labels(rows)} for column in columns
     }
@@ -107,12 +107,12 @@ def sort_into(
 def fill(
     columns: Mapping[_C, Column], names: Sequence[str], *, reference: str, ranks: Ranks
 ) -> list[list[Cell]]:
-    """Return the lines of labels: a marked number for each column, then the rank if there is any.
+    """Return a table row per label: a marked number for each column, then the rank if any.
 
     Args:
         columns: rows by label.
-        names: labels in the order of the lines.
-        reference: whose numbers are the noise that others are, or are not, inside of.
+        names: labels in the order of the table's rows.
+        reference: the label that others are tested against.
         ranks: of the labels.
     """
     placed = [(column, judged(column, reference=reference)) for column in columns.values()]

@@ -1,4 +1,4 @@
-"""Rows by the distilled set that they are about: tables with a line for each method and budget."""
+"""Rows grouped by distilled set, for tables with a row for each method and budget."""
 
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
@@ -9,7 +9,7 @@ from benchmark.rows import Row
 
 
 def by_set(rows: Sequence[Row]) -> dict[tuple[str, int | None], list[Row]]:
-    """Return the rows of each label and budget: labels in their order, budgets rising."""
+    """Return the rows of each label and budget: labels in canonical order, budgets ascending."""
     rank = {label: position for position, label in enumerate(labels(rows))}
     found: dict[tuple[str, int | None], list[Row]] = {}
     for row in sorted(rows, key=lambda row: (rank[row.label], row.N or 0)):
@@ -18,12 +18,12 @@ def by_set(rows: Sequence[Row]) -> dict[tuple[str, int | None], list[Row]]:
 
 
 def one_per_seed(rows: Iterable[Row]) -> list[Row]:
-    """Return one row of each seed: for what does not depend on the probe or its dataset."""
+    """Return one row per seed, for values that do not depend on the probe or its dataset."""
     return list({row.seed: row for row in sorted(rows, key=lambda row: row.seed)}.values())
 
 
 def names(label: str, N: int | None) -> list[Cell]:
-    """Return the first two cells of a line."""
+    """Return the first two cells of a table row."""
     return [Cell(label), number(N, "{}")]
 
 
@@ -40,6 +40,6 @@ def images(row: Row) -> Cell:
 
 
 def mean(rows: Sequence[Row], value: Callable[[Row], float | None], form: str) -> Cell:
-    """Return the mean of a value over the rows that have it, a dash if none has."""
+    """Return the mean of a value over the rows that have it; a dash if none has."""
     found = {row.key: x for row in rows if (x := value(row)) is not None}
     return number(fmean(found.values()) if found else None, form, list(found))

@@ -1,4 +1,4 @@
-"""Ablation: from `krr-st` to `ours`, a component at a time, with the first student."""
+"""Ablation: from `krr-st` to `ours`, one component at a time, with the first student."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ __all__ = ["ablation"]
 
 
 def ablation(rows: Sequence[Row]) -> list[Table]:
-    """Return a table for each budget with variants, the main one first; a column per probe."""
+    """Return a table for each budget with variants, the main one first, with a column per probe."""
     rows = in_order(rows)
     main, student, dataset = main_budget(rows), first_student(rows), main_downstream(rows)
     mine = [row for row in rows if row.student == student and row.downstream == dataset]
@@ -53,9 +53,9 @@ def _table(rows: Sequence[Row], *, headline: bool) -> Table:
     notes = joined(
         f"{conditions(rows)}.",
         probed_on(dataset),
-        "`pca` is the storage of `ours` without a single outer step.",
-        "`krr-st` has its own rates and lengths; with those of `ours` it is `ours: none of the "
-        "three`.",
+        "`pca` has the storage format of `ours`, but takes no outer step.",
+        "`krr-st` has its own learning rates and lengths; with those of `ours` it is `ours: none "
+        "of the three`.",
         legend(body, columns, reference="krr-st"),
         ranks.note,
     )

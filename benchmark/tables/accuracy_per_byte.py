@@ -1,4 +1,4 @@
-"""What a byte buys: accuracy of the first student beside what its distilled set takes."""
+"""Accuracy per byte: accuracy of the first student, and the size of its distilled set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,14 +35,15 @@ _COLUMNS = (
     *("above untrained", "points above per KiB", "on the frontier"),
 )
 _NOTES = (
-    "Bytes are those of the stored tensors; compressed, what DEFLATE leaves of them; per KiB, a "
-    "1024th of the former. On the frontier: no line that takes as few bytes is as accurate."
+    "Bytes: size of the stored tensors; compressed: their size after DEFLATE. Points per KiB refer "
+    "to the former (1 KiB = 1024 bytes). On the frontier: Pareto-optimal, as no other row has "
+    "at least its accuracy in at most as many bytes."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Line:
-    """One method at one budget; `mark` and `p` are of its accuracy among those of the budget."""
+    """One method at one budget; `mark` and `p` compare its accuracy within that budget."""
 
     label: str
     N: int | None
@@ -53,12 +54,12 @@ class _Line:
     p: float | None
 
     def per_kib(self, points: float) -> float | None:
-        """Return points for each KiB that is stored; None if nothing is."""
+        """Return points per stored KiB; None if nothing is stored."""
         return 1024 * points / self.num_bytes if self.num_bytes else None
 
 
 def accuracy_per_byte(rows: Sequence[Row]) -> list[Table]:
-    """Return a table per protocol, a line for each method and budget that stores anything."""
+    """Return a table per protocol, with a row for each method and budget that stores anything."""
     rows = in_order(rows)
     student, dataset = first_student(rows), main_downstream(rows)
     chosen = [
@@ -88,7 +89,7 @@ def accuracy_per_byte(rows: Sequence[Row]) -> list[Table]:
             **{f"N = {N}": column for N, column in budgets.items()},
             "no budget": _without_budget(stored),
         }
-        marked = legend(body, tested, reference=reference, place="at its budget")
+        marked = legend(body, tested, reference=reference, place="at the same budget")
         tables.append(
             Table(
                 name=f"accuracy-per-byte-{slug(*protocol)}",
@@ -143,7 +144,7 @@ def _lines(rows: Sequence[Row], budgets: Mapping[int, Column], *, reference: str
 
 
 def _ranks(lines: Sequence[_Line], budgets: Mapping[int, Column]) -> Ranks:
-    """Return ranks by what a byte buys: accuracy per KiB."""
+    """Return ranks by accuracy per KiB."""
     scores = [
         {
             line.label: {row.seed: line.per_kib(row.value) or 0.0 for row in line.rows}

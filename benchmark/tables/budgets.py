@@ -19,7 +19,7 @@ __all__ = ["budgets"]
 
 
 def budgets(rows: Sequence[Row]) -> list[Table]:
-    """Return one table per probe, none if there is but one budget."""
+    """Return one table per probe; none if there is only one budget."""
     rows = in_order(rows)
     student, dataset = first_student(rows), main_downstream(rows)
     chosen = [
@@ -36,5 +36,5 @@ def budgets(rows: Sequence[Row]) -> list[Table]:
         lambda row: None if row.N is None else f"N = {row.N}",
         name="budgets",
         title=f"Storage budgets, {student}",
-        notes=joined(probed_on(dataset), "What has no budget stands in every column."),
+        notes=joined(probed_on(dataset), "Rows without a budget are repeated in every column."),
     )

@@ -1,4 +1,4 @@
-"""What every method takes: seconds and peak memory of each stage, on each device."""
+"""What every method costs: seconds and peak memory of each stage, on each device."""
 
 from collections.abc import Sequence
 from math import fsum
@@ -19,7 +19,7 @@ _COLUMNS = (
 
 
 def cost(rows: Sequence[Row]) -> list[Table]:
-    """Return one table, a line for each method, budget and device: means over seeds."""
+    """Return one table with a row for each method, budget and device: means over seeds."""
     student = first_student(in_order(rows))
     chosen = [
         row for row in in_order(rows, every_device=True) if row.student in (student, "teacher")
@@ -30,13 +30,13 @@ def cost(rows: Sequence[Row]) -> list[Table]:
         f"{seconds:,.0f} s" for seconds in sorted({r.teacher_seconds for r in chosen})
     )
     notes = (
-        f"{conditions(chosen)}. Means over seeds. The teacher, not counted here, took {teacher} of "
-        "pretraining, on a device that rows do not name. Pretraining, features and probes are "
-        f"those of one {unquoted(student or 'network')}: features of all datasets, all probes on "
-        "them. Peak memory is what was allocated on a GPU. On a CPU it is the most that the whole "
-        "process held, which says nothing of how methods differ. A seed that ran on several "
-        "devices is here on each; a set or student that one device made and another probed is "
-        "counted on the latter."
+        f"{conditions(chosen)}. Means over seeds. Pretraining the teacher, not counted here, took "
+        f"{teacher} on a device that is not recorded. Pretraining, features and probes are for one "
+        f"{unquoted(student or 'network')}: the features of all datasets, and all probes on them. "
+        "Peak memory on a GPU is that of allocated tensors. On a CPU it is that of the whole "
+        "process, which does not distinguish methods. A seed that ran on several devices is listed "
+        "for each; a set or student that was made on one device and probed on another is counted "
+        "for the latter."
     )
     body = [
         [*names(*key), *_line([row for row in mine if row.device == device])]

@@ -21,7 +21,7 @@ __all__ = ["cross_architecture"]
 
 
 def cross_architecture(rows: Sequence[Row]) -> list[Table]:
-    """Return one table per probe; what has no student stands in every column."""
+    """Return one table per probe; rows without a student are repeated in every column."""
     rows = in_order(rows)
     budget, dataset = main_budget(rows), main_downstream(rows)
     chosen = [

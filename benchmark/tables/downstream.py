@@ -22,7 +22,7 @@ __all__ = ["downstream"]
 
 
 def downstream(rows: Sequence[Row]) -> list[Table]:
-    """Return one table per probe of several datasets."""
+    """Return one table per probe that was fitted on several datasets."""
     rows = in_order(rows)
     budget, student = main_budget(rows), first_student(rows) or "teacher"
     chosen = [

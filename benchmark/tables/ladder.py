@@ -1,4 +1,4 @@
-"""One step at a time: from untrained students to `ours`, and from its storage to all of it."""
+"""One step at a time: from untrained students to `ours`, one ingredient after another."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,31 +28,30 @@ __all__ = ["ladder"]
 
 _NONE, _BASES = "ours: none of the three", "ours: bases only"
 
-# What is asked of each: whether the first is above the second.
+# Each asks whether the first is better than the second.
 _STEPS = (
     ("random", "untrained"),  # pretraining on anything
     ("krr-st", "random"),  # outer steps on plain pairs
-    ("ours", "krr-st"),  # all that is new
+    ("ours", "krr-st"),  # all new components
     (_BASES, _NONE),  # bases
     ("ours", _BASES),  # views and their networks
-    ("pca", "random-bytes"),  # bases against as many bytes of real images
+    ("pca", "random-bytes"),  # bases against real images of the same bytes
     ("ours", "random-bytes"),
-    ("ours", "pca"),  # outer steps on bases: the same storage
+    ("ours", "pca"),  # outer steps on bases, with the same storage
 )
 
 _NOTES = (
-    "Mean difference in points and its 95 % interval over equal seeds (and subsets of labels); p "
-    "is the probability of such a difference if there is none, after Holm's correction for the "
-    f"lines of a column on one dataset. {NOISE}: inside the noise. `pca` is the storage of `ours` "
-    "without a single outer step."
+    "Mean paired difference in points, with its 95 % interval over seeds (and label subsets). p: "
+    "p-value, with Holm's correction over the rows of a column on one dataset. "
+    f"{NOISE}: not significant. `pca` has the storage format of `ours`, but takes no outer step."
 )
 
 
 def ladder(rows: Sequence[Row]) -> list[Table]:
     """Return a table of differences for each budget, the main one first.
 
-    It has a column per probe for the first student, and for the mean of all students with both
-    methods' numbers, if these are several.
+    It has a column per probe for the first student and, if there are several, for the mean of all
+    students that have numbers of both methods.
     """
     rows = [row for row in in_order(rows) if row.student != "teacher"]
     main, student = main_budget(rows), first_student(rows)
@@ -72,7 +71,7 @@ def ladder(rows: Sequence[Row]) -> list[Table]:
 
 
 def _table(name: str, title: str, *, rows: Sequence[Row], student: str | None) -> Table:
-    """Return the steps that `rows`, of one budget, can answer."""
+    """Return the comparisons that `rows`, of one budget, allow."""
     found = set(labels(rows))
     lines = [pair for pair in _STEPS if found.issuperset(pair)]
     compared = students([row for row in rows if row.N is not None])

@@ -1,4 +1,4 @@
-"""What distillation lowered: every logged loss over the first and the last quarter of its loop."""
+"""Losses of distillation: means over the first and the last quarter of each loop."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -15,7 +15,7 @@ _COLUMNS = ("", "N", "logged value", "first quarter", "last quarter", "seeds whe
 
 
 def losses(rows: Sequence[Row]) -> list[Table]:
-    """Return one table, a line for each method, budget and logged value; none if nothing was."""
+    """Return a table with a row for each method, budget and logged value; none without any."""
     logged = [row for row in in_order(rows) if row.losses and row.N is not None]
     if not logged:
         return []
@@ -25,7 +25,7 @@ def losses(rows: Sequence[Row]) -> list[Table]:
         for seeds in [one_per_seed(mine)]
         for name in sorted({name for row in seeds for name in row.losses})
     ]
-    notes = f"{conditions(logged)}. Means over seeds; what no step lowers is shown too."
+    notes = f"{conditions(logged)}. Means over seeds, also of logged values that no step minimises."
     title = "Losses of distillation"
     return [Table(name="losses", title=title, notes=notes, columns=_COLUMNS, body=body)]
 

@@ -1,4 +1,4 @@
-"""Every method less random images, and less `krr-st`: what is there beyond the noise."""
+"""Paired differences of every method from random images, and from `krr-st`, with tests."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,11 +29,11 @@ from ._accuracy import sort_into
 
 __all__ = ["paired"]
 
-_MEAN = None  # over all students: a student may have any name
+_MEAN = None  # the column of the mean over students, as a student may have any name
 _NOTES = (
-    "Mean difference in points and its 95 % interval over equal seeds (and subsets of labels); p "
-    "is the probability of such a difference if there is none, after Holm's correction for the "
-    f"lines of a column that subtract the same method on one dataset. {NOISE}: inside the noise."
+    "Mean paired difference in points, with its 95 % interval over seeds (and label subsets). p: "
+    "p-value, with Holm's correction over the rows of a column that subtract the same method on "
+    f"one dataset. {NOISE}: not significant."
 )
 
 _Columns = dict[str | None, Mapping[str, Samples]]  # by heading, then by label
@@ -41,9 +41,9 @@ _Keys = dict[tuple[str | None, str], list[str]]
 
 
 def paired(rows: Sequence[Row]) -> list[Table]:
-    """Return two tables per protocol, with lines for every dataset: by student, and by budget.
+    """Return two tables per protocol, covering every dataset: by student, and by budget.
 
-    The former is of the main budget, the latter of the first student.
+    The former is for the main budget, the latter for the first student.
     """
     chosen = [
         row
@@ -86,7 +86,7 @@ def _table(
     column_of: Callable[[Row], str],
     headings: Sequence[str],
 ) -> Table:
-    """Return a line for each pair of methods and dataset; of several students, also their mean."""
+    """Return a table with a row per pair of methods and dataset, and a mean of several students."""
     has_mean = len(students(rows)) > 1
     body = []
     for dataset in datasets(rows):
@@ -125,9 +125,9 @@ def _keys(rows: Sequence[Row], column_of: Callable[[Row], str | None]) -> _Keys:
 def _lines(
     columns: _Columns, names: Sequence[str], keys: _Keys
 ) -> Iterator[tuple[str, list[Cell]]]:
-    """Yield the name and cells of each method less each reference, those that are anywhere.
+    """Yield the name and cells of each method minus each reference, if there are any numbers.
 
-    `krr-st` less `random` is there once.
+    `krr-st` minus `random` appears once.
     """
     references = (baseline(names), "krr-st")
     for position, reference in enumerate(references):

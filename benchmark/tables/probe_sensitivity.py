@@ -1,4 +1,4 @@
-"""How much a number depends on the probe: `fair` beside `paper`, student by student."""
+"""Sensitivity to the probe: `fair` and `paper` side by side, for every student."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,14 +29,14 @@ __all__ = ["probe_sensitivity"]
 
 _PROBES = ("fair", "paper")
 _NOTES = (
-    "Accuracy by the fair probe, by the paper probe, and what the latter reads more or less (mean "
-    "and 95 % interval over seeds). Rank agreement: Kendall's tau between the orders that the two "
-    "probes give the methods that have a budget; 1 is the same order."
+    "Accuracy with the fair probe, with the paper probe, and the latter minus the former (mean and "
+    "95 % interval over seeds). Rank agreement: Kendall's tau between the two probes' rankings of "
+    "the methods with a budget; 1 means the same ranking."
 )
 
 
 def probe_sensitivity(rows: Sequence[Row]) -> list[Table]:
-    """Return a table for each number of labels that both probes have seen."""
+    """Return a table for each number of labels that both probes were run with."""
     rows = in_order(rows)
     budget, dataset = main_budget(rows), main_downstream(rows)
     chosen = [
@@ -109,7 +109,7 @@ def _body(
 
 
 def _cell(fair: Sequence[Row], paper: Sequence[Row], *, usual: Seeds) -> Cell:
-    """Return both accuracies over the seeds that both probes have, of which `usual` go unsaid."""
+    """Return both accuracies over the common seeds, with their number unless they are `usual`."""
     seeds = seeds_of(fair) & seeds_of(paper)
     fair, paper = ([row for row in rows if row.seed in seeds] for rows in (fair, paper))
     difference = summarise(less(samples_of(paper), samples_of(fair)))
@@ -131,9 +131,9 @@ def _cell(fair: Sequence[Row], paper: Sequence[Row], *, usual: Seeds) -> Cell:
 
 
 def _agreement(fair: Scores, paper: Scores) -> float | None:
-    """Return Kendall's tau-b of two orders of methods; None if there is no order to agree on.
+    """Return Kendall's tau-b of two rankings of methods; None if it is undefined.
 
-    Both are by means over the seeds that all methods have with both probes.
+    Both rank means over the seeds that all methods have with both probes.
     """
     names = sorted(fair.keys() & paper.keys())
     both = {(probe, name): of[name] for probe, of in enumerate((fair, paper)) for name in names}

@@ -1,4 +1,4 @@
-"""Every published number: reproduced, missed, attempted otherwise or not at all, and why."""
+"""Every published number: reproduced, missed, attempted with other settings, or not attempted."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,13 +12,13 @@ from benchmark.rows import Row
 
 __all__ = ["provenance"]
 
-_TOLERANCE = 1.0  # points of accuracy; the published tables give no spread over seeds
+_TOLERANCE = 1.0  # points of accuracy; the published tables give no variance over seeds
 _STATUSES = ("reproduced", "above", "missed", "other settings", "not attempted")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Attempt:
-    """What became of one published number; `why` is what stands between it and a comparison."""
+    """The status of one published number; `why` says what prevents a comparison."""
 
     status: str
     why: str = ""
@@ -27,7 +27,7 @@ class _Attempt:
 
 
 def provenance(rows: Sequence[Row]) -> list[Table]:
-    """Return how many numbers of each published table stand where, and then each of them."""
+    """Return the counts of statuses in each published table, and then every number."""
     if not rows:
         return []
     by_place: dict[Place, list[Row]] = defaultdict(list)
@@ -54,7 +54,7 @@ def _attempt(place: Place, by_place: Mapping[Place, Sequence[Row]]) -> _Attempt:
 
 
 def _absence(place: Place, others: Iterable[Place]) -> str:
-    """Return the first part of a place that no row shares."""
+    """Return the first part of a place that no row matches."""
     label, N, student, dataset = place
     words = (f"{label} was not run", f"not at N = {N}", f"not with {student}")
     for depth, word in enumerate(words, 1):
@@ -74,8 +74,8 @@ def _counts(attempts: Mapping[Place, _Attempt], conditions: str) -> Table:
         title="Published numbers",
         notes=(
             f"{conditions}. Reproduced: every setting is the published one, and our mean is within "
-            f"{_TOLERANCE:g} point of the published number; above and missed: it is not within. "
-            "Tables of the ICLR 2025 paper; a number may stand in two of them."
+            f"{_TOLERANCE:g} point of the published number; above and missed: it is further above "
+            "or below. Tables of the ICLR 2025 paper; a number may appear in several of them."
         ),
         columns=["", "published", *_STATUSES],
         body=body,
@@ -88,7 +88,7 @@ def _each(attempts: Mapping[Place, _Attempt]) -> Table:
         name="provenance-each",
         title="Published numbers, each",
         notes=(
-            "A gap is in points of accuracy; where settings are others it is between two different "
+            "Gaps are in points of accuracy; where settings differ, they compare two different "
             "experiments."
         ),
         columns=columns,

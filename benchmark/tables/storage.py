@@ -1,4 +1,4 @@
-"""What every method stores: numbers and bytes, of what kind, and how far they compress."""
+"""What every method stores: numbers and bytes, by component, and their compressed size."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ _COMPONENTS = (*COMPONENTS, "other")
 
 
 def storage(rows: Sequence[Row]) -> list[Table]:
-    """Return what distilled sets take in all, and by component; none if nothing was stored."""
+    """Return the size of distilled sets in total and by component; none if nothing was stored."""
     stored = [row for row in in_order(rows) if row.num_numbers is not None]
     if not stored:
         return []
@@ -36,8 +36,8 @@ def _totals(sets: _Sets, conditions: str) -> Table:
         name="storage",
         title="Storage",
         notes=(
-            f"{conditions}. Means over seeds. The file is the tensors and a header that tells how "
-            "they were made; compressed is what DEFLATE leaves of the tensors."
+            f"{conditions}. Means over seeds. The file has the tensors and a header that says how "
+            "they were made; compressed: size of the tensors after DEFLATE."
         ),
         columns=[
             *("", "N", "images x views", "numbers", "bytes in fp32"),
@@ -69,7 +69,7 @@ def _parts(sets: _Sets, conditions: str) -> Table:
     return Table(
         name="storage-components",
         title="Storage by component",
-        notes=f"{conditions}. Numbers and, in brackets, their bytes; means over seeds.",
+        notes=f"{conditions}. Numbers and, in parentheses, bytes; means over seeds.",
         columns=["", "N", *columns],
         body=[
             [*names(*key), *(_part(mine, column) for column in columns)]

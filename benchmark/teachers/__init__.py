@@ -1,1 +1,1 @@
-"""How a teacher is pretrained: one kind per file."""
+"""Kinds of teachers and their pretraining: one per file."""

@@ -1,4 +1,4 @@
-"""The training loop of every kind of teacher: shuffled epochs, warm-up and cosine."""
+"""The training loop of all kinds of teachers: shuffled epochs, warm-up and cosine schedule."""
 
 from collections.abc import Callable
 from typing import Literal, Protocol, cast, runtime_checkable
@@ -15,18 +15,18 @@ from benchmark.spec import Loop, UsageError
 
 Optimizer = Literal["lars", "sgd", "adamw"]
 
-_MOMENTUM = 0.9  # solo-learn, solo/args/pretrain.py (LARS); also of the usual SGD recipe
+_MOMENTUM = 0.9  # solo-learn, solo/args/pretrain.py (LARS); also in the usual SGD recipe
 _TRUST = 0.02  # solo-learn, scripts/pretrain/cifar/barlow.yaml: eta
 _FIRST_LR = 3e-5  # solo-learn, solo/methods/base.py: warmup_start_lr
 
 
 @runtime_checkable
 class Recipe(Protocol):
-    """What the loop has to know of a kind of teacher."""
+    """What the loop needs from a kind of teacher."""
 
     @property
     def epochs(self) -> int:
-        """Passes over the images; the last, incomplete batch of each is left out."""
+        """Passes over the images; the last, incomplete batch of each is dropped."""
 
     @property
     def batch_size(self) -> int:
@@ -38,7 +38,7 @@ class Recipe(Protocol):
 
     @property
     def lr(self) -> float:
-        """Greatest learning rate."""
+        """Peak learning rate."""
 
     @property
     def weight_decay(self) -> float:
@@ -46,11 +46,11 @@ class Recipe(Protocol):
 
     @property
     def warmup_epochs(self) -> int:
-        """Epochs in which the learning rate rises linearly, before the cosine takes it to zero."""
+        """Epochs of linear warm-up, before the cosine decay to zero."""
 
     @property
     def probe_every(self) -> int:
-        """Epochs between two looks at the held-out accuracy."""
+        """Epochs between two evaluations of the held-out accuracy."""
 
     @property
     def compile(self) -> bool:
@@ -67,12 +67,13 @@ def fit(
     generator: torch.Generator,
     checkpoint: Loop,
 ) -> int:
-    """Minimise `loss` (of the numbers of a batch's images); return the steps taken.
+    """Minimise `loss` (a function of the indices of a batch); return the number of steps.
 
-    Logs the loss and, as `held_out`, what `probe` said last; the first is of the untrained network.
+    Logs the loss and, as `held_out`, the last result of `probe`; the first is of the untrained
+    network.
 
     Raises:
-        UsageError: a batch is larger than all images, or what is to be compiled cannot be.
+        UsageError: a batch is larger than the dataset, or compiling fails.
     """
     per_epoch = _steps_per_epoch(recipe, num_images)
     optimizer = new_optimizer(recipe, module)
@@ -111,8 +112,8 @@ def fit(
 def new_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
     """Return the recipe's optimizer; biases and norms have no weight decay (and no trust ratio).
 
-    `lars` is timm's with the trust ratio clipped. Its update is that of solo-learn's: weights move
-    by lr min(eta |w| / (|g| + decay |w|) / lr, 1) (g + decay w), through momentum.
+    `lars` is timm's with the trust ratio clipped. Its update is solo-learn's: weights move by lr
+    min(eta |w| / (|g| + decay |w|) / lr, 1) (g + decay w), with momentum.
     """
     parameters = list(module.parameters())
     weights = {
@@ -137,7 +138,7 @@ def new_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
 def new_schedule(
     recipe: Recipe, optimizer: torch.optim.Optimizer, per_epoch: int
 ) -> CosineLRScheduler:
-    """Return linear warm-up and cosine to zero; the rate depends on the step's number alone."""
+    """Return linear warm-up and cosine decay to zero; the rate depends only on the step."""
     warmup = recipe.warmup_epochs * per_epoch
     return CosineLRScheduler(
         optimizer,
@@ -150,7 +151,7 @@ def new_schedule(
 
 
 def prepared(recipe: Recipe, backbone: nn.Module) -> nn.Module:
-    """Return `backbone`; if the recipe says so, torch.compile compiles it at the first call."""
+    """Return `backbone`, wrapped by torch.compile if the recipe says so."""
     return cast("nn.Module", torch.compile(backbone)) if recipe.compile else backbone
 
 
@@ -160,10 +161,10 @@ def pixels(images: Tensor, batch: Int64[Tensor, " b"]) -> Float[Tensor, "b c h w
 
 
 def check(recipe: Recipe) -> None:
-    """Refuse what makes no sense on any images.
+    """Refuse settings that are invalid for any dataset.
 
     Raises:
-        UsageError: of the first that does not.
+        UsageError: for the first one.
     """
     expect_counts(recipe, "epochs", "probe_every")
     expect_positive(recipe, "lr")

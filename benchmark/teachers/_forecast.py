@@ -1,4 +1,4 @@
-"""What pretraining a teacher takes, counted."""
+"""Counts of the work of pretraining a teacher."""
 
 import math
 from typing import Any
@@ -7,8 +7,8 @@ from benchmark.held_out import RIDGES
 from benchmark.teacher import BATCH
 from benchmark.workload import Forecast, TeacherOutline, Work
 
-# Counted: operators of one augmentation of a batch, and numbers read and written for each of its
-# own; operators of projector and loss, and numbers for each weight (at 256 images).
+# Counted: operators of one augmentation of a batch, and numbers read and written per pixel value;
+# operators of projector and loss, and numbers per weight (at 256 images).
 _RANDOM, _RANDOM_NUMBERS = 134, 75
 _SHIFTED, _SHIFTED_NUMBERS = 21, 10
 _PROJECTOR, _PROJECTOR_NUMBERS = 88, 23
@@ -17,9 +17,9 @@ _PROJECTOR, _PROJECTOR_NUMBERS = 88, 23
 def barlow_twins_forecast(recipe: Any, outline: TeacherOutline) -> Forecast:
     """Count two augmentations of each image, the backbone, and the projector.
 
-    The projector's layers take 2 (p h + h h + h o) operations an image, and twice as many
-    backwards, in the backbone's precision; two images each. The correlation of b projections of o
-    numbers takes 6 b o o.
+    The projector's layers take 2 (p h + h h + h o) operations per image, and twice as many
+    backward, in the backbone's precision, for two augmentations. The correlation of b projections
+    of o numbers takes 6 b o o.
     """
     p, h, o = outline.num_features, recipe.projector_hidden, recipe.projector_output
     weights = p * h + h * h + h * o
@@ -58,11 +58,11 @@ def _steps(recipe: Any, num_images: int) -> int:
 
 
 def _looks(recipe: Any, outline: TeacherOutline) -> Work:
-    """Count looks at the held-out accuracy: representations of all images, and ridge classifiers.
+    """Count evaluations of held-out accuracy: representations of all images, ridge classifiers.
 
     One takes a singular value decomposition of n x p features, about 14 n p p operations, and 2 n p
-    k for each ridge. They run on the host: that they go by the device's rate is an error of some
-    seconds a look.
+    k for each ridge. They run on the host: using the device's rate is an error of some seconds per
+    evaluation.
     """
     n, p, k = outline.num_images, outline.num_features, outline.num_classes
     looks = math.ceil(recipe.epochs / recipe.probe_every) + 1

@@ -1,8 +1,8 @@
-"""Barlow Twins: two augmentations of an image should have equal, and uncorrelated, projections.
+"""Barlow Twins: two augmentations of an image should have equal, decorrelated projections.
 
 Zbontar, Jing, Misra, LeCun and Deny, "Barlow Twins: Self-Supervised Learning via Redundancy
-Reduction", ICML 2021. The defaults are solo-learn's recipe for CIFAR, whose ResNet-18 reads 70.90 %
-on CIFAR-100 and 92.10 % on CIFAR-10 (its own online linear probe, 1 000 epochs).
+Reduction", ICML 2021. The defaults are solo-learn's recipe for CIFAR (ResNet-18, 1 000 epochs),
+which reaches 70.90 % on CIFAR-100 and 92.10 % on CIFAR-10 (its own online linear probe).
 """
 
 from collections.abc import Callable
@@ -31,23 +31,23 @@ __all__ = ["BarlowTwins"]
 class BarlowTwins:
     """Pretrains without labels.
 
-    Differences from the published run: backbone and projector may run in bf16 (published: fp16),
-    as everywhere else the stem is padded by 1 (published: by 2) and the last norm of every block
-    starts at zero (published: at one), and `benchmark.augment` says how the augmentations differ.
+    Differences from the published run: backbone and projector may run in bf16 (published: fp16); as
+    everywhere here, the stem is padded by 1 (published: by 2) and the last norm of every block
+    starts at zero (published: at one); for the augmentations, see `benchmark.augment`.
 
     Attributes:
         model: the backbone.
-        optimizer: `adamw` is quicker for small networks.
+        optimizer: `adamw` trains small networks faster.
         projector_hidden, projector_output: widths of the projector's two hidden layers and output.
-        off_diagonal_weight: of the squared correlations between different projections.
+        off_diagonal_weight: of the squared correlations between different outputs.
         loss_scale: of the whole loss.
         crop_scale, brightness, contrast, saturation, hue, gamma, grey: see `RandomAugmentation`.
         solarise: likewise, in the second augmentation only.
-        standardise: whether each representation is to be shifted and scaled by statistics of the
-            source images, which the teacher keeps.
-        storage: precision of the kept weights.
-        probe_every: epochs between two looks at the held-out accuracy; changes no weight.
-        compile: the backbone, by torch.compile; worth its minute for long runs only.
+        standardise: whether to standardise representations by their statistics on the source
+            images, which the teacher stores.
+        storage: precision of the stored weights.
+        probe_every: epochs between two evaluations of held-out accuracy; changes no weight.
+        compile: the backbone, by torch.compile; pays off only in long runs, as it takes a minute.
     """
 
     supervision: ClassVar[Supervision] = "none"
@@ -80,10 +80,10 @@ class BarlowTwins:
     compile: bool = field(default=False, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Refuse invalid settings.
 
         Raises:
-            UsageError: of the first setting that does not.
+            UsageError: for the first one.
         """
         check(self)
         expect_counts(self, "projector_hidden", "projector_output")
@@ -92,7 +92,7 @@ class BarlowTwins:
         self._augmentation(self.solarise)
 
     def forecast(self, outline: TeacherOutline) -> Forecast:
-        """Count what `pretrain` will take."""
+        """Count the work of `pretrain`."""
         return barlow_twins_forecast(self, outline)
 
     def pretrain(
@@ -105,7 +105,7 @@ class BarlowTwins:
         generator: torch.Generator,
         checkpoint: Loop,
     ) -> int:
-        """Pretrain the backbone of `network`, its head left as it was; return the steps taken."""
+        """Pretrain the backbone of `network`, but not its head; return the number of steps."""
         del labels
         projector = new_projector(
             network.num_features, self.projector_hidden, self.projector_output, generator
@@ -119,7 +119,7 @@ class BarlowTwins:
 
         def loss(batch: Int64[Tensor, " b"]) -> Float[Tensor, ""]:
             x = pixels(images, batch)
-            # one after the other: batch norm sees one augmentation at a time, as published
+            # separately: batch norm sees one augmentation at a time, as published
             a = project(first(x, generator))
             b = project(second(x, generator))
             return self.loss_scale * barlow_twins_loss(a, b, self.off_diagonal_weight)

@@ -29,15 +29,15 @@ class Supervised:
     """Pretrains with labels by cross-entropy, on randomly shifted and flipped images.
 
     Differences from the usual recipe: biases and norms have no weight decay, the last norm of every
-    block starts at zero, the rate falls by the step, a short last batch is left out, and a tenth of
-    the images is held out.
+    block starts at zero, the learning rate decays per step, an incomplete last batch is dropped,
+    and a tenth of the images is held out.
 
     Attributes:
         model: the backbone.
-        max_shift: pixels that an image moves at most, in either direction; zeros fill in.
+        max_shift: largest random shift in pixels, in either direction, with zero padding.
         standardise, storage: see `BarlowTwins`.
-        probe_every: epochs between two looks at the held-out accuracy; changes no weight.
-        compile: the backbone, by torch.compile; worth its minute for long runs only.
+        probe_every: epochs between two evaluations of held-out accuracy; changes no weight.
+        compile: the backbone, by torch.compile; pays off only in long runs, as it takes a minute.
     """
 
     supervision: ClassVar[Supervision] = "labels"
@@ -58,16 +58,16 @@ class Supervised:
     compile: bool = field(default=False, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Refuse invalid settings.
 
         Raises:
-            UsageError: of the first setting that does not.
+            UsageError: for the first one.
         """
         check(self)
         expect_not_negative(self, "max_shift")
 
     def forecast(self, outline: TeacherOutline) -> Forecast:
-        """Count what `pretrain` will take."""
+        """Count the work of `pretrain`."""
         return supervised_forecast(self, outline)
 
     def pretrain(
@@ -80,7 +80,7 @@ class Supervised:
         generator: torch.Generator,
         checkpoint: Loop,
     ) -> int:
-        """Train `network`, its head included; return the steps taken."""
+        """Train `network` including its head; return the number of steps."""
         assert labels is not None, "the harness gives labels to whoever declares them"
         backbone = prepared(self, network.backbone)
 

@@ -1,4 +1,4 @@
-// Before anything is shown: the look that was chosen here last, if any.
+// Before anything is shown: the look chosen last, if any.
 try {
   document.documentElement.style.colorScheme = localStorage.getItem("look") ?? "";
 } catch {

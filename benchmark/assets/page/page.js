@@ -2,7 +2,7 @@
 
 const root = document.documentElement;
 
-const TURNS = /[\u202a-\u202e\u2066-\u2069]/g; // controls that make words read backwards
+const TURNS = /[\u202a-\u202e\u2066-\u2069]/g; // bidirectional controls, which reorder text
 
 function element(name, text = "", attributes = {}) {
   const made = document.createElement(name);
@@ -29,7 +29,7 @@ look.addEventListener("click", () => {
   try {
     localStorage.setItem("look", root.style.colorScheme);
   } catch {
-    // it then lasts as long as the page
+    // then it lasts only as long as the page
   }
   nameTheOther();
 });
@@ -46,7 +46,7 @@ addEventListener("beforeprint", () => {
   for (const folded of document.querySelectorAll("main details")) folded.open = true;
 });
 
-// A frame that holds more than it shows says so, and scrolls by keyboard
+// A frame with overflow is marked, and scrolls by keyboard
 
 function frame(box) {
   const hidden = box.scrollWidth - box.clientWidth;
@@ -61,7 +61,7 @@ for (const box of document.querySelectorAll(".scroll")) {
   box.addEventListener("scroll", () => frame(box), { passive: true });
 }
 
-// Sorting: numbers from high to low, names from a to z, then the other way round, then as it was
+// Sorting: numbers descending, names ascending, then reversed, then the original order
 
 const NEXT = { number: [null, "descending", "ascending"], name: [null, "ascending", "descending"] };
 
@@ -95,7 +95,7 @@ for (const button of document.querySelectorAll("button.sort")) {
   button.addEventListener("click", () => sort(button.closest("th")));
 }
 
-// Each table is one stop of the tab key: arrow keys go from button to button, Home and End to the ends of a line
+// Each table is one tab stop: arrow keys move between buttons, Home and End to the ends of a row
 
 const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
