@@ -30,6 +30,14 @@ class Store:
         """Return the folder of one stage; `lock` makes it."""
         return self.root / stage / key
 
+    def distilled_file(self, key: str) -> Path:
+        """Return where a distilled set is kept."""
+        return self.folder("distilled", key) / "distilled.safetensors"
+
+    def student_file(self, key: str) -> Path:
+        """Return where a pretrained student is kept."""
+        return self.folder("students", key) / "student.safetensors"
+
     def lock(self, folder: Path) -> FileLock:
         """Return a lock on a stage, so that it is made only once if several processes need it."""
         folder.mkdir(parents=True, exist_ok=True)

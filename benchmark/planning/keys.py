@@ -4,6 +4,13 @@ from collections.abc import Hashable
 
 Key = tuple[Hashable, ...]
 
+TEACHER: Key = ("teacher",)  # of the task that pretrains it
+
+
+def representations(view: str) -> Key:
+    """Return the key of the task that represents all training images under a view."""
+    return "representations", view
+
 
 def distillation(label: str, N: int | None, seed: int) -> Key:
     """Return the key of the task that makes a distilled set."""

@@ -109,7 +109,7 @@ class _Planner:
             yield Task(
                 stage="teacher",
                 line=self.suite.teacher,
-                key=("teacher",),
+                key=keys.TEACHER,
                 seconds=self.seconds(works) if teacher.forecast else None,
                 memory=self.memory(works) + n * self.shape.numel,
                 disk=weights,
@@ -122,7 +122,7 @@ class _Planner:
             yield Task(
                 stage="representations",
                 line=f"view {view}",
-                key=("representations", view),
+                key=keys.representations(view),
                 seconds=self.seconds([work]),
                 memory=self.memory([work]) + self.images_bytes,
                 disk=4 * n * teacher.d,

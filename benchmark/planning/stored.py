@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from benchmark.experiment import Experiment
 from benchmark.grid import TEACHER, Cell
 from benchmark.planning import keys
-from benchmark.stages.keys import distilled_key, student_settings
+from benchmark.stages.keys import distilled_key, student_inputs
 from benchmark.store import key_of
 from benchmark.views import VIEWS
 
@@ -14,15 +14,15 @@ def stored_tasks(cells: Iterable[Cell], experiment: Experiment) -> Iterable[keys
     """Yield the keys of tasks whose results are in the store, without making anything."""
     if not experiment.teacher_exists:
         return
-    yield ("teacher",)
-    yield from (("representations", view) for view in VIEWS if experiment.has_representations(view))
+    yield keys.TEACHER
+    yield from (
+        keys.representations(view) for view in VIEWS if experiment.has_representations(view)
+    )
     for cell in cells:
         if cell.variant.method == TEACHER:
             continue
         place = cell.variant.label, cell.N, cell.seed
-        distilled = experiment.store.folder("distilled", distilled_key(cell, experiment))
-        if (distilled / "distilled.safetensors").exists():
+        if experiment.store.distilled_file(distilled_key(cell, experiment)).exists():
             yield keys.distillation(*place)
-        student = experiment.store.folder("students", key_of(student_settings(cell, experiment)))
-        if (student / "student.safetensors").exists():
+        if experiment.store.student_file(key_of(student_inputs(cell, experiment))).exists():
             yield keys.pretraining(*place, cell.student)

@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmark import artifacts, plugins
 from benchmark.settings import replace
 from benchmark.spec import ImageShape, Method, TrainingSet, UsageError
+from benchmark.store import Store
 
 History = Mapping[str, list[dict[str, float]]]
 
@@ -93,7 +94,7 @@ class StoredSets:
         reason = f"not in {', '.join(map(str, self.roots)) or 'a store'}"
         is_key = key is not None and re.fullmatch("[0-9a-f]+", key) is not None
         for root in self.roots if is_key else ():
-            file = root / "distilled" / str(key) / "distilled.safetensors"
+            file = Store(root).distilled_file(str(key))
             if file.exists():
                 try:
                     return reader(file)

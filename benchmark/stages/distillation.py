@@ -15,7 +15,7 @@ from benchmark.grid import Cell, method_of, views_of
 from benchmark.loop import CheckpointedLoop, CheckpointError
 from benchmark.provenance import provenance
 from benchmark.spec import FLOAT_BYTES, Method, Problem, UsageError
-from benchmark.stages.keys import by_products_key, distilled_settings
+from benchmark.stages.keys import by_products_key, distilled_inputs
 from benchmark.store import key_of
 
 
@@ -28,7 +28,7 @@ class RefusedError(UsageError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distilled:
+class DistilledSet:
     """A stored distilled set; later stages see only its file."""
 
     key: str
@@ -36,7 +36,7 @@ class Distilled:
     header: Mapping[str, Any]
 
 
-def distill(cell: Cell, experiment: Experiment) -> Distilled:
+def distill(cell: Cell, experiment: Experiment) -> DistilledSet:
     """Return the distilled set of a cell.
 
     Raises:
@@ -45,10 +45,10 @@ def distill(cell: Cell, experiment: Experiment) -> Distilled:
         NonFiniteError: its loss became non-finite.
     """
     method = method_of(experiment.suite, cell.variant)
-    settings = distilled_settings(cell, experiment)
+    settings = distilled_inputs(cell, experiment)
     key = key_of(settings)
-    folder = experiment.store.folder("distilled", key)
-    file = folder / "distilled.safetensors"
+    file = experiment.store.distilled_file(key)
+    folder = file.parent
     with experiment.store.lock(folder):
         if experiment.suite.recipe == "own":
             _expect_own(cell, method, experiment)
@@ -74,7 +74,7 @@ def distill(cell: Cell, experiment: Experiment) -> Distilled:
             }
             artifacts.write(file, tensors, header)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return Distilled(key=key, file=file, header=artifacts.read_header(file))
+    return DistilledSet(key=key, file=file, header=artifacts.read_header(file))
 
 
 def _problem(cell: Cell, method: Method, experiment: Experiment) -> Problem:

@@ -18,10 +18,10 @@ def distilled_key(cell: Cell, experiment: Experiment) -> str:
     """Return the key of a cell's distilled set, which cells of several students share."""
     if cell.variant.method == TEACHER:
         return TEACHER
-    return key_of(distilled_settings(cell, experiment))
+    return key_of(distilled_inputs(cell, experiment))
 
 
-def distilled_settings(cell: Cell, experiment: Experiment) -> dict[str, Any]:
+def distilled_inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
     """Return everything that a distilled set depends on."""
     method = method_of(experiment.suite, cell.variant)
     return {
@@ -49,11 +49,11 @@ def method_code(cell: Cell, experiment: Experiment) -> dict[str, str | None]:
     }
 
 
-def student_settings(cell: Cell, experiment: Experiment) -> dict[str, Any]:
+def student_inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
     """Return everything that a pretrained student depends on."""
     suite = experiment.suite
     return {
-        "distilled": key_of(distilled_settings(cell, experiment)),
+        "distilled": key_of(distilled_inputs(cell, experiment)),
         "student": cell.student,
         "settings": experiment.student_settings(cell.student),
         "code": {"student": model_code(cell.student), "pretraining": code_of("benchmark.pretrain")},
@@ -70,11 +70,11 @@ def evaluation_code() -> str:
     return key_of({name: code_of(f"benchmark.{name}") for name in ("pretrain", "probing")})
 
 
-def features_settings(cell: Cell, downstream: str, experiment: Experiment) -> dict[str, Any]:
+def features_inputs(cell: Cell, downstream: str, experiment: Experiment) -> dict[str, Any]:
     """Return everything that a cell's frozen features depend on, except the test split."""
     is_teacher = cell.variant.method == TEACHER
     return {
-        "student": None if is_teacher else key_of(student_settings(cell, experiment)),
+        "student": None if is_teacher else key_of(student_inputs(cell, experiment)),
         "downstream": experiment.splits(downstream).train.fingerprint,
         "code": code_of("benchmark.probing"),
         "seed": cell.seed,
@@ -82,12 +82,12 @@ def features_settings(cell: Cell, downstream: str, experiment: Experiment) -> di
     }
 
 
-def row_settings(
+def row_inputs(
     cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment
 ) -> dict[str, Any]:
     """Return everything that a number depends on, except the test split."""
     return {
-        **features_settings(cell, downstream, experiment),
+        **features_inputs(cell, downstream, experiment),
         "probe": protocol.probe,
         "settings": identity(probe_of(experiment.suite, protocol.probe)),
         "labels_per_class": protocol.labels_per_class,

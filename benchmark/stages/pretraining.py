@@ -12,8 +12,8 @@ from benchmark.grid import Cell, evaluation_of, method_of, own_recipe
 from benchmark.loop import CheckpointedLoop
 from benchmark.network import Network
 from benchmark.pretrain import pretrain
-from benchmark.stages.distillation import Distilled
-from benchmark.stages.keys import student_settings
+from benchmark.stages.distillation import DistilledSet
+from benchmark.stages.keys import student_inputs
 from benchmark.store import key_of
 
 
@@ -25,17 +25,16 @@ class Student:
     header: Mapping[str, Any]
 
 
-def pretrained_student(cell: Cell, distilled: Distilled, experiment: Experiment) -> Student:
+def pretrained_student(cell: Cell, distilled: DistilledSet, experiment: Experiment) -> Student:
     """Return the student of a cell, pretrained only on what is decoded from the stored file.
 
     Raises:
         NonFiniteError: its loss became non-finite.
     """
     suite, device = experiment.suite, experiment.compute.device
-    settings = student_settings(cell, experiment)
-    key = key_of(settings)
-    folder = experiment.store.folder("students", key)
-    file = folder / "student.safetensors"
+    settings = student_inputs(cell, experiment)
+    file = experiment.store.student_file(key_of(settings))
+    folder = file.parent
     tensors, _ = artifacts.read(distilled.file, device=device)
     data = method_of(suite, cell.variant).decode(tensors, experiment.new_network.shape)
     network = experiment.new_network(

@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -21,15 +21,102 @@ from benchmark.progress import bar
 from benchmark.provenance import device_name, provenance
 from benchmark.rows import Row
 from benchmark.settings import identity
-from benchmark.stages.distillation import Distilled
-from benchmark.stages.keys import evaluation_code, features_settings, row_settings
+from benchmark.stages.distillation import DistilledSet
+from benchmark.stages.keys import evaluation_code, features_inputs, row_inputs
 from benchmark.stages.pretraining import Student
 from benchmark.store import key_of
 
 
+@dataclass(frozen=True)
+class _Evaluation:
+    """The numbers of a cell on one downstream dataset, and where the store keeps them.
+
+    A row is found without reading the test split, unless there is one to be read.
+    """
+
+    cell: Cell
+    downstream: str
+    experiment: Experiment
+
+    def missing(self) -> list[Protocol]:
+        """Return the protocols that have no row yet."""
+        wanted = protocols(self.experiment.suite, self.cell.variant, self.downstream)
+        return [protocol for protocol in wanted if not self._has_row(protocol)]
+
+    def _has_row(self, protocol: Protocol) -> bool:
+        if not self._folder(protocol).exists():
+            return False
+        file = self.file(protocol)
+        return file.exists() and file.stat().st_size > 0
+
+    def file(self, protocol: Protocol) -> Path:
+        """Return where the row of a protocol is kept."""
+        return self._folder(protocol) / f"{key_of({'test': self._test_fingerprint})}.jsonl"
+
+    def key(self, protocol: Protocol) -> str:
+        """Return the key of a row."""
+        return key_of(self._inputs(protocol))
+
+    def _folder(self, protocol: Protocol) -> Path:
+        key = key_of({**self._inputs(protocol), "fields": rows.FIELDS})
+        return self.experiment.store.folder("rows", key)
+
+    def _inputs(self, protocol: Protocol) -> dict[str, Any]:
+        return row_inputs(self.cell, self.downstream, protocol, self.experiment)
+
+    @property
+    def features_folder(self) -> Path:
+        """Where checkpoints are kept until all rows are there."""
+        inputs = features_inputs(self.cell, self.downstream, self.experiment)
+        key = key_of({**inputs, "test": self._test_fingerprint})
+        return self.experiment.store.folder("features", key)
+
+    @property
+    def _test_fingerprint(self) -> str:
+        return self.experiment.splits(self.downstream).test_fingerprint()
+
+    def row(self, score: ProbeScore, facts: Mapping[str, Any]) -> Row:
+        """Return a score as a row, with facts that do not depend on the probe."""
+        cell, experiment = self.cell, self.experiment
+        suite = experiment.suite
+        is_teacher = cell.variant.method == TEACHER
+        protocol = Protocol(score.probe, score.labels_per_class)
+        return Row(
+            key=self.key(protocol),
+            context=key_of(experiment.context),
+            suite=suite.name,
+            label=cell.variant.label,
+            method=cell.variant.method,
+            settings={} if is_teacher else identity(method_of(suite, cell.variant)),
+            N=cell.N,
+            source=suite.source,
+            size=suite.size,
+            teacher=experiment.teacher_name,
+            teacher_held_out=experiment.teacher.header.held_out,
+            teacher_seconds=experiment.teacher.header.seconds,
+            student=cell.student,
+            student_settings={} if is_teacher else experiment.student_settings(cell.student),
+            downstream=self.downstream,
+            recipe=suite.recipe,
+            probe=score.probe,
+            probe_settings=identity(probe_of(suite, score.probe)),
+            labels_per_class=score.labels_per_class,
+            seed=cell.seed,
+            value=score.top1,
+            draws=list(score.draws),
+            strength=score.strength,
+            converged=score.converged,
+            probe_seconds=score.seconds,
+            device=device_name(experiment.compute.device),
+            precision=experiment.compute.precision,
+            provenance={**provenance(experiment.compute.device), "code": evaluation_code()},
+            **facts,
+        )
+
+
 def probe_student(
     cell: Cell,
-    distilled: Distilled | None,
+    distilled: DistilledSet | None,
     student: Student,
     downstream: str,
     experiment: Experiment,
@@ -45,28 +132,27 @@ def probe_student(
         downstream: name of a dataset.
         experiment: what all cells share.
     """
-    if not _missing(cell, downstream, experiment):
+    evaluation = _Evaluation(cell, downstream, experiment)
+    if not evaluation.missing():
         return
-    folder = _features_folder(cell, downstream, experiment)
+    folder = evaluation.features_folder
     with experiment.store.lock(folder):
-        if missing := _missing(cell, downstream, experiment):  # another process may have made them
-            for row in _probed(cell, distilled, student, downstream, missing, folder, experiment):
-                protocol = Protocol(row.probe, row.labels_per_class)
-                rows.write(_row_file(cell, downstream, protocol, experiment), [row])
+        if missing := evaluation.missing():  # another process may have made them
+            for row in _probed(evaluation, distilled, student, missing, folder):
+                rows.write(evaluation.file(Protocol(row.probe, row.labels_per_class)), [row])
                 shutil.rmtree(folder / row.key, ignore_errors=True)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 def _probed(
-    cell: Cell,
-    distilled: Distilled | None,
+    evaluation: _Evaluation,
+    distilled: DistilledSet | None,
     student: Student,
-    downstream: str,
     missing: Sequence[Protocol],
     folder: Path,
-    experiment: Experiment,
 ) -> Iterator[Row]:
     """Yield a row for each protocol; the checkpoints of fits are kept below `folder`."""
+    cell, downstream, experiment = evaluation.cell, evaluation.downstream, evaluation.experiment
     splits, device = experiment.splits(downstream), experiment.compute.device
     new_loop = partial(
         CheckpointedLoop, description=f"{cell}, probed on {downstream}", save_ends=False
@@ -90,7 +176,7 @@ def _probed(
             if isinstance(kind, HeadProbe):
                 score = kind.score(student.network.head, test)
             else:
-                key = _row_key(cell, downstream, protocol, experiment)
+                key = evaluation.key(protocol)
                 score = probe(
                     train,
                     test=test,
@@ -104,14 +190,15 @@ def _probed(
                 )
             objective = student.header["objective"]
             changed = changes(cell, experiment, probe=score.probe, objective=objective)
-            yield _row(cell, downstream, score, facts | {"changes": changed}, experiment)
+            yield evaluation.row(score, facts | {"changes": changed})
             progress.update()
 
 
 def is_done(cell: Cell, experiment: Experiment) -> bool:
     """Say whether all rows of a cell are in the store."""
     return experiment.teacher_exists and not any(
-        _missing(cell, downstream, experiment) for downstream in experiment.suite.downstream
+        _Evaluation(cell, downstream, experiment).missing()
+        for downstream in experiment.suite.downstream
     )
 
 
@@ -134,49 +221,11 @@ def stored_rows(cell: Cell, experiment: Experiment) -> list[Row]:
         )
         for downstream in suite.downstream
         for protocol in protocols(suite, cell.variant, downstream)
-        for row in rows.read(_row_file(cell, downstream, protocol, experiment))
+        for row in rows.read(_Evaluation(cell, downstream, experiment).file(protocol))
     ]
 
 
-def _missing(cell: Cell, downstream: str, experiment: Experiment) -> list[Protocol]:
-    """Return the protocols that have no row yet."""
-    return [
-        protocol
-        for protocol in protocols(experiment.suite, cell.variant, downstream)
-        if not _has_row(cell, downstream, protocol, experiment)
-    ]
-
-
-def _has_row(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> bool:
-    """Say whether a row is in the store, without reading a test split that no row was made with."""
-    if not _row_folder(cell, downstream, protocol, experiment).exists():
-        return False
-    file = _row_file(cell, downstream, protocol, experiment)
-    return file.exists() and file.stat().st_size > 0
-
-
-def _row_file(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> Path:
-    folder = _row_folder(cell, downstream, protocol, experiment)
-    test = key_of({"test": experiment.splits(downstream).test_fingerprint()})
-    return folder / f"{test}.jsonl"
-
-
-def _row_key(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> str:
-    return key_of(row_settings(cell, downstream, protocol, experiment))
-
-
-def _row_folder(cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment) -> Path:
-    settings = row_settings(cell, downstream, protocol, experiment)
-    return experiment.store.folder("rows", key_of({**settings, "fields": rows.FIELDS}))
-
-
-def _features_folder(cell: Cell, downstream: str, experiment: Experiment) -> Path:
-    settings = features_settings(cell, downstream, experiment)
-    test = experiment.splits(downstream).test_fingerprint()
-    return experiment.store.folder("features", key_of({**settings, "test": test}))
-
-
-def _costs(distilled: Distilled | None, student: Student, features: Cost) -> dict[str, Any]:
+def _costs(distilled: DistilledSet | None, student: Student, features: Cost) -> dict[str, Any]:
     """Return the storage behind a number, and the cost of its stages."""
     kept = distilled if distilled and distilled.header["num_numbers"] else None
     stored = kept.header if kept else {}
@@ -209,42 +258,3 @@ def _falls(history: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, li
             quarter = math.ceil(len(values) / 4)
             falls[name] = [fmean(values[:quarter]), fmean(values[-quarter:])]
     return dict(sorted(falls.items()))
-
-
-def _row(
-    cell: Cell, downstream: str, score: ProbeScore, facts: dict[str, Any], experiment: Experiment
-) -> Row:
-    suite = experiment.suite
-    is_teacher = cell.variant.method == TEACHER
-    protocol = Protocol(score.probe, score.labels_per_class)
-    return Row(
-        key=_row_key(cell, downstream, protocol, experiment),
-        context=key_of(experiment.context),
-        suite=suite.name,
-        label=cell.variant.label,
-        method=cell.variant.method,
-        settings={} if is_teacher else identity(method_of(suite, cell.variant)),
-        N=cell.N,
-        source=suite.source,
-        size=suite.size,
-        teacher=experiment.teacher_name,
-        teacher_held_out=experiment.teacher.header.held_out,
-        teacher_seconds=experiment.teacher.header.seconds,
-        student=cell.student,
-        student_settings={} if is_teacher else experiment.student_settings(cell.student),
-        downstream=downstream,
-        recipe=suite.recipe,
-        probe=score.probe,
-        probe_settings=identity(probe_of(suite, score.probe)),
-        labels_per_class=score.labels_per_class,
-        seed=cell.seed,
-        value=score.top1,
-        draws=list(score.draws),
-        strength=score.strength,
-        converged=score.converged,
-        probe_seconds=score.seconds,
-        device=device_name(experiment.compute.device),
-        precision=experiment.compute.precision,
-        provenance={**provenance(experiment.compute.device), "code": evaluation_code()},
-        **facts,
-    )
