@@ -1,11 +1,12 @@
 """Counts of the work of pretraining a teacher."""
 
 import math
-from typing import Any
 
 from benchmark.held_out import RIDGES
 from benchmark.teacher import BATCH
 from benchmark.workload import Forecast, TeacherOutline, Work
+
+from ._fit import Training
 
 # Counted: operators of one augmentation of a batch, and numbers read and written per pixel value;
 # operators of projector and loss, and numbers per weight (at 256 images).
@@ -14,16 +15,18 @@ _SHIFTED, _SHIFTED_NUMBERS = 21, 10
 _PROJECTOR, _PROJECTOR_NUMBERS = 88, 23
 
 
-def barlow_twins_forecast(recipe: Any, outline: TeacherOutline) -> Forecast:
+def barlow_twins_forecast(
+    training: Training, outline: TeacherOutline, *, hidden: int, output: int
+) -> Forecast:
     """Count two augmentations of each image, the backbone, and the projector.
 
     The projector's layers take 2 (p h + h h + h o) operations per image, and twice as many
     backward, in the backbone's precision, for two augmentations. The correlation of b projections
     of o numbers takes 6 b o o.
     """
-    p, h, o = outline.num_features, recipe.projector_hidden, recipe.projector_output
+    p, h, o = outline.num_features, hidden, output
     weights = p * h + h * h + h * o
-    b, steps = recipe.batch_size, _steps(recipe, outline.num_images)
+    b, steps = training.batch_size, _steps(training, outline.num_images)
     numbers = 2 * _RANDOM_NUMBERS * b * outline.numel + _PROJECTOR_NUMBERS * weights
     projected, correlated = steps * 12 * b * weights, steps * 6 * b * o * o
     in_bf16 = outline.precision == "bf16"
@@ -36,13 +39,13 @@ def barlow_twins_forecast(recipe: Any, outline: TeacherOutline) -> Forecast:
         num_bytes=4 * steps * numbers,
         operators=steps * (2 * _RANDOM + _PROJECTOR),
     )
-    return Forecast(work=(passes, _looks(recipe, outline)))
+    return Forecast(work=(passes, _looks(training, outline)))
 
 
-def supervised_forecast(recipe: Any, outline: TeacherOutline) -> Forecast:
+def supervised_forecast(training: Training, outline: TeacherOutline) -> Forecast:
     """Count shifts of each image and the network, on nine tenths of the images."""
     seen = outline.num_images - outline.num_images // 10
-    b, steps = recipe.batch_size, _steps(recipe, seen)
+    b, steps = training.batch_size, _steps(training, seen)
     passes = Work(
         network=outline.network,
         training=steps * b,
@@ -50,14 +53,14 @@ def supervised_forecast(recipe: Any, outline: TeacherOutline) -> Forecast:
         num_bytes=4 * steps * _SHIFTED_NUMBERS * b * outline.numel,
         operators=steps * _SHIFTED,
     )
-    return Forecast(work=(passes, _looks(recipe, outline)))
+    return Forecast(work=(passes, _looks(training, outline)))
 
 
-def _steps(recipe: Any, num_images: int) -> int:
-    return int(recipe.epochs * (num_images // recipe.batch_size))
+def _steps(training: Training, num_images: int) -> int:
+    return training.epochs * (num_images // training.batch_size)
 
 
-def _looks(recipe: Any, outline: TeacherOutline) -> Work:
+def _looks(training: Training, outline: TeacherOutline) -> Work:
     """Count evaluations of held-out accuracy: representations of all images, ridge classifiers.
 
     One takes a singular value decomposition of n x p features, about 14 n p p operations, and 2 n p
@@ -65,7 +68,7 @@ def _looks(recipe: Any, outline: TeacherOutline) -> Work:
     evaluation.
     """
     n, p, k = outline.num_images, outline.num_features, outline.num_classes
-    looks = math.ceil(recipe.epochs / recipe.probe_every) + 1
+    looks = math.ceil(training.epochs / training.probe_every) + 1
     return Work(
         network=outline.network,
         forward=looks * n,

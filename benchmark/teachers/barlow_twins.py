@@ -6,7 +6,7 @@ which reaches 70.90 % on CIFAR-100 and 92.10 % on CIFAR-10 (its own online linea
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -17,18 +17,17 @@ from benchmark import rng
 from benchmark.augment import RandomAugmentation
 from benchmark.network import Network
 from benchmark.ranges import expect_counts, expect_not_negative, expect_positive
-from benchmark.settings import NEUTRAL
-from benchmark.spec import Loop, Storage, Supervision
+from benchmark.spec import Loop, Supervision
 from benchmark.workload import Forecast, TeacherOutline
 
-from ._fit import Optimizer, check, fit, pixels, prepared
+from ._fit import Optimizer, Training, fit, pixels, prepared
 from ._forecast import barlow_twins_forecast
 
 __all__ = ["BarlowTwins"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BarlowTwins:
+class BarlowTwins(Training):
     """Pretrains without labels.
 
     Differences from the published run: backbone and projector may run in bf16 (published: fp16); as
@@ -36,18 +35,11 @@ class BarlowTwins:
     starts at zero (published: at one); for the augmentations, see `benchmark.augment`.
 
     Attributes:
-        model: the backbone.
-        optimizer: `adamw` trains small networks faster.
         projector_hidden, projector_output: widths of the projector's two hidden layers and output.
         off_diagonal_weight: of the squared correlations between different outputs.
         loss_scale: of the whole loss.
         crop_scale, brightness, contrast, saturation, hue, gamma, grey: see `RandomAugmentation`.
         solarise: likewise, in the second augmentation only.
-        standardise: whether to standardise representations by their statistics on the source
-            images, which the teacher stores.
-        storage: precision of the stored weights.
-        probe_every: epochs between two evaluations of held-out accuracy; changes no weight.
-        compile: the backbone, by torch.compile; pays off only in long runs, as it takes a minute.
     """
 
     supervision: ClassVar[Supervision] = "none"
@@ -73,11 +65,6 @@ class BarlowTwins:
     gamma: float = 0.0
     grey: float = 0.2
     solarise: float = 0.2
-    # ours
-    standardise: bool = False
-    storage: Storage = "fp32"
-    probe_every: int = field(default=10, metadata=NEUTRAL)
-    compile: bool = field(default=False, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
         """Refuse invalid settings.
@@ -85,7 +72,7 @@ class BarlowTwins:
         Raises:
             UsageError: for the first one.
         """
-        check(self)
+        super().__post_init__()
         expect_counts(self, "projector_hidden", "projector_output")
         expect_not_negative(self, "off_diagonal_weight")
         expect_positive(self, "loss_scale")
@@ -93,7 +80,8 @@ class BarlowTwins:
 
     def forecast(self, outline: TeacherOutline) -> Forecast:
         """Count the work of `pretrain`."""
-        return barlow_twins_forecast(self, outline)
+        hidden, output = self.projector_hidden, self.projector_output
+        return barlow_twins_forecast(self, outline, hidden=hidden, output=output)
 
     def pretrain(
         self,

@@ -4,7 +4,7 @@ The defaults are the usual recipe for a ResNet-18 on CIFAR (kuangliu/pytorch-cif
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -14,18 +14,17 @@ from torch import Tensor, nn
 from benchmark.augment import shift_and_flip
 from benchmark.network import Network
 from benchmark.ranges import expect_not_negative
-from benchmark.settings import NEUTRAL
-from benchmark.spec import Loop, Storage, Supervision
+from benchmark.spec import Loop, Supervision
 from benchmark.workload import Forecast, TeacherOutline
 
-from ._fit import Optimizer, check, fit, pixels, prepared
+from ._fit import Optimizer, Training, fit, pixels, prepared
 from ._forecast import supervised_forecast
 
 __all__ = ["Supervised"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Supervised:
+class Supervised(Training):
     """Pretrains with labels by cross-entropy, on randomly shifted and flipped images.
 
     Differences from the usual recipe: biases and norms have no weight decay, the last norm of every
@@ -33,11 +32,7 @@ class Supervised:
     and a tenth of the images is held out.
 
     Attributes:
-        model: the backbone.
         max_shift: largest random shift in pixels, in either direction, with zero padding.
-        standardise, storage: see `BarlowTwins`.
-        probe_every: epochs between two evaluations of held-out accuracy; changes no weight.
-        compile: the backbone, by torch.compile; pays off only in long runs, as it takes a minute.
     """
 
     supervision: ClassVar[Supervision] = "labels"
@@ -51,11 +46,6 @@ class Supervised:
     weight_decay: float = 5e-4
     warmup_epochs: int = 0
     max_shift: int = 4
-    # ours
-    standardise: bool = False
-    storage: Storage = "fp32"
-    probe_every: int = field(default=10, metadata=NEUTRAL)
-    compile: bool = field(default=False, metadata=NEUTRAL)
 
     def __post_init__(self) -> None:
         """Refuse invalid settings.
@@ -63,7 +53,7 @@ class Supervised:
         Raises:
             UsageError: for the first one.
         """
-        check(self)
+        super().__post_init__()
         expect_not_negative(self, "max_shift")
 
     def forecast(self, outline: TeacherOutline) -> Forecast:
