@@ -82,11 +82,11 @@ def _load(file: Path) -> Mapping[str, Any]:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UsageError(
-            f"{file}: holds more than weights and plain values, which are all that is read of a "
-            "file of someone else's; keep its state_dict alone"
+            f"{file}: holds more than weights and plain values, and nothing else is read from "
+            "untrusted files: save its state_dict alone"
         ) from error
     except Exception as error:  # a damaged file can raise anything
-        raise UsageError(f"{file}: not a whole file of torch.save") from error
+        raise UsageError(f"{file}: damaged, or not a file of torch.save") from error
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise UsageError(f"{file}: not a checkpoint of solo-learn, it has no state_dict")
@@ -130,7 +130,7 @@ def _num_classes(file: Path, state: Mapping[str, Tensor]) -> int:
     if classes not in _PIXELS:
         raise UsageError(
             f"{file}: its classifier has {classes} outputs, expected "
-            f"{' or '.join(map(str, _PIXELS))}, as pixel statistics are known for CIFAR alone"
+            f"{' or '.join(map(str, _PIXELS))}, as only CIFAR's pixel statistics are known"
         )
     return classes
 

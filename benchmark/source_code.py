@@ -29,8 +29,9 @@ _MOVES_NO_NUMBER = {
 def code_of(module: str) -> str:
     """Return a hash of a module's code, and of its imports from its own package and from this one.
 
-    Comments, docstrings and formatting do not count, nor does code that only forecasts
-    (`spec.Method`): functions called `forecast`, and modules called ``_..._forecast``.
+    Comments, docstrings and formatting do not count, nor do the messages of errors, nor code that
+    only forecasts (`spec.Method`): functions called `forecast`, and modules called
+    ``_..._forecast``.
     """
     packages = {module.partition(".")[0], "benchmark"}
     found: dict[str, str] = {}
@@ -64,6 +65,8 @@ def _read(file: Path, name: str) -> tuple[str, list[str]]:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = node.body[ast.get_docstring(node) is not None :]
             node.body = [part for part in node.body if not _forecasts(part)]
+        elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            node.exc = node.exc.func
     package = name if file.stem == "__init__" else name.rpartition(".")[0]
     return _text(tree), list(_imported(tree, package))
 

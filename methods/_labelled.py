@@ -42,7 +42,7 @@ def images_per_class(method: str, outline: Outline) -> tuple[int, int]:
         )
     if min(sizes) < ipc:
         raise UsageError(
-            f"{method} at N={budget}: {ipc} images per class wanted, but class "
+            f"{method} at N={budget}: needs {ipc} images per class, but class "
             f"{sizes.index(min(sizes))} has {min(sizes)}"
         )
     return k, ipc
@@ -72,7 +72,7 @@ class RealImages:
     def of(cls, problem: Problem, generator: torch.Generator) -> "RealImages":
         """Sort the images of a labelled problem by class."""
         if problem.labels is None or problem.num_classes is None:
-            raise UsageError("a method that learns from labels met a source set without them")
+            raise UsageError("a method that learns from labels needs a source set with labels")
         order = problem.labels.argsort(stable=True)
         counts = torch.bincount(problem.labels, minlength=problem.num_classes).tolist()
         mean, std = torch.tensor((problem.mean, problem.std), device=problem.device)

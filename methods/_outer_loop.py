@@ -73,7 +73,9 @@ class OuterLoop:
         expect_not_negative(self, "inner_lr", "inner_weight_decay")
         expect_momenta(self, "inner_momentum")
         if self.augmented_copies is not None and not self.augment_real:
-            raise UsageError(f"augmented_copies={self.augmented_copies}: expected augment_real too")
+            raise UsageError(
+                f"augmented_copies={self.augmented_copies}: expected augment_real=true as well"
+            )
 
     def check(self, outline: Outline) -> None:
         """Refuse an inner model that does not support the source's images."""

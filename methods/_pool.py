@@ -44,7 +44,7 @@ class Pool:
     """
 
     def __init__(
-        self, size: int, new_model: Callable[[], InnerModel], *, max_age: int, restart: bool = True
+        self, size: int, new_model: Callable[[], InnerModel], *, max_age: int, restart: bool
     ) -> None:
         self.max_age = max_age
         self.restart = restart

@@ -10,7 +10,7 @@ def ridge_predict(
     targets: Float[Tensor, "s d"],
     queries: Float[Tensor, "b p"],
     *,
-    ridge: float = 1e-6,
+    ridge: float,
 ) -> Float[Tensor, "b d"]:
     """Predict targets of `queries` by ridge regression on `support` and `targets`.
 

@@ -22,5 +22,5 @@ def expect_enough(num_images: int, m: int) -> None:
     """Raise a UsageError if there are fewer than `m` images."""
     if m > num_images:
         raise UsageError(
-            f"{m} images wanted, but the source has only {num_images}: choose a smaller budget"
+            f"needs {m} images, but the source has only {num_images}: choose a smaller budget"
         )

@@ -88,8 +88,8 @@ __all__ = ["Datm"]
 
 _EVALUATION_BATCH = 128  # batch_train in the released evaluation
 _NOT_WHITENED = (
-    "datm's evaluation whitens images, and the budget has no room beside them for the components "
-    "that this takes: choose a larger budget, or a teacher with longer representations"
+    "datm's evaluation whitens images, but the budget has no room for the whitening's components: "
+    "choose a larger budget, or a teacher with longer representations"
 )
 
 

@@ -36,7 +36,7 @@ def pooled(model: str, shape: ImageShape, num_pools: int) -> tuple[int, int]:
     h, w = shape.h >> num_pools, shape.w >> num_pools
     if min(h, w) < 1:
         raise UsageError(
-            f"{model}: {num_pools} poolings leave nothing of {shape.h}x{shape.w} images: "
+            f"{model}: images of {shape.h}x{shape.w} vanish in {num_pools} poolings: "
             f"expected at least {2**num_pools}x{2**num_pools}"
         )
     return h, w

@@ -458,7 +458,7 @@ def test_a_skipped_cell_is_named_and_is_no_failure(run):
     code, _, errors = run("--budgets", "4,100")
     assert code == 0
     (line,) = errors
-    assert line.startswith("skipped: random, N = 100, convnet, seed 0: 100 images wanted, but")
+    assert line.startswith("skipped: random, N = 100, convnet, seed 0: needs 100 images, but")
 
 
 def test_less_than_one_image_of_a_class_is_a_dash_and_told_why(run, tmp_path):

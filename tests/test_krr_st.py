@@ -75,5 +75,5 @@ def test_decodes_to_the_pairs(toy_problem):
 
 
 def test_more_images_than_the_source_has_are_refused(toy_problem):
-    with pytest.raises(UsageError, match="61 images wanted, but the source has only 60"):
+    with pytest.raises(UsageError, match="needs 61 images, but the source has only 60"):
         distil(TINY, toy_problem(N=61))

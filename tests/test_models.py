@@ -260,7 +260,7 @@ def test_gets_smaller_with_its_narrow_settings(model):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: convnet(ImageShape(3, 4, 4)), "3 poolings leave nothing of 4x4"),
+        (lambda: convnet(ImageShape(3, 4, 4)), "images of 4x4 vanish in 3 poolings"),
         (lambda: convnet(CIFAR, widths=()), "one or more blocks"),
         (lambda: vgg11(ImageShape(3, 28, 28)), "at least 32x32"),
         (lambda: vgg11(CIFAR, width=0.0), "positive"),

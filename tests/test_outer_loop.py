@@ -425,5 +425,5 @@ def test_copies_of_another_teacher_are_others(toy_problem, tmp_path):
 
 
 def test_copies_without_augmentation_are_refused():
-    with pytest.raises(UsageError, match="augmented_copies=3: expected augment_real too"):
+    with pytest.raises(UsageError, match="augmented_copies=3: expected augment_real=true as well"):
         OuterLoop(outer_steps=1, outer_lr=1.0, augmented_copies=3)

@@ -126,8 +126,11 @@ def forget_code():
 
 
 def test_code_is_what_runs_and_not_how_it_is_written(new_file):
-    plain = '__all__ = ["Mine"]\n\nclass Mine:\n    x = 1\n'
-    commented = '"""About it."""\n__all__ = ["Mine"]\n# why\nclass Mine:\n    "It."\n    x = (1)\n'
+    plain = '__all__ = ["Mine"]\n\nclass Mine:\n    x = 1\n    def f(self): raise E("no")\n'
+    commented = (
+        '"""About it."""\n__all__ = ["Mine"]\n# why\nclass Mine:\n    "It."\n    x = (1)\n'
+        "    def f(self):\n        raise E('never', 3)\n"
+    )
     codes = {}
     for name, text in (("one", plain), ("two", commented), ("three", plain.replace("1", "2"))):
         new_file("mine", text)

@@ -22,9 +22,9 @@ def batch(seed=0):
     return torch.rand(6, 3, 4, 4, generator=stream), torch.randn(6, 2, generator=stream)
 
 
-def new_pool(size=2, **settings):
+def new_pool(size=2, *, restart=True, **settings):
     births = count()
-    return Pool(size, lambda: new_model(next(births)), **settings)
+    return Pool(size, lambda: new_model(next(births)), restart=restart, **settings)
 
 
 def test_a_step_is_sgd_with_momentum_and_decay_on_the_mean_squared_error_in_train_mode():

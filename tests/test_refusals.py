@@ -65,9 +65,9 @@ def toy(monkeypatch, toy_suite, tmp_path, capsys):
         ("datm", "60", "datm has no published recipe .*: set datm.recipe=cifar10-ipc10 to use it"),
         ("dsa", "2", "dsa at N=2: less than one image for each of 3 classes"),
         ("idm", "4", "idm at N=4: .* nearest budgets that give it are 3 and 6$"),
-        ("random", "61", "61 images wanted, but the source has only 60: choose a smaller budget"),
-        ("krr-st", "61", "61 images wanted, but the source has only 60: choose a smaller budget"),
-        ("random-labels", "63", "random-labels at N=63: 21 images per class wanted, but class 0"),
+        ("random", "61", "needs 61 images, but the source has only 60: choose a smaller budget"),
+        ("krr-st", "61", "needs 61 images, but the source has only 60: choose a smaller budget"),
+        ("random-labels", "63", "random-labels at N=63: needs 21 images per class, but class 0"),
     ],
 )
 def test_a_run_that_is_refused_whole_makes_no_teacher(toy, method, N, reason):

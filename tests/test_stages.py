@@ -552,7 +552,7 @@ def test_a_budget_that_a_method_cannot_do_with_skips_its_cell(toy_suite, tmp_pat
         "krr-st, N = 100, convnet, seed 0",
     }
     assert set(outcome.skipped.values()) == {
-        "100 images wanted, but the source has only 60: choose a smaller budget"
+        "needs 100 images, but the source has only 60: choose a smaller budget"
     }
     assert {row.N for row in outcome.rows} == {4}
 

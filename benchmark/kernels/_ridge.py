@@ -12,7 +12,7 @@ def plain_ridge(
     targets: Float[Tensor, "s d"],
     queries: Float[Tensor, "b p"],
     *,
-    ridge: float = 1e-6,
+    ridge: float,
 ) -> Float[Tensor, "b d"]:
     """Predict at `queries`, see `methods._ridge`."""
     support = torch.cat([support, torch.ones(len(support), 1, device=support.device)], dim=1)

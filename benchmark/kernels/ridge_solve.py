@@ -8,6 +8,7 @@ from torch.nn.functional import mse_loss, relu
 
 from benchmark.compute import Compute
 from benchmark.methods._ridge import ridge_predict
+from benchmark.methods.krr_st import KrrSt
 from benchmark.timing import Kernel, Outcome
 
 from ._ridge import plain_ridge, ridge_operations
@@ -26,9 +27,9 @@ def ridge_solve(compute: Compute, *, small: bool = False) -> Kernel:
     queries = relu(normal("queries", b, p, compute=compute))
     targets, wanted = (normal(name, n, d, compute=compute) for name, n in (("y", s), ("z", b)))
 
-    def solved(predict: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Outcome:
+    def solved(predict: Callable[..., Tensor]) -> Outcome:
         x, y = support.detach().requires_grad_(), targets.detach().requires_grad_()
-        loss = mse_loss(predict(x, y, queries), wanted)
+        loss = mse_loss(predict(x, y, queries, ridge=KrrSt().ridge), wanted)
         return (loss.detach(), *torch.autograd.grad(loss, (x, y)))
 
     return Kernel(

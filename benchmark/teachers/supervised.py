@@ -71,7 +71,7 @@ class Supervised(Training):
         checkpoint: Loop,
     ) -> int:
         """Train `network` including its head; return the number of steps."""
-        assert labels is not None, "the harness gives labels to whoever declares them"
+        assert labels is not None, 'teachers with supervision = "labels" are given labels'
         backbone = prepared(self, network.backbone)
 
         def loss(batch: Int64[Tensor, " b"]) -> Float[Tensor, ""]:
