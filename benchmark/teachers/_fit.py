@@ -176,7 +176,7 @@ def pixels(images: Tensor, batch: Int64[Tensor, " b"]) -> Float[Tensor, "b c h w
 def _steps_per_epoch(training: Training, num_images: int) -> int:
     if training.batch_size > num_images:
         raise UsageError(
-            f"teacher.batch_size={training.batch_size}: expected 2 to {num_images}, as many as there "
-            "are source images"
+            f"teacher.batch_size={training.batch_size}: expected 2 to {num_images}, the number of "
+            "source images"
         )
     return num_images // training.batch_size
