@@ -26,7 +26,6 @@ from benchmark.reporting.order import (
     slug,
 )
 from benchmark.reporting.statistics import Estimate
-from benchmark.reporting.stored_sets import is_number
 from benchmark.reporting.style import Look, legend, logarithmic, panels, short
 from benchmark.rows import Row
 
@@ -201,7 +200,7 @@ def _points(rows: Sequence[Row], cost: Callable[[Row], float | None]) -> list[Po
     for label in labels(rows):
         for budget in dict.fromkeys(row.N for row in rows if row.label == label):
             mine = [row for row in rows if row.label == label and budget == row.N]
-            costs = [value for row in mine if is_number(value := cost(row)) and value > 0]
+            costs = [value for row in mine if (value := cost(row))]
             if (accuracy := over_students(mine)) is not None:
                 mean_cost = fmean(costs) if costs else None
                 points.append(Point(label=label, cost=mean_cost, accuracy=accuracy))

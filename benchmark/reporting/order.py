@@ -3,7 +3,6 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from math import isfinite
 
 from benchmark.reporting.marks import unquoted
 from benchmark.reporting.published import BUDGET, DATASETS, STUDENTS
@@ -59,7 +58,7 @@ def identity(row: Row) -> tuple[object, ...]:
 
 
 def in_order(rows: Sequence[Row], *, every_device: bool = False) -> list[Row]:
-    """Return rows in canonical order, whatever the order of their file, without non-finite ones.
+    """Return rows in canonical order, whatever the order of their file.
 
     Of rows with the same identity, the last one counts.
 
@@ -67,11 +66,7 @@ def in_order(rows: Sequence[Row], *, every_device: bool = False) -> list[Row]:
         rows: of one report.
         every_device: keep the last row of each device.
     """
-    last = {
-        (*identity(row), row.device if every_device else ""): row
-        for row in rows
-        if isfinite(row.value)
-    }
+    last = {(*identity(row), row.device if every_device else ""): row for row in rows}
     known = labels(rows), students(rows), datasets(rows), protocols(rows)
     label, student, dataset, protocol = ({x: at for at, x in enumerate(part)} for part in known)
 
