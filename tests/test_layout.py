@@ -45,6 +45,7 @@ MAY_IMPORT = {  # besides the shared files of its own folder
     "tables": {
         "benchmark.rows",
         "benchmark.spec",
+        "benchmark.reporting.markdown",
         "benchmark.reporting.marks",
         "benchmark.reporting.order",
         "benchmark.reporting.published",

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from benchmark.reporting.marks import unquoted
+from benchmark.reporting.markdown import unquoted
 from benchmark.reporting.published import BUDGET, DATASETS, STUDENTS
 from benchmark.rows import Row
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import fsum
 
-from benchmark.reporting.marks import unquoted
+from benchmark.reporting.markdown import unquoted
 from benchmark.reporting.order import conditions, first_student, in_order
 from benchmark.reporting.table import Cell, Table, number
 from benchmark.rows import Row
