@@ -17,7 +17,7 @@ from benchmark.grid import Cell, Suite, cells, with_settings
 from benchmark.images import is_present
 from benchmark.memory import default_memory
 from benchmark.pretrain import Length
-from benchmark.provenance import provenance
+from benchmark.provenance import remember_code
 from benchmark.spec import UsageError, unknown
 from benchmark.store import Store
 
@@ -128,7 +128,7 @@ def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
 
 def experiment_of(suite: Suite, arguments: argparse.Namespace) -> Experiment:
     """Return the experiment of a suite, on the requested device."""
-    provenance("cpu")  # recorded before the code can change
+    remember_code()
     return Experiment(
         suite,
         store=Store(arguments.store),
