@@ -43,6 +43,7 @@ MAY_IMPORT = {  # besides the shared files of its own folder
     },
     "suites": {"benchmark.grid", "benchmark.pretrain"},
     "tables": {
+        "benchmark.grid",
         "benchmark.rows",
         "benchmark.spec",
         "benchmark.reporting.markdown",
@@ -55,6 +56,7 @@ MAY_IMPORT = {  # besides the shared files of its own folder
         "benchmark.reporting.table",
     },
     "figures": {  # a figure chooses and averages rows as tables do
+        "benchmark.grid",
         "benchmark.rows",
         "benchmark.reporting.figure",
         "benchmark.reporting.order",

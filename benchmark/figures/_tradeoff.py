@@ -11,9 +11,9 @@ from matplotlib import figure
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
+from benchmark.grid import Protocol
 from benchmark.reporting.figure import Figure
 from benchmark.reporting.order import (
-    Protocol,
     at,
     describe,
     first_student,

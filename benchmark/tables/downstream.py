@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from benchmark.grid import Protocol
 from benchmark.reporting.order import (
-    Protocol,
     at,
     datasets,
     first_student,
