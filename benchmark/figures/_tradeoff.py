@@ -11,7 +11,7 @@ from matplotlib import figure
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
-from benchmark.grid import Protocol
+from benchmark.grid import TEACHER, Protocol
 from benchmark.reporting.figure import Figure
 from benchmark.reporting.order import (
     at,
@@ -21,6 +21,7 @@ from benchmark.reporting.order import (
     labels,
     main_budget,
     main_downstream,
+    of_student,
     protocol_of,
     protocols,
     slug,
@@ -95,13 +96,13 @@ def compared(
     student = first_student(rows)
     if student is None:
         return {}
-    students = {row.student for row in rows} - {"teacher"}
+    students = {row.student for row in rows} - {TEACHER}
     budget = main_budget(rows)
     lead, _ = protocols(rows)[0]
     found = {}
     for protocol in protocols(rows):
         mine = [row for row in rows if protocol_of(row) == protocol and row.probe == lead]
-        parts = {short(student): [row for row in mine if row.student in (student, "teacher")]}
+        parts = {short(student): of_student(mine, student)}
         if len(students) > 1:
             title = f"mean of {len(students)} students{at(budget)}"
             parts[title] = [row for row in _complete(mine, students) if row.N in (None, budget)]
@@ -191,7 +192,7 @@ def _complete(rows: Sequence[Row], students: set[str]) -> list[Row]:
     have: dict[str, set[str]] = {}
     for row in rows:
         have.setdefault(row.label, set()).add(row.student)
-    return [row for row in rows if have[row.label] >= students or have[row.label] == {"teacher"}]
+    return [row for row in rows if have[row.label] >= students or have[row.label] == {TEACHER}]
 
 
 def _points(rows: Sequence[Row], cost: Callable[[Row], float | None]) -> list[Point]:

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from benchmark.grid import Protocol
+from benchmark.grid import TEACHER, Protocol
 from benchmark.reporting.markdown import unquoted
 from benchmark.reporting.published import BUDGET, DATASETS, STUDENTS
 from benchmark.rows import Row
@@ -35,8 +35,18 @@ def labels(rows: Iterable[Row]) -> list[str]:
 
 def students(rows: Iterable[Row]) -> list[str]:
     """Return the students of rows, those of the published tables first, without the teacher."""
-    found = {row.student for row in rows} - {"teacher"}
+    found = {row.student for row in rows} - {TEACHER}
     return sorted(found, key=lambda name: (_rank(name, STUDENTS), name))
+
+
+def own_student(row: Row) -> str | None:
+    """Return the student of a row; None for the teacher, which every column shows."""
+    return None if row.student == TEACHER else row.student
+
+
+def of_student(rows: Iterable[Row], student: str | None) -> list[Row]:
+    """Return the rows of a student, and the teacher's."""
+    return [row for row in rows if own_student(row) in (None, student)]
 
 
 def datasets(rows: Sequence[Row]) -> list[str]:
