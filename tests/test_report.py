@@ -295,6 +295,7 @@ def test_what_a_suite_says_of_itself_is_left_out_if_flags_change_it(new_row, tmp
         text = written(tmp_path, [with_flags(flags)])
         assert text.startswith("# Title\n\nNotes.\n")
         assert f"\n- made by:\n  - python -m benchmark run --suite toy {flags}".rstrip() in text
-    text = written(tmp_path, [with_flags("--methods krr-st --set krr-st.ridge=1")])
-    assert text.startswith("# toy, changed by flags: Title\n")
-    assert "Notes." not in text
+    for flags in ("--methods krr-st --set krr-st.ridge=1", "--student-steps 3"):
+        text = written(tmp_path, [with_flags(flags)])
+        assert text.startswith("# toy, changed by flags: Title\n")
+        assert "Notes." not in text
