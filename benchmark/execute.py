@@ -23,7 +23,7 @@ from benchmark.experiment import Experiment
 from benchmark.grid import Cell
 from benchmark.memory import is_out_of_memory, make_room
 from benchmark.progress import bar, share_terminal
-from benchmark.provenance import provenance
+from benchmark.provenance import remember_code
 from benchmark.rows import Row
 from benchmark.run import run_cell
 from benchmark.spec import NonFiniteError, UsageError
@@ -173,7 +173,7 @@ def _start(
     torch.set_num_threads(threads)
     keep_freed_memory()
     choose_tf32()
-    provenance("cpu")  # recorded before the code can change
+    remember_code()
     share_terminal(lock, lines.get())
     _experiment = recreate()
     threading.Thread(target=_follow_parent, daemon=True).start()

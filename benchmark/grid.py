@@ -24,6 +24,17 @@ from benchmark.spec import (
 TEACHER = "teacher"  # the control that probes the teacher itself instead of a student
 TEACHER_MODEL = "teacher-model"  # owner of the backbone settings of a teacher pretrained here
 
+# Flags that change a suite and take values, in the order of `Suite.flags`.
+FLAGS = (
+    *("source", "size", "teacher", "methods", "controls", "students", "downstream", "budgets"),
+    *("seeds", "recipe", "probes", "labels_per_class", "precision", "student_steps", "set"),
+)
+# Those that only choose which numbers there are; after any other, a suite's notes may not apply.
+CELL_FLAGS = (
+    *("methods", "controls", "students", "downstream", "budgets", "seeds"),
+    *("probes", "labels_per_class"),
+)
+
 RecipeName = Literal["paper", "equal-steps", "own"]
 Settings = Mapping[str, Any]
 

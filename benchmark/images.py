@@ -103,7 +103,7 @@ def find_dataset(name: str) -> Dataset:
 
 
 def is_present(name: str, *, root: Path | None, download: bool = False) -> bool:
-    """Say whether a dataset is found, see `load_splits`; no image is read."""
+    """Say whether a dataset is found (see `load_splits`); `download`: after trying to fetch it."""
     dataset = find_dataset(_Name.parse(name).dataset)
     try:
         for split in _SPLITS:

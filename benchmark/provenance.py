@@ -21,6 +21,11 @@ def provenance(device: torch.device | str) -> dict[str, str]:
     }
 
 
+def remember_code() -> None:
+    """Record the versions of the running code, before its files can change."""
+    _code()
+
+
 @cache
 def _code() -> dict[str, str]:
     """Return the versions of the running code: read once, as a process keeps its initial code."""

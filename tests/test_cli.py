@@ -359,6 +359,12 @@ def test_every_plug_in_is_listed_with_a_line_on_what_it_is(benchmark_, kind):
     assert all(len(summary) > 5 for summary in listed.values())
 
 
+def test_datasets_are_listed_with_their_licences(benchmark_):
+    _, out, _ = benchmark_("list", "datasets")
+    (digits,) = (line for line in out.splitlines() if line.startswith("digits "))
+    assert digits.endswith("8 x 8 pixels, shipped with scikit-learn. Licence: CC BY 4.0.")
+
+
 def test_a_broken_plug_in_is_listed_as_such(benchmark_, plug):
     plug["teachers"] = {"broken": Entry(ImportError("no\nmodule"))}
     code, out, _ = benchmark_("list", "teachers")

@@ -510,11 +510,7 @@ def test_a_method_looks_the_same_in_every_figure_of_a_report(grid, store):
 
 
 ODD = {
-    "one loss": {"losses": {"outer_loss": [0.5]}},
-    "no loss": {"losses": {"outer_loss": []}},
-    "an endless loss": {"losses": {"outer_loss": [float("inf")]}},
     "no bytes": {"num_bytes": 0},
-    "less than nothing": {"num_bytes": -1, "distill_seconds": -1.0},
     "no time": {"distill_seconds": 0.0},
     "nothing stored": {"num_bytes": None, "num_numbers": None, "storage": {}},
     "no images": {"num_images": 0},

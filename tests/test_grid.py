@@ -9,6 +9,8 @@ from benchmark.arguments import new_parser
 from benchmark.check import check, owners, teacher_owners
 from benchmark.commands._suite import suite_of
 from benchmark.grid import (
+    CELL_FLAGS,
+    FLAGS,
     Cell,
     Protocol,
     Variant,
@@ -247,3 +249,26 @@ def test_no_ablation_leaves_variants_out_and_is_told_of():
         *without.controls,
     }
     assert (with_.flags, without.flags) == ("", "--seeds 0 --no-ablation")
+
+
+def test_every_flag_of_a_suite_is_known_by_what_it_changes():
+    (commands,) = (action for action in new_parser()._actions if action.dest == "command")
+    run = commands.choices["run"]
+    groups = {group.title.partition(" (")[0]: group for group in run._action_groups}
+    grid = {action.dest for action in groups["what to run"]._group_actions}
+    assert grid - {"suite", "no_ablation"} == set(FLAGS) - {"precision"}
+    assert set(CELL_FLAGS) < set(FLAGS)
+
+
+def test_flags_are_told_of_in_their_order():
+    given = (
+        *("--source digits", "--size 8", "--teacher supervised", "--methods random"),
+        *("--controls none", "--students vit", "--downstream digits", "--budgets 4,2"),
+        *("--seeds 0", "--recipe equal-steps", "--probes fair", "--labels-per-class all,2"),
+        *("--precision fp32", "--student-steps 3", "--no-ablation", "--set vit.depth=1"),
+    )
+    backwards = [word for flag in reversed(given) for word in flag.split()]
+    assert suite_of(new_parser().parse_args(["run", *backwards])).flags == " ".join(given)
+    assert [flag.split()[0][2:].replace("-", "_") for flag in given if "no-" not in flag] == [
+        *FLAGS
+    ]

@@ -43,8 +43,10 @@ MAY_IMPORT = {  # besides the shared files of its own folder
     },
     "suites": {"benchmark.grid", "benchmark.pretrain"},
     "tables": {
+        "benchmark.grid",
         "benchmark.rows",
         "benchmark.spec",
+        "benchmark.reporting.markdown",
         "benchmark.reporting.marks",
         "benchmark.reporting.order",
         "benchmark.reporting.published",
@@ -54,6 +56,7 @@ MAY_IMPORT = {  # besides the shared files of its own folder
         "benchmark.reporting.table",
     },
     "figures": {  # a figure chooses and averages rows as tables do
+        "benchmark.grid",
         "benchmark.rows",
         "benchmark.reporting.figure",
         "benchmark.reporting.order",

@@ -6,8 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.kernels._cost import cost_of
 from benchmark.network_factory import NetworkFactory
-from benchmark.planning import network_cost
-from benchmark.planning.network_cost import forward_cost, operators_of, training_cost
+from benchmark.planning.network_cost import network_cost, operators_of
 from benchmark.spec import ImageShape
 
 SHAPE = ImageShape(3, 16, 16)
@@ -36,7 +35,7 @@ def network(model, precision="fp32", memory_format=torch.channels_last, **settin
 def test_operations_are_those_counted_by_hand(model, precision, settings):
     made = network(model, precision, **settings)
     by_hand = cost_of(made, SHAPE)
-    forward, training = forward_cost(made, SHAPE), training_cost(made, SHAPE)
+    forward, training = (network_cost(made, SHAPE, training=training) for training in (False, True))
     for batch in (2, 4, 7):
         assert forward.at(batch).operations == by_hand.times(
             backbone=batch * by_hand.forward, head=batch * by_hand.head
@@ -50,10 +49,10 @@ def test_only_a_cpu_pools_by_products(norm, precision):
     """Elsewhere there are none but the head's."""
     made = network("convnet", precision, torch.contiguous_format, widths=(8, 16), norm=norm)
     by_hand = cost_of(made, SHAPE).training(4)
-    assert training_cost(made, SHAPE).at(4).operations != by_hand
-    counted = training_cost(made, SHAPE, elsewhere=True).at(4)
+    assert network_cost(made, SHAPE, training=True).at(4).operations != by_hand
+    counted = network_cost(made, SHAPE, training=True, elsewhere=True).at(4)
     assert counted.operations == by_hand
-    assert len(counted.operators) < len(training_cost(made, SHAPE).at(4).operators)
+    assert len(counted.operators) < len(network_cost(made, SHAPE, training=True).at(4).operators)
     assert made(torch.zeros(2, 3, 16, 16)).is_contiguous()  # nothing is hidden afterwards
 
 
@@ -61,7 +60,7 @@ def test_a_pass_agrees_with_torchs_own_counter():
     made = network("convnet", widths=(8, 16))
     with FlopCounterMode(display=False) as counter:
         made(torch.zeros(6, 3, 16, 16)).sum().backward()
-    counted = training_cost(made, SHAPE).at(6).operations
+    counted = network_cost(made, SHAPE, training=True).at(6).operations
     assert sum(counted.values()) == counter.get_total_flops()
 
 
@@ -77,7 +76,7 @@ def test_the_graph_holds_the_inputs_of_each_layer():
     made = network("convnet", widths=(8,), norm="none")
     image, hidden, pooled = 3 * 16 * 16, 8 * 16 * 16, 8 * 8 * 8
     per_image = 4 * (image + hidden + pooled + 5)  # input, rectified, head's input, outputs
-    few, more = (training_cost(made, SHAPE).at(batch).saved for batch in (2, 6))
+    few, more = (network_cost(made, SHAPE, training=True).at(batch).saved for batch in (2, 6))
     assert more - few == 4 * per_image
     assert 2 * per_image <= few < 2 * per_image + 200  # and constants
 
@@ -87,7 +86,7 @@ def test_counting_changes_nothing():
     before = {name: tensor.clone() for name, tensor in made.state_dict().items()}
     state = torch.get_rng_state()
     made.train()
-    training_cost(made, SHAPE)
+    network_cost(made, SHAPE, training=True)
     assert made.training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], tensor) for name, tensor in made.state_dict().items())
@@ -102,6 +101,6 @@ def test_images_are_where_the_network_is(monkeypatch):
         seen.append((size, options.get("device")))
         return empty(*size, **options)
 
-    monkeypatch.setattr(network_cost.torch, "empty", spy)
-    forward_cost(made, SHAPE)
+    monkeypatch.setattr(torch, "empty", spy)
+    network_cost(made, SHAPE, training=False)
     assert {device for size, device in seen if size[1:] == (3, 16, 16)} == {made.mean.device}

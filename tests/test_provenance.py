@@ -34,3 +34,9 @@ def test_everything_is_said_in_text():
     age = datetime.now(UTC) - datetime.fromisoformat(facts["finished_at"])
     assert timedelta(0) <= age < timedelta(minutes=1)
     assert "threads" in facts["device"]
+
+
+def test_code_is_remembered_as_it_was(monkeypatch):
+    provenance.remember_code()
+    monkeypatch.setattr(provenance, "commit", lambda: "a later one")
+    assert provenance.provenance("cpu")["commit"] != "a later one"

@@ -568,14 +568,12 @@ def rendered(tables):
 
 
 ODD = [
-    {"losses": {"loss": [1.0], "none": []}},
     {"num_bytes": 0},
     {"num_bytes": 0, "num_numbers": 0, "storage": {}},
     {"probe": "My Probe"},
     {"probe": "???"},
     {"label": "a|b*c`d\ne", "method": "a|b*c`d\ne"},
     {"label": "λ漢", "student": "vit`\n|", "downstream": "**", "source": "`"},
-    {"value": float("nan"), "draws": [float("nan")]},
     {"label": "mean", "student": "mean", "downstream": ""},
     {"student": "teacher", "N": 7},
     {"draws": []},

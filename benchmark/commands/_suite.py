@@ -13,21 +13,17 @@ from benchmark import plugins
 from benchmark.check import check, owners
 from benchmark.compute import Compute, choose_precision, choose_tf32, find_device
 from benchmark.experiment import DataOptions, Experiment
-from benchmark.grid import Cell, Suite, cells, with_settings
+from benchmark.grid import FLAGS, Cell, Suite, cells, with_settings
 from benchmark.images import is_present
 from benchmark.memory import default_memory
 from benchmark.pretrain import Length
-from benchmark.provenance import provenance
+from benchmark.provenance import remember_code
 from benchmark.spec import UsageError, unknown
 from benchmark.store import Store
 
 _THREADS = torch.get_num_threads()
 
-_OVERRIDES = (
-    *("source", "size"),
-    *("teacher", "methods", "controls", "students", "downstream", "budgets", "seeds"),
-    *("recipe", "probes", "labels_per_class", "precision"),
-)
+_OVERRIDES = tuple(name for name in FLAGS if name not in ("student_steps", "set"))  # fields
 
 
 def suite_of(arguments: argparse.Namespace) -> Suite:
@@ -53,7 +49,7 @@ def suite_of(arguments: argparse.Namespace) -> Suite:
 
 def _flags(arguments: argparse.Namespace) -> str:
     """Return the flags that change a suite, as written on the command line."""
-    given = {name: getattr(arguments, name, None) for name in (*_OVERRIDES, "student_steps")}
+    given = {name: getattr(arguments, name, None) for name in FLAGS if name != "set"}
     words = [
         f"--{name.replace('_', '-')} {_text(value)}"
         for name, value in given.items()
@@ -128,7 +124,7 @@ def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
 
 def experiment_of(suite: Suite, arguments: argparse.Namespace) -> Experiment:
     """Return the experiment of a suite, on the requested device."""
-    provenance("cpu")  # recorded before the code can change
+    remember_code()
     return Experiment(
         suite,
         store=Store(arguments.store),

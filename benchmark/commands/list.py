@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmark import artifacts, plugins
 from benchmark.grid import Suite
-from benchmark.spec import UsageError
+from benchmark.spec import DatasetInfo, UsageError
 from benchmark.teacher import shipped_teachers
 
 
@@ -22,11 +22,13 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _summary(kind: plugins.Kind, name: str) -> str:
-    """Return the plug-in's title, or else the first line of its module's docstring."""
+    """Return a suite's title, or the first line of a module's docstring and a dataset's licence."""
     try:
         plugin: Any = plugins.load(kind, name)
     except UsageError as error:
         return f"({' '.join(str(error).split())})"
     if isinstance(plugin, Suite):
         return plugin.title
-    return (sys.modules[plugin.__module__].__doc__ or "").strip().partition("\n")[0]
+    line = (sys.modules[plugin.__module__].__doc__ or "").strip().partition("\n")[0]
+    info = getattr(plugin, "info", None)
+    return f"{line} Licence: {info.licence}." if isinstance(info, DatasetInfo) else line

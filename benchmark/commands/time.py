@@ -11,7 +11,7 @@ import torch
 from benchmark import plugins
 from benchmark.compute import Compute, choose_precision, choose_tf32, find_device
 from benchmark.files import atomic, expect_writable
-from benchmark.provenance import provenance
+from benchmark.provenance import remember_code
 from benchmark.reporting.kernel_report import document, machine, record, table
 from benchmark.timing import Clock, Measurement, Rates, measure, measure_rates
 
@@ -29,7 +29,7 @@ def main(arguments: argparse.Namespace) -> int:
         plugins.load("kernels", name)  # reports an unknown name before anything is timed
     device = find_device(arguments.device)
     choose_tf32()
-    provenance(device)  # recorded before the code can change
+    remember_code()
     precision = arguments.precision or choose_precision(device, arguments.store)
     compute = Compute(device, precision, threads=torch.get_num_threads())
     clock = Clock(device=device)

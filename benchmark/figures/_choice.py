@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmark.reporting.order import is_variant, labels, main_budget
 from benchmark.reporting.statistics import Estimate, mean_of, samples_of, summarise
-from benchmark.reporting.stored_sets import MissingSetError, is_number
+from benchmark.reporting.stored_sets import MissingSetError
 from benchmark.reporting.style import Look, looks
 from benchmark.rows import Row
 
@@ -50,12 +50,6 @@ def over_students(rows: Iterable[Row]) -> Estimate | None:
     for row in rows:
         of_student[row.student].append(row)
     return summarise(mean_of([samples_of(mine) for mine in of_student.values()]))
-
-
-def has_losses(row: Row, name: str) -> bool:
-    """Say whether a row has numbers logged under a name."""
-    logged = row.losses.get(name)
-    return isinstance(logged, list) and bool(logged) and all(map(is_number, logged))
 
 
 def drawable(images: Tensor, key: str | None) -> Float[Tensor, "m c h w"]:

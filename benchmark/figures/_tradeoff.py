@@ -11,9 +11,9 @@ from matplotlib import figure
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
+from benchmark.grid import TEACHER, Protocol
 from benchmark.reporting.figure import Figure
 from benchmark.reporting.order import (
-    Protocol,
     at,
     describe,
     first_student,
@@ -21,12 +21,12 @@ from benchmark.reporting.order import (
     labels,
     main_budget,
     main_downstream,
+    of_student,
     protocol_of,
     protocols,
     slug,
 )
 from benchmark.reporting.statistics import Estimate
-from benchmark.reporting.stored_sets import is_number
 from benchmark.reporting.style import Look, legend, logarithmic, panels, short
 from benchmark.rows import Row
 
@@ -96,13 +96,13 @@ def compared(
     student = first_student(rows)
     if student is None:
         return {}
-    students = {row.student for row in rows} - {"teacher"}
+    students = {row.student for row in rows} - {TEACHER}
     budget = main_budget(rows)
     lead, _ = protocols(rows)[0]
     found = {}
     for protocol in protocols(rows):
         mine = [row for row in rows if protocol_of(row) == protocol and row.probe == lead]
-        parts = {short(student): [row for row in mine if row.student in (student, "teacher")]}
+        parts = {short(student): of_student(mine, student)}
         if len(students) > 1:
             title = f"mean of {len(students)} students{at(budget)}"
             parts[title] = [row for row in _complete(mine, students) if row.N in (None, budget)]
@@ -192,7 +192,7 @@ def _complete(rows: Sequence[Row], students: set[str]) -> list[Row]:
     have: dict[str, set[str]] = {}
     for row in rows:
         have.setdefault(row.label, set()).add(row.student)
-    return [row for row in rows if have[row.label] >= students or have[row.label] == {"teacher"}]
+    return [row for row in rows if have[row.label] >= students or have[row.label] == {TEACHER}]
 
 
 def _points(rows: Sequence[Row], cost: Callable[[Row], float | None]) -> list[Point]:
@@ -201,7 +201,7 @@ def _points(rows: Sequence[Row], cost: Callable[[Row], float | None]) -> list[Po
     for label in labels(rows):
         for budget in dict.fromkeys(row.N for row in rows if row.label == label):
             mine = [row for row in rows if row.label == label and budget == row.N]
-            costs = [value for row in mine if is_number(value := cost(row)) and value > 0]
+            costs = [value for row in mine if (value := cost(row))]
             if (accuracy := over_students(mine)) is not None:
                 mean_cost = fmean(costs) if costs else None
                 points.append(Point(label=label, cost=mean_cost, accuracy=accuracy))

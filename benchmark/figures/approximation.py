@@ -11,7 +11,7 @@ from benchmark.reporting.stored_sets import MissingSetError, StoredSets
 from benchmark.reporting.style import INK, Look, legend, panels, short
 from benchmark.rows import Row
 
-from ._choice import has_losses, keys, listed, looks_of, sets_of
+from ._choice import keys, listed, looks_of, sets_of
 
 __all__ = ["approximation"]
 
@@ -22,7 +22,9 @@ _AVERAGED = 20  # last logged points, as each is of one batch where there are ma
 def approximation(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
     """Return one figure for the main budget; none if no method fits such networks."""
     shown = {
-        label: seeds for label, seeds in sets_of(rows).items() if all(_logged(row) for row in seeds)
+        label: seeds
+        for label, seeds in sets_of(rows).items()
+        if all(_views(row.losses) for row in seeds)
     }
     if not shown:
         return []
@@ -56,16 +58,11 @@ def _views(names: Iterable[str]) -> list[str]:
     return sorted(views, key=lambda view: (len(view), view))  # rot90 before rot180
 
 
-def _logged(row: Row) -> list[str]:
-    """Return the views whose error a row has."""
-    return [view for view in _views(row.losses) if has_losses(row, _PREFIX + view)]
-
-
 def _words(label: str, rows: Sequence[Row]) -> str:
     views = [
         f"{view} {fmean(row.losses[_PREFIX + view][-1] for row in rows):.2f}"
-        for view in _logged(rows[0])
-        if all(has_losses(row, _PREFIX + view) for row in rows)
+        for view in _views(rows[0].losses)
+        if all(_PREFIX + view in row.losses for row in rows)
     ]
     return f"{label} {', '.join(views)}"
 

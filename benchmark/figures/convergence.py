@@ -12,7 +12,7 @@ from benchmark.reporting.stored_sets import MissingSetError, StoredSets
 from benchmark.reporting.style import FAINT, logarithmic, panels, short
 from benchmark.rows import Row
 
-from ._choice import has_losses, keys, listed, looks_of, sets_of
+from ._choice import keys, listed, looks_of, sets_of
 
 __all__ = ["convergence"]
 
@@ -72,7 +72,7 @@ def convergence(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
 
 def _loss(rows: Sequence[Row]) -> str | None:
     """Return the name of the loss that all of the rows' sets logged."""
-    return next((name for name in _LOSSES if all(has_losses(row, name) for row in rows)), None)
+    return next((name for name in _LOSSES if all(name in row.losses for row in rows)), None)
 
 
 def _fall(rows: Sequence[Row], name: str) -> str:

@@ -103,17 +103,19 @@ class NetworkCost:
         )
 
 
-def forward_cost(network: Network, shape: ImageShape, *, elsewhere: bool = False) -> NetworkCost:
-    """Count a frozen network's forward pass; `elsewhere`: as on a device other than the CPU."""
-    with _Elsewhere() if elsewhere else nullcontext():
-        few, more = (_count(network, shape, batch, training=False) for batch in (_FEW, _MORE))
-    return NetworkCost(few=few, more=more)
+def network_cost(
+    network: Network, shape: ImageShape, *, training: bool, elsewhere: bool = False
+) -> NetworkCost:
+    """Count one pass of a network.
 
-
-def training_cost(network: Network, shape: ImageShape, *, elsewhere: bool = False) -> NetworkCost:
-    """Count one step of SGD with momentum; `elsewhere`: as on a device other than the CPU."""
+    Args:
+        network: any.
+        shape: of its images.
+        training: count a step of SGD with momentum, not a forward pass of a frozen network.
+        elsewhere: count as on a device other than the CPU.
+    """
     with _Elsewhere() if elsewhere else nullcontext():
-        few, more = (_count(network, shape, batch, training=True) for batch in (_FEW, _MORE))
+        few, more = (_count(network, shape, batch, training=training) for batch in (_FEW, _MORE))
     return NetworkCost(few=few, more=more)
 
 

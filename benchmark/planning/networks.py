@@ -9,7 +9,7 @@ from benchmark import rng
 from benchmark.grid import Suite
 from benchmark.network import Network, Precision
 from benchmark.network_factory import NetworkFactory
-from benchmark.planning.network_cost import NetworkCost, Pass, forward_cost, training_cost
+from benchmark.planning.network_cost import NetworkCost, Pass, network_cost
 from benchmark.spec import ImageShape
 from benchmark.workload import Architecture, Work
 
@@ -58,9 +58,11 @@ class Networks:
         """Return the cost of one pass of a batch."""
         key = headless(architecture), training
         if key not in self._costs:
-            count = training_cost if training else forward_cost
-            self._costs[key] = count(
-                self.of(architecture), self.new_network.shape, elsewhere=self.elsewhere
+            self._costs[key] = network_cost(
+                self.of(architecture),
+                self.new_network.shape,
+                training=training,
+                elsewhere=self.elsewhere,
             )
         return self._costs[key].at(batch)
 

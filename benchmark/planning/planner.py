@@ -291,6 +291,6 @@ class _Planner:
                 key=keys.probe(key, *protocol),
                 label=cell.variant.label,
                 N=cell.N,
-                seconds=None if found is None else self.seconds([found]),
+                seconds=self.seconds([found]),
                 memory=held + self.images_bytes,
             )

@@ -80,10 +80,8 @@ def assumed_steps(precision: Precision) -> str:
     )
 
 
-def probe_work(
-    kind: Probe | HeadProbe, sizes: Probed, *, precision: Precision = "fp32"
-) -> Work | None:
-    """Count fitting a probe and predicting the test split; None for an unknown probe.
+def probe_work(kind: Probe | HeadProbe, sizes: Probed, *, precision: Precision = "fp32") -> Work:
+    """Count fitting a probe and predicting the test split.
 
     Args:
         kind: of probe.
@@ -96,9 +94,8 @@ def probe_work(
         return Work(products=predicted)
     if isinstance(kind, PaperProbe):
         return _descent(kind, sizes, predicted)
-    if isinstance(kind, FairProbe):
-        return _regression(kind, sizes, predicted, precision)
-    return None
+    assert isinstance(kind, FairProbe)
+    return _regression(kind, sizes, predicted, precision)
 
 
 def probe_bytes(kind: Probe | HeadProbe, sizes: Probed, *, max_memory: int | None) -> int:

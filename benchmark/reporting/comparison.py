@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from benchmark.grid import Protocol
 from benchmark.reporting.marks import tested, unproven
 from benchmark.reporting.order import (
     describe,
@@ -56,7 +57,7 @@ def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Table]:
 
 
 def _in_common(
-    before: Sequence[Row], after: Sequence[Row], pairs: Mapping[tuple[str, int | None], _Pairs]
+    before: Sequence[Row], after: Sequence[Row], pairs: Mapping[Protocol, _Pairs]
 ) -> str:
     """Return a sentence on how many numbers both runs have, and how many tables leave out."""
     if lacking := [name for name, rows in (("A", before), ("B", after)) if not rows]:
@@ -150,7 +151,7 @@ def _facts(rows: Sequence[Row], shared: set[str]) -> dict[str, str]:
     return found
 
 
-def _pairs(before: Sequence[Row], after: Sequence[Row], protocol: tuple[str, int | None]) -> _Pairs:
+def _pairs(before: Sequence[Row], after: Sequence[Row], protocol: Protocol) -> _Pairs:
     """Return the rows of both runs at each place that both have, methods in their order."""
     a, b = (
         _by_place(row for row in rows if protocol_of(row) == protocol) for rows in (before, after)
@@ -218,7 +219,7 @@ def _or_why(difference: Cell, is_in_both: bool = True) -> Cell:
     return Cell("no seed in common") if difference == MISSING and is_in_both else difference
 
 
-def _numbers(protocol: tuple[str, int | None], pairs: _Pairs) -> Table:
+def _numbers(protocol: Protocol, pairs: _Pairs) -> Table:
     changes = tested(
         {place: summarise(_difference(pair)) for place, pair in pairs.items()}, counted=True
     )

@@ -26,5 +26,10 @@ def inline(text: str) -> str:
     return "".join(part if _CODE.fullmatch(part) else _escaped(part) for part in parts)
 
 
+def unquoted(text: str) -> str:
+    """Return text of rows for use in notes, where backticks are markup."""
+    return text.replace("`", "'")
+
+
 def _escaped(text: str) -> str:
     return _SPECIAL.sub(r"\\\g<0>", text)

@@ -8,6 +8,7 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import TypeVar
 
+from benchmark.reporting.markdown import unquoted
 from benchmark.reporting.ranks import Scores
 from benchmark.reporting.seeds import exceptions
 from benchmark.reporting.statistics import LEVEL, Estimate, holm, less, samples_of, summarise
@@ -146,11 +147,6 @@ def _mixed(columns: Iterable[Column]) -> str:
     )
     names = unquoted(", ".join(found))
     return f"Neither tested nor ranked, as some of their rows lack a budget: {names}." * bool(found)
-
-
-def unquoted(text: str) -> str:
-    """Return text of rows for use in notes, where backticks are markup."""
-    return text.replace("`", "'")
 
 
 def _can_be_tested(difference: Estimate | None) -> bool:

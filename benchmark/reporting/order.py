@@ -3,9 +3,9 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from math import isfinite
 
-from benchmark.reporting.marks import unquoted
+from benchmark.grid import TEACHER, Protocol
+from benchmark.reporting.markdown import unquoted
 from benchmark.reporting.published import BUDGET, DATASETS, STUDENTS
 from benchmark.rows import Row
 
@@ -14,8 +14,7 @@ _METHODS = (
     *("dsa", "idm", "datm", "krr-st", "pca", "ours", "full", "teacher"),
 )
 
-Protocol = tuple[str, int | None]  # a probe and its labels per class
-_HEAD: Protocol = ("head", None)
+_HEAD = Protocol("head", None)
 # Settings that say how long an outer loop is.
 _LENGTHS = {"outer_steps": "outer steps", "num_inner_models": "inner models"}
 
@@ -36,8 +35,18 @@ def labels(rows: Iterable[Row]) -> list[str]:
 
 def students(rows: Iterable[Row]) -> list[str]:
     """Return the students of rows, those of the published tables first, without the teacher."""
-    found = {row.student for row in rows} - {"teacher"}
+    found = {row.student for row in rows} - {TEACHER}
     return sorted(found, key=lambda name: (_rank(name, STUDENTS), name))
+
+
+def own_student(row: Row) -> str | None:
+    """Return the student of a row; None for the teacher, which every column shows."""
+    return None if row.student == TEACHER else row.student
+
+
+def of_student(rows: Iterable[Row], student: str | None) -> list[Row]:
+    """Return the rows of a student, and the teacher's."""
+    return [row for row in rows if own_student(row) in (None, student)]
 
 
 def datasets(rows: Sequence[Row]) -> list[str]:
@@ -59,7 +68,7 @@ def identity(row: Row) -> tuple[object, ...]:
 
 
 def in_order(rows: Sequence[Row], *, every_device: bool = False) -> list[Row]:
-    """Return rows in canonical order, whatever the order of their file, without non-finite ones.
+    """Return rows in canonical order, whatever the order of their file.
 
     Of rows with the same identity, the last one counts.
 
@@ -67,13 +76,9 @@ def in_order(rows: Sequence[Row], *, every_device: bool = False) -> list[Row]:
         rows: of one report.
         every_device: keep the last row of each device.
     """
-    last = {
-        (*identity(row), row.device if every_device else ""): row
-        for row in rows
-        if isfinite(row.value)
-    }
+    last = {(*identity(row), row.device if every_device else ""): row for row in rows}
     known = labels(rows), students(rows), datasets(rows), protocols(rows)
-    label, student, dataset, protocol = ({x: at for at, x in enumerate(part)} for part in known)
+    label, student, dataset, protocol = ({x: i for i, x in enumerate(part)} for part in known)
 
     def order(row: Row) -> tuple[int | str, ...]:
         who = label[row.label], row.N or 0, student.get(row.student, -1)
@@ -84,7 +89,7 @@ def in_order(rows: Sequence[Row], *, every_device: bool = False) -> list[Row]:
 
 def protocol_of(row: Row) -> Protocol:
     """Return a row's probe and labels per class."""
-    return row.probe, row.labels_per_class
+    return Protocol(row.probe, row.labels_per_class)
 
 
 def protocols(rows: Iterable[Row]) -> list[Protocol]:
@@ -96,10 +101,10 @@ def protocols(rows: Iterable[Row]) -> list[Protocol]:
     rows = list(rows)
     everyone = {row.label for row in rows if row.N is not None}
     classified = {row.label for row in rows if protocol_of(row) == _HEAD}
-    lead = _HEAD if everyone and everyone <= classified else ("fair", None)
+    lead = _HEAD if everyone and everyone <= classified else Protocol("fair", None)
 
     def order(pair: Protocol) -> tuple[object, ...]:
-        return pair != lead, pair[1] or 0, pair[0] != "fair", pair[0]
+        return pair != lead, pair.labels_per_class or 0, pair.probe != "fair", pair.probe
 
     return sorted(set(map(protocol_of, rows)), key=order)
 
@@ -182,13 +187,13 @@ def main_budget(rows: Iterable[Row]) -> int | None:
     Ties go to the most variants (some may not have been run yet), then to the published table's
     budget, then to the smallest.
     """
-    students, labels = defaultdict[int, set[str]](set), defaultdict[int, set[str]](set)
+    students_at, labels_at = defaultdict[int, set[str]](set), defaultdict[int, set[str]](set)
     for row in rows:
         if row.N is not None:
-            students[row.N].add(row.student)
-            labels[row.N].add(row.label)
+            students_at[row.N].add(row.student)
+            labels_at[row.N].add(row.label)
     return max(
-        students,
-        key=lambda N: (len(students[N]), len(labels[N]), N == BUDGET, -N),
+        students_at,
+        key=lambda N: (len(students_at[N]), len(labels_at[N]), N == BUDGET, -N),
         default=None,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import plugins
+from benchmark.grid import CELL_FLAGS, FLAGS
 from benchmark.provenance import short_commit
 from benchmark.reporting import pictures
 from benchmark.reporting.pictures import Picture
@@ -122,9 +123,7 @@ def _apart(found: Iterable[Table]) -> list[Table]:
     return list(apart.values())
 
 
-_CHANGES = {
-    *("--source", "--size", "--teacher", "--recipe", "--student-steps", "--precision", "--set"),
-}
+_CHANGES = {f"--{name.replace('_', '-')}" for name in FLAGS if name not in CELL_FLAGS}
 
 
 def facts(rows: Sequence[Row]) -> dict[str, str]:

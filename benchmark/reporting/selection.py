@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from math import isfinite
 
 from benchmark.reporting.order import identity
 from benchmark.rows import Row
@@ -23,7 +22,7 @@ def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     last row, cost tables all of them.
     """
     context = rows[-1].context if rows else ""
-    here = [row for row in rows if row.context == context and isfinite(row.value)]
+    here = [row for row in rows if row.context == context]
     methods = {row.label: row for row in here}
     students = {row.student: row for row in here}
     probes = {row.probe: row for row in here}
@@ -79,8 +78,6 @@ def _reason(row: Row, last: Row, identities: set[tuple[object, ...]]) -> str:
             if any(getattr(row, name) != getattr(last, name) for name in fields)
         ]
         return f"differing from the last row in {' and '.join(others or ['settings'])}"
-    if not isfinite(row.value):
-        return "without a number"
     if identity(row) in identities:
         return "replaced by later rows with the same seed or other settings"
     return "with settings that later rows do not share"

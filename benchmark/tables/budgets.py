@@ -8,6 +8,7 @@ from benchmark.reporting.order import (
     is_variant,
     joined,
     main_downstream,
+    of_student,
     probed_on,
 )
 from benchmark.reporting.table import Table
@@ -24,8 +25,8 @@ def budgets(rows: Sequence[Row]) -> list[Table]:
     student, dataset = first_student(rows), main_downstream(rows)
     chosen = [
         row
-        for row in rows
-        if row.student in (student, "teacher") and row.downstream == dataset and not is_variant(row)
+        for row in of_student(rows, student)
+        if row.downstream == dataset and not is_variant(row)
     ]
     sizes = sorted({row.N for row in chosen if row.N is not None})
     if len(sizes) < 2:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from math import fsum
 
-from benchmark.reporting.marks import unquoted
-from benchmark.reporting.order import conditions, first_student, in_order
+from benchmark.reporting.markdown import unquoted
+from benchmark.reporting.order import conditions, first_student, in_order, of_student
 from benchmark.reporting.table import Cell, Table, number
 from benchmark.rows import Row
 
@@ -21,9 +21,7 @@ _COLUMNS = (
 def cost(rows: Sequence[Row]) -> list[Table]:
     """Return one table with a row for each method, budget and device: means over seeds."""
     student = first_student(in_order(rows))
-    chosen = [
-        row for row in in_order(rows, every_device=True) if row.student in (student, "teacher")
-    ]
+    chosen = of_student(in_order(rows, every_device=True), student)
     if not chosen:
         return []
     teacher = ", ".join(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from benchmark.grid import TEACHER
 from benchmark.reporting.order import (
     at,
     in_order,
@@ -9,6 +10,7 @@ from benchmark.reporting.order import (
     joined,
     main_budget,
     main_downstream,
+    own_student,
     probed_on,
     students,
 )
@@ -31,8 +33,8 @@ def cross_architecture(rows: Sequence[Row]) -> list[Table]:
     ]
     return grid(
         chosen,
-        students(chosen) or ["teacher"],
-        lambda row: None if row.student == "teacher" else row.student,
+        students(chosen) or [TEACHER],
+        own_student,
         name="cross-architecture",
         title=f"Cross-architecture{at(budget)}",
         notes=joined("Students pretrained on the distilled set.", probed_on(dataset)),

@@ -3,14 +3,15 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from benchmark.grid import TEACHER, Protocol
 from benchmark.reporting.order import (
-    Protocol,
     at,
     datasets,
     first_student,
     in_order,
     is_variant,
     main_budget,
+    of_student,
     protocol_of,
 )
 from benchmark.reporting.table import Table
@@ -24,11 +25,9 @@ __all__ = ["downstream"]
 def downstream(rows: Sequence[Row]) -> list[Table]:
     """Return one table per probe that was fitted on several datasets."""
     rows = in_order(rows)
-    budget, student = main_budget(rows), first_student(rows) or "teacher"
+    budget, student = main_budget(rows), first_student(rows) or TEACHER
     chosen = [
-        row
-        for row in rows
-        if row.student in (student, "teacher") and row.N in (None, budget) and not is_variant(row)
+        row for row in of_student(rows, student) if row.N in (None, budget) and not is_variant(row)
     ]
     probed: dict[Protocol, set[str]] = defaultdict(set)
     for row in chosen:

@@ -14,6 +14,7 @@ from benchmark.reporting.order import (
     joined,
     labels,
     main_budget,
+    own_student,
     protocol_of,
     protocols,
     students,
@@ -53,7 +54,7 @@ def ladder(rows: Sequence[Row]) -> list[Table]:
     It has a column per probe for the first student and, if there are several, for the mean of all
     students that have numbers of both methods.
     """
-    rows = [row for row in in_order(rows) if row.student != "teacher"]
+    rows = [row for row in in_order(rows) if own_student(row) is not None]
     main, student = main_budget(rows), first_student(rows)
     others = sorted({row.N for row in rows if row.N is not None} - {main})
     tables = []

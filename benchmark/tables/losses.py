@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from benchmark.reporting.order import conditions, in_order
-from benchmark.reporting.table import MISSING, Cell, Table, number
+from benchmark.reporting.table import Cell, Table, number
 from benchmark.rows import Row
 
 from ._sets import by_set, names, one_per_seed
@@ -31,10 +31,8 @@ def losses(rows: Sequence[Row]) -> list[Table]:
 
 
 def _line(rows: Sequence[Row], name: str) -> list[Cell]:
-    logged = [row for row in rows if len(row.losses.get(name, ())) == 2]
+    logged = [row for row in rows if name in row.losses]
     keys = [row.key for row in logged]
-    if not logged:
-        return [Cell(name), MISSING, MISSING, MISSING]
     first, last = zip(*(row.losses[name] for row in logged), strict=True)
     fell = sum(after < before for before, after in zip(first, last, strict=True))
     return [

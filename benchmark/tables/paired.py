@@ -16,6 +16,7 @@ from benchmark.reporting.order import (
     joined,
     labels,
     main_budget,
+    own_student,
     protocol_of,
     protocols,
     slug,
@@ -48,7 +49,7 @@ def paired(rows: Sequence[Row]) -> list[Table]:
     chosen = [
         row
         for row in in_order(rows)
-        if row.N is not None and row.student != "teacher" and not is_variant(row)
+        if row.N is not None and own_student(row) is not None and not is_variant(row)
     ]
     budget, student = main_budget(chosen), first_student(chosen)
     tables: list[Table] = []

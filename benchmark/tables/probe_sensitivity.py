@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from scipy.stats import kendalltau
 
+from benchmark.grid import TEACHER
 from benchmark.reporting.marks import Column, mean_value, scores
 from benchmark.reporting.order import (
     at,
@@ -14,6 +15,7 @@ from benchmark.reporting.order import (
     labels,
     main_budget,
     main_downstream,
+    own_student,
     probed_on,
     students,
 )
@@ -52,7 +54,7 @@ def probe_sensitivity(rows: Sequence[Row]) -> list[Table]:
     for amount in sorted(fair & paper, key=lambda amount: amount or 0):
         mine = [row for row in chosen if row.labels_per_class == amount]
         words = "all labels" if amount is None else f"{amount} labels a class"
-        names = students(mine) or ["teacher"]
+        names = students(mine) or [TEACHER]
         columns = {probe: _columns(mine, names, probe) for probe in _PROBES}
         ranks = {
             probe: average_ranks(list(map(scores, of_probe.values())))
@@ -80,11 +82,7 @@ def probe_sensitivity(rows: Sequence[Row]) -> list[Table]:
 
 def _columns(rows: Sequence[Row], names: Sequence[str], probe: str) -> Mapping[str, Column]:
     """Return the rows of a probe by student and label."""
-    return sort_into(
-        names,
-        [row for row in rows if row.probe == probe],
-        lambda row: None if row.student == "teacher" else row.student,
-    )
+    return sort_into(names, [row for row in rows if row.probe == probe], own_student)
 
 
 def _headings(ranks: Mapping[str, Ranks]) -> list[str]:
