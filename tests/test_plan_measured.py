@@ -3,7 +3,7 @@
 import pytest
 
 from benchmark.grid import Cell, Variant
-from benchmark.planning.check import compare, errors, measured_seconds, summary
+from benchmark.planning.measured import compare, errors, measured_seconds, summary
 from benchmark.planning.prediction import Prediction, Task
 
 
