@@ -252,7 +252,7 @@ def test_impossible_settings_are_refused_at_once(name, changes, message):
 
 def test_a_batch_of_more_than_all_images_is_refused(data):
     kind = replace(TINY["supervised"], batch_size=97)
-    with pytest.raises(UsageError, match=r"teacher\.batch_size=97: expected 2 to the 96 source"):
+    with pytest.raises(UsageError, match=r"teacher\.batch_size=97: expected 2 to 96, the number"):
         pretrain(kind, new_network(), data, CheckpointedLoop(None, description="refused"))
 
 
