@@ -120,8 +120,8 @@ class FairProbe:
         strengths, search = sorted(self.strengths, reverse=True), _Search(len(draws))
         for index in walk(search=search):
             strength = strengths[index]
-            *on_the_way, last = self.looks_at(strength)
-            for tolerance in (*on_the_way, last):
+            looks = self.looks_at(strength)
+            for tolerance in looks:
                 if not search.over:  # no break, so that the last strength is saved as well
                     parts = [
                         self._attempt(
@@ -133,7 +133,7 @@ class FairProbe:
                         )
                         for group, start in enumerate(search.weights)
                     ]
-                    search.judge(strength, parts, solved=tolerance == last)
+                    search.judge(strength, parts, solved=tolerance == looks[-1])
         return search.best
 
     def _attempt(
