@@ -83,7 +83,7 @@ def _load(file: Path) -> Mapping[str, Any]:
     except pickle.UnpicklingError as error:
         raise UsageError(
             f"{file}: holds more than weights and plain values, and nothing else is read from "
-            "untrusted files: save its state_dict alone"
+            "untrusted files: save {'state_dict': checkpoint['state_dict']} alone"
         ) from error
     except Exception as error:  # a damaged file can raise anything
         raise UsageError(f"{file}: damaged, or not a file of torch.save") from error

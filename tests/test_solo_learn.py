@@ -175,6 +175,14 @@ def test_other_files_are_refused_in_one_line(tmp_path, content, complaint):
     assert "\n" not in str(caught.value)
 
 
+def test_what_a_refusal_advises_works(tmp_path):
+    checkpoint = {**layout(backbone()), "hyper_parameters": Stranger()}
+    with pytest.raises(UsageError, match=r"save {'state_dict': checkpoint\['state_dict'\]} alone"):
+        read_solo_learn(saved(tmp_path, checkpoint), new_network, SHAPE)
+    file = saved(tmp_path, {"state_dict": checkpoint["state_dict"]})
+    assert read_solo_learn(file, new_network, SHAPE).header.source == "cifar100"
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not whole", None])
 def test_what_is_no_whole_file_is_refused_in_one_line(tmp_path, content):
     file = tmp_path / "t.ckpt"

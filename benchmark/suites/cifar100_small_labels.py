@@ -16,7 +16,8 @@ cifar100_small_labels: Suite = replace(
 `cifar100-small` with one student and one budget, and the one change that self-supervised
 distillation rules out: the teacher (the same network) saw the labels of CIFAR-100. It shows what
 the methods gain from representations that are much better than those of an untrained student; none
-of this is self-supervised. It takes about an hour and a quarter on one core.
+of this is self-supervised. It takes about two hours on one core, an hour and a quarter
+with `--no-ablation`.
 """.strip(),
     teacher="supervised",
     students=("convnet",),
