@@ -26,10 +26,11 @@ def ridge_solve(compute: Compute, *, small: bool = False) -> Kernel:
     support = relu(normal("support", s, p, compute=compute))
     queries = relu(normal("queries", b, p, compute=compute))
     targets, wanted = (normal(name, n, d, compute=compute) for name, n in (("y", s), ("z", b)))
+    ridge = KrrSt().ridge
 
     def solved(predict: Callable[..., Tensor]) -> Outcome:
         x, y = support.detach().requires_grad_(), targets.detach().requires_grad_()
-        loss = mse_loss(predict(x, y, queries, ridge=KrrSt().ridge), wanted)
+        loss = mse_loss(predict(x, y, queries, ridge=ridge), wanted)
         return (loss.detach(), *torch.autograd.grad(loss, (x, y)))
 
     return Kernel(

@@ -105,15 +105,11 @@ class FairProbe:
         """Return the tolerance for a strength."""
         return self.tolerance * _held_by(strength)
 
-    def coarse_tolerance_at(self, strength: float) -> float:
-        """Return the tolerance for comparing a strength with others."""
-        tolerance = self.tolerance_at(strength)
-        return max(tolerance, min(_COARSE * tolerance, _COARSEST * _held_by(strength)))
-
     def looks_at(self, strength: float) -> list[float]:
         """Return the tolerances at which a strength is compared, the last that of its solution."""
-        last = self.coarse_tolerance_at(strength)
-        return [_rough(strength), last] if last < _rough(strength) else [last]
+        tolerance, rough = self.tolerance_at(strength), _rough(strength)
+        last = max(tolerance, min(_COARSE * tolerance, _COARSEST * _held_by(strength)))
+        return [rough, last] if last < rough else [last]
 
     def _choose(self, draws: "_Draws", turns: int, tenth: int, walk: Walk) -> "_Choice":
         """Return the best strength, holding out the first `tenth` images of every draw."""

@@ -44,14 +44,19 @@ class _Evaluation:
         return [protocol for protocol in wanted if not self._has_row(protocol)]
 
     def _has_row(self, protocol: Protocol) -> bool:
-        if not self._folder(protocol).exists():
+        folder = self._folder(protocol)
+        if not folder.exists():
             return False
-        file = self.file(protocol)
+        file = folder / self._file_name
         return file.exists() and file.stat().st_size > 0
 
     def file(self, protocol: Protocol) -> Path:
         """Return where the row of a protocol is kept."""
-        return self._folder(protocol) / f"{key_of({'test': self._test_fingerprint})}.jsonl"
+        return self._folder(protocol) / self._file_name
+
+    @property
+    def _file_name(self) -> str:
+        return f"{key_of({'test': self._test_fingerprint})}.jsonl"
 
     def key(self, protocol: Protocol) -> str:
         """Return the key of a row."""
