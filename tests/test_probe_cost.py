@@ -109,6 +109,15 @@ def test_steps_are_assumed_to_be_about_what_was_counted(k, tolerance, choosing):
     assert weaker.all >= found.all
 
 
+def test_only_a_strength_weaker_than_the_best_is_assumed_to_be_given_up():
+    """The weakest of all tolerances is that of a solution, not of a look on the way."""
+    (alone, _), (weaker, _) = (
+        solver_steps(FairProbe(strengths=strengths), MANY) for strengths in ((1e-5,), (1e-3, 1e-4))
+    )
+    assert alone.led < alone.all
+    assert weaker.led == weaker.all
+
+
 def test_the_answer_is_assumed_at_a_strength_that_there_is():
     weak, weakest = (solver_steps(FairProbe(strengths=(s,)), MANY)[1].all for s in (1e-4, 1e-5))
     assert solver_steps(FairProbe(strengths=(1e-3,)), MANY)[1].all < weak < weakest

@@ -117,11 +117,11 @@ def solver_steps(kind: FairProbe, sizes: Probed) -> tuple[Steps, Steps]:
         choosing, final = _FEW_CHOOSING * shorter, _FEW_FINAL * shorter
         return Steps(choosing, choosing), Steps(final, final)
     tried = _tried(kind)
-    *solved, given_up = [kind.looks_at(strength) for strength in sorted(tried, reverse=True)]
-    tolerances = [*{looks[-1] for looks in solved}, given_up[0]]
-    each = [_steps_to(tolerance, sizes.k) for tolerance in tolerances]
-    choosing = (_PER_STRENGTH * len(tried) + sum(steps) for steps in zip(*each, strict=True))
     best = min((strength for strength in tried if strength >= _BEST), default=max(tried))
+    solved = {kind.looks_at(strength)[-1] for strength in tried if strength >= best}
+    given_up = [kind.looks_at(strength)[0] for strength in tried if strength < best]
+    each = [_steps_to(tolerance, sizes.k) for tolerance in (*solved, *given_up)]
+    choosing = (_PER_STRENGTH * len(tried) + sum(steps) for steps in zip(*each, strict=True))
     return Steps(*choosing), _steps_to(kind.tolerance_at(best), sizes.k)
 
 
