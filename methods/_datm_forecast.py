@@ -48,7 +48,7 @@ def trajectory_forecast(
                 network=unrolled,
                 training=passes * batch,
                 batch=batch,
-                graphs=2 * len(segments[0]),  # of a step, and of its gradient
+                graphs=2 * len(segments[-1]),  # of a step, and of its gradient
                 splits=False,
                 operators=3 * method.outer_steps * T * DRAW,
             ),

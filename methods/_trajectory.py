@@ -135,9 +135,10 @@ def match(
 
 
 def cut(num_steps: int, keep_every: int | None) -> list[range]:
-    """Split steps into segments, as `match` does."""
+    """Split steps into segments, as `match` does: the first may be shorter, as it is run twice."""
     length = keep_every or math.isqrt(num_steps - 1) + 1
-    return [range(first, min(first + length, num_steps)) for first in range(0, num_steps, length)]
+    ends = reversed(range(num_steps, 0, -length))
+    return [range(max(0, end - length), end) for end in ends]
 
 
 def _train(

@@ -175,13 +175,13 @@ def test_class_matches_are_counted_as_by_hand(labelled_problem):
 
 
 def test_trajectories_are_counted_as_by_hand(labelled_problem):
-    """Five steps in segments of three: the first three once before, and all with their graphs.
+    """Five steps in segments of two and three: the first two once before, all with their graphs.
 
     Of each step and of its gradient, that is; see `test_plan_memory`.
     """
     forecast = SMALL["datm"].forecast(shapes_of(labelled_problem(N=6)))
     labels, matched = forecast.work
-    assert (matched.training, matched.graphs) == (3 * 4 * (3 + 3 * 5), 2 * 3)
+    assert (matched.training, matched.graphs) == (3 * 4 * (2 + 3 * 5), 2 * 3)
     _, experts = forecast.once
     precisions = [work.network.precision for work in (labels, matched, experts)]
     assert precisions == ["fp32", None, "fp32"]

@@ -6,6 +6,7 @@ from torch import nn
 from torch.autograd import grad, gradcheck, gradgradcheck
 from torch.func import functional_call
 
+from benchmark.models import _instance_norm
 from benchmark.models._instance_norm import InstanceNorm
 
 
@@ -54,6 +55,21 @@ def test_numbers_and_second_derivatives_are_those_of_torch(norm, dtype, toleranc
     for mine, other in zip(outcomes(norm), outcomes(theirs), strict=True):
         assert mine.dtype == other.dtype
         assert (mine - other).norm() <= tolerance * other.norm()
+
+
+def test_second_derivatives_of_a_few_images_at_a_time_are_those_of_all(norm, monkeypatch):
+    x = images(5, 3, 8, 8, dtype=torch.float32)
+    (first,) = grad(norm(x).pow(3).sum(), x, create_graph=True)
+    parts = (x, *norm.parameters())
+
+    def second():
+        return grad(first.pow(3).sum(), parts, retain_graph=True)
+
+    whole = second()
+    monkeypatch.setattr(_instance_norm, "_CACHED", 2 * 3 * 4 * 3 * 8 * 8)  # two images
+    at_x, at_weight, _ = second()
+    assert torch.equal(at_x, whole[0])
+    torch.testing.assert_close(at_weight, whole[1])
 
 
 def test_images_are_normalised_apart(norm):
