@@ -153,7 +153,9 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--suite", metavar="NAME", help="suite of the rows (default: quick)")
+    parser.add_argument(
+        "--suite", metavar="NAME", help="suite of the rows (default: quick; of --rows, their last)"
+    )
     parser.add_argument(
         "--rows",
         metavar="FILE",
@@ -372,8 +374,10 @@ def _path(text: str) -> Path:
 
 
 def _positive(text: str) -> int:
-    (number,) = _listed(text, _whole(1), "a whole number from 1")
-    return number
+    try:
+        return _whole(1)(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1") from None
 
 
 def _gib(text: str) -> int:

@@ -313,6 +313,9 @@ def test_a_dry_run_prints_the_cells_and_makes_nothing(run, tmp_path, monkeypatch
     assert (code, out.splitlines()[0]) == (0, "to do  random, N = 4, convnet, seed 0")
     stages = {line.split()[1] for line in out.splitlines() if line.startswith("| ")}
     assert stages == {"stage", "features", "probes"}
+    code, out, _ = run("--dry-run", "--probes", "paper,fair")
+    assert "| fair, all labels" in out
+    assert "| paper, all labels" not in out  # its row is there
     code, out, _ = run("--dry-run", "--store", tmp_path / "new")
     listed, _, cost = out.partition("\n\n")
     assert (code, listed) == (0, "to do  random, N = 4, convnet, seed 0")
@@ -550,6 +553,7 @@ def test_an_interrupt_is_one_line(run, monkeypatch):
         ("--methods none", "--methods, --controls: expected at least one of either"),
         ("--students none", "unknown model 'none'"),
         ("--jobs 0", "argument --jobs: 0: expected a whole number from 1"),
+        ("--jobs 1,2", "argument --jobs: 1,2: expected a whole number from 1"),
         ("--recipe papr", "unknown recipe 'papr': did you mean 'paper'? known: paper, equal-steps"),
         ("--precision fp8", "unknown precision 'fp8': known: fp32, bf16"),
         ("--device gpu", "--device gpu: .*; expected auto, cpu or cuda"),

@@ -47,6 +47,7 @@ def test_equal_numbers_are_counted_and_not_shown(run):
     assert [line[0] for line in texts(numbers)] == ["ours", "ours"]
     p = stats.ttest_rel(AFTER["ours"], BEFORE["ours"]).pvalue
     assert numbers.body[0][-1].parts["p"] == pytest.approx(4 * p)  # of four lines
+    assert methods.body[0][-1].parts["p"] == pytest.approx(2 * p)  # of two methods
     one_seed_more = [*run(BEFORE), replace(run(BEFORE)[0], seed=7)]
     assert len(compare(run(BEFORE), one_seed_more)) == 3
 

@@ -362,6 +362,16 @@ def test_methods_that_lack_a_student_stay_out_of_the_mean_over_students(grid):
         assert (len(one.points), len(every.points)) == (4, 3)
 
 
+def test_a_number_at_another_budget_does_not_complete_the_mean_over_students(grid):
+    budget = max(row.N for row in grid if row.label == "random")
+    rows = [
+        replace(row, N=budget + 1) if (row.label, row.student) == ("random", "vit") else row
+        for row in grid
+    ]
+    for _, every in compared(rows, lambda row: row.num_bytes).values():
+        assert "random" not in {point.label for point in every.points}
+
+
 def test_panels_without_any_cost_are_left_out(grid):
     rows = [row for row in grid if row.labels_per_class is None or row.num_bytes is None]
     found = compared(rows, lambda row: row.num_bytes)
@@ -604,3 +614,15 @@ def test_markdown_names_the_file_and_its_alternative_text(tmp_path):
     figure = Figure(name="odd", title="Odd", notes="Note.", alt="a] b\n[c", draw=Canvas)
     picture = pictures.Picture(figure=figure, file=tmp_path / "figures" / "odd.png")
     assert picture.markdown() == "### Odd\n\n![a\\] b \\[c](figures/odd.png)\n\nNote."
+
+
+def test_a_figure_s_words_are_text_in_markdown(tmp_path):
+    figure = Figure(
+        name="odd", title="<i>\n# a", notes="on <img src=x>\nof `N`", alt="<b>", draw=Canvas
+    )
+    picture = pictures.Picture(figure=figure, file=tmp_path / "figures" / "odd.png")
+    assert picture.markdown().split("\n\n") == [
+        "### \\<i> # a",
+        "![\\<b>](figures/odd.png)",
+        "on \\<img src=x> of `N`",
+    ]

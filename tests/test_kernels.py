@@ -166,7 +166,7 @@ def test_rates_are_of_this_world():
 def test_the_command_prints_a_table_and_writes_what_it_measured(rates, tmp_path, capsys):
     files = {kind: tmp_path / f"kernels.{kind}" for kind in ("json", "md")}
     line = ["time", "--only", "view-expansion,ridge-solve", "--small", "--device", "cpu"]
-    line += ["--json", str(files["json"]), "--report", str(files["md"])]
+    line += ["--json", str(files["json"]), "--report", str(files["md"]), "--precision", "fp32"]
     assert main([*line, "--store", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     found = json.loads(files["json"].read_text("utf-8"))
@@ -177,7 +177,10 @@ def test_the_command_prints_a_table_and_writes_what_it_measured(rates, tmp_path,
     assert found["machine"]["threads"] == torch.get_num_threads()
     document = files["md"].read_text("utf-8")
     assert document == kernel_report.document(found)
-    command = "python -m benchmark time --small --only view-expansion,ridge-solve"
+    command = (
+        "python -m benchmark time --small --device cpu --precision fp32 "
+        "--only view-expansion,ridge-solve"
+    )
     assert f"Made by `{command}`." in document
 
 

@@ -73,6 +73,18 @@ def test_a_variance_of_one_kind_alone_is_that_of_student_s_t(shape):
         assert found.p == pytest.approx(expected.pvalue, rel=1e-6)
 
 
+def test_a_mean_of_zero_but_for_rounding_is_tested():
+    """Differences of 510 predictions each, whose sum is zero: t is then 1e-16."""
+    ours = """311 298 307 309 298 314 306 299 312 323 322 303 299 316 310 319 319 312 315 326
+              302 299 299 309 299 311 309 300 304 310"""
+    theirs = """309 308 304 311 310 309 311 308 316 320 301 313 292 319 303 305 304 312 319 302
+                302 301 302 319 308 311 307 307 306 321"""
+    a, b = (100 * np.array(x.split(), dtype=float).reshape(3, 10) / 510 for x in (ours, theirs))
+    found = estimate(a - b)
+    assert 0 < abs(found.mean) < 1e-12
+    assert found.p == pytest.approx(1)
+
+
 def test_a_paired_test_is_that_of_scipy(new_row):
     stream = np.random.default_rng(1)
     ours, theirs = stream.normal(50, 1, 6), stream.normal(49, 1, 6)

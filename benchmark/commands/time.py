@@ -35,13 +35,26 @@ def main(arguments: argparse.Namespace) -> int:
     clock = Clock(device=device)
     rates = measure_rates(clock)
     measured = _measure_all(names, compute, small=arguments.small, rates=rates, clock=clock)
-    found = record(measured, rates=rates, compute=compute, clock=clock, small=arguments.small)
+    found = record(
+        measured,
+        rates=rates,
+        compute=compute,
+        clock=clock,
+        small=arguments.small,
+        flags=_flags(arguments),
+    )
     if arguments.json:
         _write(arguments.json, json.dumps(found, indent=1) + "\n")
     if arguments.report:
         _write(arguments.report, document(found))
     sys.stdout.write(f"{table(found).markdown()}\n\n{machine(found)}\n")
     return int(any(m.deviation > m.kernel.tolerance for m in measured))
+
+
+def _flags(arguments: argparse.Namespace) -> list[str]:
+    """Return the flags that were given and decide where and how kernels run."""
+    device = [] if arguments.device == "auto" else [f"--device {arguments.device}"]
+    return device + ([f"--precision {arguments.precision}"] if arguments.precision else [])
 
 
 def _measure_all(

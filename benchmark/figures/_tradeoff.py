@@ -105,7 +105,7 @@ def compared(
         parts = {short(student): of_student(mine, student)}
         if len(students) > 1:
             title = f"mean of {len(students)} students{at(budget)}"
-            parts[title] = [row for row in _complete(mine, students) if row.N in (None, budget)]
+            parts[title] = _complete([row for row in mine if row.N in (None, budget)], students)
         both = [Panel(title=title, points=_points(part, cost)) for title, part in parts.items()]
         if kept := [panel for panel in both if any(point.cost for point in panel.points)]:
             found[protocol] = kept

@@ -230,12 +230,14 @@ def basis(plan: Plan) -> str:
     steps = assumed_steps(plan.device.networks.new_network.precision)
     if isinstance(plan.device, NamedDevice):
         return f"Expected for {plan.device.name}, not measured: {assumptions()}. {steps}"
-    clock = ""
+    clock = shared = ""
     if isinstance(plan.device, ThisDevice):
         clock = f" ({CLOCKS[plan.device.clock.name]})"
+        if plan.device.clock.device.type == "cpu" and plan.jobs > 1:
+            shared = " Teacher and representations will run on all threads, which is not counted."
     return (
         f"Calibrated on {plan.device.name}: each network was timed on a batch{clock}, and the rest "
-        f"uses measured rates. {steps}"
+        f"uses measured rates. {steps}{shared}"
     )
 
 

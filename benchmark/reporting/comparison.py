@@ -19,7 +19,14 @@ from benchmark.reporting.order import (
 from benchmark.reporting.report import commands, facts
 from benchmark.reporting.seeds import seeds_of
 from benchmark.reporting.selection import current, reasons
-from benchmark.reporting.statistics import Samples, less, mean_of, samples_of, summarise
+from benchmark.reporting.statistics import (
+    Estimate,
+    Samples,
+    less,
+    mean_of,
+    samples_of,
+    summarise,
+)
 from benchmark.reporting.table import MISSING, NOISE, Cell, Table, estimated, number
 from benchmark.rows import Row
 
@@ -175,29 +182,12 @@ def _difference(pair: tuple[Sequence[Row], Sequence[Row]]) -> Samples:
 
 def _by_method(columns: Mapping[str, _Pairs]) -> Table:
     """Return the mean change of every method over all its numbers that both runs have."""
-    found = (label for pairs in columns.values() for label, *_ in _differing(pairs))
-    names = list(dict.fromkeys(found))
-    cells = [
-        tested(
-            {
-                name: summarise(
-                    mean_of(
-                        [_difference(pair) for (label, *_), pair in pairs.items() if label == name]
-                    )
-                )
-                for name in names
-            },
-            counted=True,
-        )
-        for pairs in columns.values()
-    ]
+    names = dict.fromkeys(label for pairs in columns.values() for label, *_ in _differing(pairs))
+    cells = [tested(_mean_changes(pairs), counted=True) for pairs in columns.values()]
     body = [
         [
             Cell(name),
-            *(
-                _or_why(column[name], name in {label for label, *_ in pairs})
-                for column, pairs in zip(cells, columns.values(), strict=True)
-            ),
+            *(_or_why(column[name]) if name in column else MISSING for column in cells),
         ]
         for name in names
     ]
@@ -214,9 +204,20 @@ def _by_method(columns: Mapping[str, _Pairs]) -> Table:
     )
 
 
-def _or_why(difference: Cell, is_in_both: bool = True) -> Cell:
+def _mean_changes(pairs: _Pairs) -> dict[str, Estimate | None]:
+    """Return the mean change of every method, also of those whose numbers are equal."""
+    names = dict.fromkeys(label for label, *_ in pairs)
+    return {
+        name: summarise(
+            mean_of([_difference(pair) for (label, *_), pair in pairs.items() if label == name])
+        )
+        for name in names
+    }
+
+
+def _or_why(difference: Cell) -> Cell:
     """Return a difference, or that there is none because no seed is shared."""
-    return Cell("no seed in common") if difference == MISSING and is_in_both else difference
+    return Cell("no seed in common") if difference == MISSING else difference
 
 
 def _numbers(protocol: Protocol, pairs: _Pairs) -> Table:

@@ -22,8 +22,12 @@ def record(
     compute: Compute,
     clock: Clock,
     small: bool,
+    flags: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return plain values: the machine, its rates, and all measurements of each kernel."""
+    """Return plain values: the machine, its rates, and all measurements of each kernel.
+
+    `flags`: those of the command that change what is measured, kernels and `small` apart.
+    """
     return {
         "machine": {
             **provenance(compute.device),
@@ -33,6 +37,7 @@ def record(
             "clock": clock.name,
         },
         "small": small,
+        "flags": list(flags),
         "operations_per_second": dict(rates.operations),
         "bytes_per_second": rates.copied,
         "kernels": [_kernel(measurement) for measurement in measurements],
@@ -120,7 +125,8 @@ def document(recorded: Mapping[str, Any]) -> str:
     """Return the whole report in Markdown."""
     kernels = recorded["kernels"]
     timed = [kernel["name"] for kernel in kernels]
-    command = "python -m benchmark time" + (" --small" if recorded["small"] else "")
+    flags = ["--small"] if recorded["small"] else []
+    command = " ".join(["python -m benchmark time", *flags, *recorded["flags"]])
     if set(timed) != set(plugins.names("kernels")):
         command += f" --only {','.join(timed)}"
     slow = [kernel["name"] for kernel in kernels if kernel["ratio"] <= 1]

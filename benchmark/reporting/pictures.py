@@ -10,6 +10,7 @@ from PIL import Image
 from benchmark import plugins
 from benchmark.files import atomic
 from benchmark.reporting.figure import Figure
+from benchmark.reporting.markdown import escape, inline
 from benchmark.reporting.stored_sets import MissingSetError, StoredSets
 from benchmark.rows import Row
 
@@ -38,9 +39,10 @@ class Picture:
     def markdown(self) -> str:
         """Return it as a Markdown section of a report beside its folder."""
         figure = self.figure
-        alt = re.sub(r"([\\\[\]])", r"\\\1", " ".join(figure.alt.split()))
+        alt = re.sub(r"([\[\]])", r"\\\1", escape(figure.alt))
         image = f"![{alt}]({FOLDER}/{self.file.name})"
-        return "\n\n".join(part for part in (f"### {figure.title}", image, figure.notes) if part)
+        parts = f"### {escape(figure.title)}", image, inline(figure.notes)
+        return "\n\n".join(filter(None, parts))
 
 
 def figures(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:

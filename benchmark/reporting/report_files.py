@@ -38,7 +38,9 @@ def markdown(report: Report) -> str:
 def _figures(report: Report) -> list[str]:
     if not (report.pictures or report.missing):
         return []
-    left_out = "\n".join(f"- {title}: {reason}" for title, reason in report.missing.items())
+    left_out = "\n".join(
+        f"- {escape(title)}: {escape(reason)}" for title, reason in report.missing.items()
+    )
     return [
         "## Figures",
         *(picture.markdown() for picture in report.pictures),

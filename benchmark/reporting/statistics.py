@@ -73,7 +73,7 @@ class Estimate:
         t = abs(self.mean) / self.standard_error
         degrees = [d for _, d in self.parts]
         least, most = (float(stdtr(d, -t)) for d in (sum(degrees), min(degrees)))
-        if len(degrees) == 1 or t == 0:
+        if len(degrees) == 1 or t < _ROUNDING:
             return 2 * most
         return float(2 * brentq(lambda tail: self._quantile(tail) - t, least, most))
 

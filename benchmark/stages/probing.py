@@ -202,9 +202,13 @@ def _probed(
 def is_done(cell: Cell, experiment: Experiment) -> bool:
     """Say whether all rows of a cell are in the store."""
     return experiment.teacher_exists and not any(
-        _Evaluation(cell, downstream, experiment).missing()
-        for downstream in experiment.suite.downstream
+        missing(cell, downstream, experiment) for downstream in experiment.suite.downstream
     )
+
+
+def missing(cell: Cell, downstream: str, experiment: Experiment) -> list[Protocol]:
+    """Return the protocols of a cell on a dataset that have no row in the store."""
+    return _Evaluation(cell, downstream, experiment).missing()
 
 
 def stored_rows(cell: Cell, experiment: Experiment) -> list[Row]:

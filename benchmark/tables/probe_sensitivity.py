@@ -69,7 +69,7 @@ def probe_sensitivity(rows: Sequence[Row]) -> list[Table]:
                     probed_on(dataset),
                     _NOTES,
                     exceptions(column for each in columns.values() for column in each.values()),
-                    ranks["fair"].note,
+                    _rank_note({probe: of.note for probe, of in ranks.items()}),
                 ),
                 columns=["", *names, *_headings(ranks)],
                 body=_body(columns, labels(mine), ranks),
@@ -83,6 +83,13 @@ def probe_sensitivity(rows: Sequence[Row]) -> list[Table]:
 def _columns(rows: Sequence[Row], names: Sequence[str], probe: str) -> Mapping[str, Column]:
     """Return the rows of a probe by student and label."""
     return sort_into(names, [row for row in rows if row.probe == probe], own_student)
+
+
+def _rank_note(notes: Mapping[str, str]) -> str:
+    """Return the note of both ranks, or each with its probe where they differ."""
+    if len(set(notes.values())) == 1:
+        return notes["fair"]
+    return joined(*(f"{probe.capitalize()} probe: {note}" for probe, note in notes.items() if note))
 
 
 def _headings(ranks: Mapping[str, Ranks]) -> list[str]:

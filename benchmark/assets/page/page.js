@@ -167,6 +167,7 @@ const GROUPS = [
 
 function written(value) {
   if (value === null || value === undefined) return "–";
+  if (Number.isInteger(value)) return String(value);
   if (typeof value === "number") return String(Number(value.toPrecision(7)));
   if (Array.isArray(value)) return value.map(written).join(", ") || "none";
   return String(value);
