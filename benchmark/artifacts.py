@@ -55,7 +55,7 @@ def read_header(file: Path) -> Any:
     try:
         header = json.loads(metadata["header"])
         version = header["format"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{file}: has no header of this benchmark") from error
     if version != FORMAT:
         raise UsageError(f"{file}: format {version}, expected {FORMAT}")

@@ -247,17 +247,19 @@ class Experiment:
         train, device = self.splits(self.suite.source).train, self.compute.device
         checkpoints = file.parent / "checkpoints"
         loop = CheckpointedLoop(checkpoints, description=f"{plan.kind} teacher")
-        made = pretrain_teacher(
-            plan,
-            LabelledImages(
-                images=self.images,
-                labels=train.labels.to(device),
-                fingerprint=train.fingerprint,
-            ),
-            self.new_network,
-            generator=rng.generator(TEACHER, plan.kind, 0, device=device),
-            checkpoint=loop,
-        )
+        generator = rng.generator(TEACHER, plan.kind, 0, device=device)
+        with rng.global_stream(generator):
+            made = pretrain_teacher(
+                plan,
+                LabelledImages(
+                    images=self.images,
+                    labels=train.labels.to(device),
+                    fingerprint=train.fingerprint,
+                ),
+                self.new_network,
+                generator=generator,
+                checkpoint=loop,
+            )
         with atomic(file.with_name("history.json")) as temporary:
             temporary.write_text(json.dumps(loop.history))
         save_teacher(file, made)

@@ -352,6 +352,11 @@ def _write(folder: Path, records: Records, size: int, *, description: str) -> No
     with progress, _cache_file(folder / "images.npy") as file, file.open("wb") as opened:
         np.lib.format.write_array_header_1_0(opened, header)
         for batch in batches:
+            if batch.dtype != torch.uint8 or batch.shape[1:] != shape[1:]:
+                raise UsageError(
+                    f"{description}: images of {tuple(batch.shape[1:])} as {batch.dtype}, expected "
+                    f"{shape[1:]} as torch.uint8"
+                )
             pixels = batch.numpy().tobytes()
             digest.update(pixels)
             opened.write(pixels)

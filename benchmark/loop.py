@@ -28,7 +28,7 @@ class CheckpointedLoop:
     With `folder=None` nothing is saved. State is saved every `save_every_seconds`, or less often if
     saving would take more than a twentieth of the time, and at the end of a loop (without
     `save_ends`, shorter loops are repeated instead). Checkpoints hold only tensors and plain values
-    and are read with `weights_only=True`.
+    and are read with `weights_only=True`; they include torch's global stream, which dropout uses.
     """
 
     def __init__(
@@ -130,6 +130,7 @@ class CheckpointedLoop:
             "seconds": self.seconds,
             "history": self.history,
             "state": {part: _state_of(value) for part, value in state.items()},
+            "global streams": _global_streams(),
         }
         with atomic(file) as temporary:
             torch.save(content, temporary)
@@ -142,6 +143,7 @@ class CheckpointedLoop:
             content = torch.load(file, weights_only=True, map_location="cpu")
             for part, value in state.items():
                 _load_into(value, content["state"][part])
+            _set_global_streams(content["global streams"])
             self.history = content["history"]
             self._seconds_before = max(self._seconds_before, content["seconds"])
             return int(content["step"])
@@ -150,6 +152,17 @@ class CheckpointedLoop:
             raise CheckpointError(
                 f"{file}: not a checkpoint of this loop ({reason}): delete it to start over"
             ) from error
+
+
+def _global_streams() -> dict[str, Any]:
+    used = torch.cuda.is_initialized()
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if used else []}
+
+
+def _set_global_streams(saved: dict[str, Any]) -> None:
+    torch.set_rng_state(saved["cpu"])
+    if saved["cuda"]:
+        torch.cuda.set_rng_state_all(saved["cuda"])
 
 
 def _state_of(value: Any) -> Any:

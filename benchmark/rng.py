@@ -23,6 +23,19 @@ def generator(*names: str | int, device: torch.device | str = "cpu") -> torch.Ge
 
 
 @contextmanager
+def global_stream(like: torch.Generator) -> Iterator[None]:
+    """Seed torch's global stream as `like` is, for layers that take no generator, such as dropout.
+
+    Nothing is drawn from `like`. Afterwards the stream of the CPU, and of the device of `like`, is
+    restored.
+    """
+    devices = [like.device] if like.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(like.initial_seed())
+        yield
+
+
+@contextmanager
 def seeded(stream: torch.Generator) -> Iterator[None]:
     """Seed code that takes no generator, such as torch's initialisers, with a draw from `stream`.
 

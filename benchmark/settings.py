@@ -77,7 +77,7 @@ def arguments(owner: str, factory: Callable[..., Any], given: Mapping[str, Any])
 def _hints(owner: str, of: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(of)
-    except NameError as error:
+    except (NameError, TypeError) as error:
         raise UsageError(f"{owner}: the type of a setting cannot be resolved ({error})") from error
 
 

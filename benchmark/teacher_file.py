@@ -16,7 +16,10 @@ def teacher_file(name: str) -> Path | None:
     kinds, shipped = plugins.names("teachers"), shipped_teachers()
     if name in kinds:
         return None
-    file = shipped.get(name, Path(name).expanduser())
+    try:
+        file = shipped.get(name) or Path(name).expanduser()
+    except RuntimeError:
+        raise UsageError(f"--teacher {name}: there is no such user") from None
     if file.suffix not in (".safetensors", *solo_learn.SUFFIXES):
         raise unknown("teacher", name, [*kinds, *shipped, "FILE.safetensors", "FILE.ckpt"])
     if not file.is_file():

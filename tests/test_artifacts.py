@@ -144,6 +144,7 @@ def with_header(text):
         (with_header("not json"), "has no header of this benchmark"),
         (with_header("[1]"), "has no header of this benchmark"),
         (with_header("{}"), "has no header of this benchmark"),
+        (with_header("[" * 100_000), "has no header of this benchmark"),
         (with_header('{"format": 2}'), "format 2, expected 1"),
     ],
 )

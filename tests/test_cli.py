@@ -537,6 +537,7 @@ def test_an_interrupt_is_one_line(run, monkeypatch):
         ("--budgets 20,+20", r"argument --budgets: 20,\+20: 20 appears twice"),
         ("--data-root ~nobody-here/x", "argument --data-root: ~nobody-here/x: there is no such us"),
         ("--source ~nobody-here/x", "dataset ~nobody-here/x: there is no such user"),
+        ("--teacher ~nobody-here/x.ckpt", "--teacher ~nobody-here/x.ckpt: there is no such user"),
         ("--set teacher.batch_size=0", "supervised: batch_size=0: expected 2 or more"),
         ("--seeds ,", "argument --seeds: ,: expected whole numbers"),
         ("--seeds -1", "argument --seeds: .*expected"),

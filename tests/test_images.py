@@ -268,6 +268,29 @@ def test_labels_that_do_not_fit_are_told(tmp_path, monkeypatch, num_images, labe
         load_splits("wrong", size=8, root=None, cache=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("batch", "what"),
+    [
+        (torch.zeros(2, 3, 8, 8), r"\(3, 8, 8\) as torch.float32"),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), r"\(3, 4, 4\) as torch.uint8"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), r"\(1, 8, 8\) as torch.uint8"),
+    ],
+)
+def test_pixels_that_do_not_fit_are_told(tmp_path, monkeypatch, batch, what):
+    monkeypatch.setattr(Arrays, "decode", lambda self, size: (torch.tensor([0, 1]), iter([batch])))
+
+    class Wrong:
+        info = None
+
+        def open(self, split, *, root, download):
+            return Arrays(files=[], classes=["a", "b"], load=tuple)
+
+    monkeypatch.setattr(images_module, "find_dataset", lambda name: Wrong())
+    expected = r"expected \(3, 8, 8\) as torch.uint8"
+    with pytest.raises(UsageError, match=f"^decode train images: images of {what}, {expected}$"):
+        load_splits("wrong", size=8, root=None, cache=tmp_path)
+
+
 def test_another_code_of_a_dataset_is_another_cache(folder, decoded_files, monkeypatch):
     load(folder)
     monkeypatch.setattr(images_module, "code_of", lambda module: "new")

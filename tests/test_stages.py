@@ -14,6 +14,7 @@ from typing import ClassVar
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from benchmark import artifacts, plugins
 from benchmark import execute as execute_module
@@ -28,6 +29,7 @@ from benchmark.loop import CheckpointedLoop
 from benchmark.methods.random import Random
 from benchmark.methods.random_bytes import RandomBytes
 from benchmark.methods.random_labels import RandomLabels
+from benchmark.models.convnet import _norm as convnet_norm
 from benchmark.pretrain import Length
 from benchmark.reporting import report
 from benchmark.settings import NEUTRAL
@@ -284,6 +286,28 @@ def test_interrupted_again_and_again_a_run_gives_the_same_rows(toy_suite, tmp_pa
     assert [row.key for row in resumed] == [row.key for row in expected]
     assert taken == all_steps  # no step was taken twice
     assert not list((tmp_path / "killed").rglob("checkpoints"))
+
+
+def test_layers_that_drop_at_random_give_the_same_rows_after_any_death(
+    toy_suite, tmp_path, mortal, monkeypatch
+):
+    module, norm = sys.modules["benchmark.models.convnet"], convnet_norm
+    monkeypatch.setattr(
+        module, "_norm", lambda *given: nn.Sequential(norm(*given), nn.Dropout(0.5))
+    )
+    suite = small(toy_suite)
+    _, death = mortal
+    expected = run(new_experiment(suite, tmp_path / "whole")).rows
+    torch.manual_seed(7)  # what ran before in this process does not matter
+    before = torch.get_rng_state()
+    cell = "krr-st, N = 4, convnet, seed 0"
+    for last in (("pool warm-up", 1), ("outer steps", 2), ("pretraining", 3)):
+        death[:] = [(cell, *last)]
+        with pytest.raises(KeyboardInterrupt):
+            run(new_experiment(suite, tmp_path / "killed"))
+    death.clear()
+    assert numbers(run(new_experiment(suite, tmp_path / "killed")).rows) == numbers(expected)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_probe_of_other_settings_does_not_go_on_from_one_that_was_killed(

@@ -104,7 +104,8 @@ def _distilled_tensors(
     """
     generator = rng.generator("distill", seed, device=problem.device)
     try:
-        made: Any = method.distill(problem, generator=generator, checkpoint=loop)
+        with rng.global_stream(generator):
+            made: Any = method.distill(problem, generator=generator, checkpoint=loop)
     except CheckpointError:
         raise
     except UsageError as error:

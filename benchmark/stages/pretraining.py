@@ -50,15 +50,15 @@ def pretrained_student(cell: Cell, distilled: DistilledSet, experiment: Experime
     with experiment.store.lock(folder):
         if not file.exists():
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
-            steps = 0
-            with measure(device) as spent:
+            steps, generator = 0, rng.generator("pretrain", cell.seed, device=device)
+            with measure(device) as spent, rng.global_stream(generator):
                 if data is not None:
                     steps = pretrain(
                         network,
                         data,
                         suite.lengths[suite.recipe],
                         recipe=own_recipe(suite, data),
-                        generator=rng.generator("pretrain", cell.seed, device=device),
+                        generator=generator,
                         checkpoint=loop,
                     )
             header = {
