@@ -105,8 +105,8 @@ class LabelledImages:
 class DatasetInfo:
     """What a dataset is, where it comes from, and its terms of use.
 
-    `mean` and `std` normalise each channel of pixels in [0, 1], at every size, if the training split
-    is complete; the file of the dataset says where they are from.
+    `mean` and `std` normalise the channels of pixels in [0, 1], at every size, if the training
+    split is complete; the file of the dataset says where they are from.
     """
 
     title: str

@@ -58,6 +58,6 @@ def trajectory_forecast(
             trained(expert, steps=_GSAM * num * epochs * math.ceil(n / size), batch=size),
         ),
         pairs=m,
-        held=4 * n * x + 2 * 4 * made.num_weights * math.isqrt(T),
+        held=4 * n * x + 2 * 4 * made.num_weights * len(segments),
         disk=snapshots.gib(num, epochs) * 2**30,
     )

@@ -10,7 +10,8 @@ et al., ICLR 2022), adaptive as in ASAM. Trajectory matching adopted it from FTD
     w  <- w - lr (g_p - alpha g_v)
 
 All in single precision, as released: e changes a weight by a few millionths of itself, which half
-precision would round away, so that g_p would differ from g by rounding alone.
+precision would round away, so that g_p would differ from g by rounding alone. On a GPU convolutions
+are in TF32, as they were in the released code, and rounding is a large part of g_p - g.
 
 A snapshot of the weights is saved after every epoch, each in its own file. The random numbers of an
 epoch depend on the expert, the epoch and all settings of the training, and there is no momentum, so
@@ -107,8 +108,8 @@ class Snapshots:
         """Return the disk space of `num` experts with `epochs` epochs and their initial weights."""
         return num * (epochs + 1) * self.num_weights * self.dtype.itemsize / 2**30
 
-    def expect_room(self, num: int, epochs: int, *, most_gib: float) -> None:
-        """Raise a UsageError if these experts take more disk space than is allowed, or free."""
+    def expect_allowed(self, num: int, epochs: int, *, most_gib: float) -> None:
+        """Raise a UsageError if these experts take more disk space than is allowed."""
         gib = self.gib(num, epochs)
         if gib > most_gib:
             raise UsageError(
@@ -117,8 +118,12 @@ class Snapshots:
                 f"{most_gib:g}: raise it, lower datm.num_experts or datm.expert_epochs, or set "
                 "datm.expert_storage=fp16"
             )
-        free = free_bytes(self.folder)
-        if gib * 2**30 > free and not self.folder.exists():
+
+    def expect_room(self, num: int, epochs: int) -> None:
+        """Raise a UsageError if the disk has no room for what is missing of these experts."""
+        gib, free = self.gib(num, epochs), free_bytes(self.folder)
+        written = sum(file.stat().st_size for file in self.folder.glob("expert-*/epoch-*"))
+        if gib * 2**30 - written > free:
             raise UsageError(
                 f"datm: experts take {gib:.3g} GiB of disk, but {free / 2**30:.3g} GiB are free "
                 f"below {self.folder.parent}: use another --store"

@@ -22,13 +22,15 @@ def images_per_class(method: str, outline: Outline) -> tuple[int, int]:
     """Return the number of classes k and the images per class (IPC) of the budget N = IPC x k.
 
     Raises:
-        UsageError: N is less than one image per class, or not a multiple of k, or some class has
-            too few images.
+        UsageError: there is a single class, or N is less than one image per class or not a multiple
+            of k, or some class has too few images.
     """
     sizes, budget = outline.class_sizes, outline.N
     if sizes is None:
         raise UsageError(f"{method} learns from labels, and the source set has none")
     k = len(sizes)
+    if k < 2:
+        raise UsageError(f"{method} learns to tell classes apart, and the source set has only one")
     ipc, rest = divmod(budget, k)
     if ipc == 0:
         raise UsageError(

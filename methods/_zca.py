@@ -117,9 +117,11 @@ class Zca:
 
 
 def affordable(numbers: int, shape: ImageShape) -> int:
-    """Return how many components fit in `numbers` besides the mean and the common scale."""
-    num = (numbers - shape.numel - 1) // (shape.numel + 1)
-    return max(0, min(num, shape.numel))
+    """Return how many components fit in `numbers` besides the mean and the common scale.
+
+    It is negative if these two do not fit.
+    """
+    return min((numbers - shape.numel - 1) // (shape.numel + 1), shape.numel)
 
 
 def stored_whitening(stored: Mapping[str, Tensor]) -> Whitening | None:
@@ -142,8 +144,10 @@ def _flat(images: Tensor) -> Float64[Tensor, "b x"]:
 
 def _by_chunk(images: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     dtype = images.dtype if images.is_floating_point() else torch.get_default_dtype()
-    chunks = [function(_flat(chunk)).to(dtype) for chunk in _chunks(images)]
-    return torch.cat(chunks).view(images.shape)
+    made = torch.empty(images.shape, dtype=dtype, device=images.device)
+    for part, chunk in zip(_chunks(made), _chunks(images), strict=True):
+        part.copy_(function(_flat(chunk)).view(chunk.shape))
+    return made
 
 
 def _chunks(images: Tensor) -> tuple[Tensor, ...]:

@@ -170,7 +170,7 @@ class Datm:
         """
         recipe = self._resolve(outline)
         network = self._new_network(outline, recipe, torch.Generator().manual_seed(0))
-        self._expect_room(Snapshots(Path(), network.num_weights, self.expert_storage))
+        self._expect_allowed(Snapshots(Path(), network.num_weights, self.expert_storage))
 
     def distill(
         self, problem: Problem, *, generator: torch.Generator, checkpoint: Loop
@@ -219,7 +219,7 @@ class Datm:
         num = affordable(_left(problem, k), problem.shape)
         if num < zca.num_strong:
             raise UsageError(
-                f"{_NOT_WHITENED} ({num} of {zca.num_strong} fit at N={problem.budget.N})"
+                f"{_NOT_WHITENED} ({max(0, num)} of {zca.num_strong} fit at N={problem.budget.N})"
             )
 
     def forecast(self, problem: Problem) -> Forecast:
@@ -297,11 +297,12 @@ class Datm:
         with nullcontext(problem.cache) if problem.cache else TemporaryDirectory() as folder:
             place = Path(folder) / f"datm-{key[:16]}"
             snapshots = Snapshots(place, network.num_weights, self.expert_storage)
-            self._expect_room(snapshots)
+            self._expect_allowed(snapshots)
+            snapshots.expect_room(self.num_experts, self.expert_epochs)
             yield snapshots
 
-    def _expect_room(self, snapshots: Snapshots) -> None:
-        snapshots.expect_room(self.num_experts, self.expert_epochs, most_gib=self.max_expert_gib)
+    def _expect_allowed(self, snapshots: Snapshots) -> None:
+        snapshots.expect_allowed(self.num_experts, self.expert_epochs, most_gib=self.max_expert_gib)
 
     def _start(
         self, experts: Experts, recipe: Recipe, *, k: int, ipc: int, generator: torch.Generator

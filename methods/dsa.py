@@ -220,7 +220,10 @@ class Dsa:
 
     @torch.no_grad()
     def _settle_batch_norm(self, network: Network, real: RealImages) -> None:
-        """Fix batch norm statistics to those of real images, as distilled ones are too few."""
+        """Move batch norm statistics a tenth towards those of real images, and fix them.
+
+        As released; distilled images are too few for statistics of their own.
+        """
         norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         if not norms:
             return

@@ -26,6 +26,7 @@ if any:
 * With more than `distilled_batch` pairs, each step samples that many. The released code has a
   single size, N = 1 000.
 * Students train on batches of equal size (there, a short one comes last: 232 of 256 at N = 1 000).
+* Inner models run in the run's precision (there, float32).
 * The teacher pads its stem by 1, not 2.
 """
 

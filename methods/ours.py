@@ -17,11 +17,12 @@ with all three off, the method is identical to `krr-st` with the same settings:
 * `approximation`: after the outer loop, one small network per view is fitted to the shift of the
   target coefficients (`_approximation`); these networks are stored instead of the views' targets.
 
-Choices that the paper leaves open, where this is our interpretation (each is a field): PCA
-initialisation, rotations by 90, 180 and 270 degrees, 200 + 200 bases, half resolution, hidden width
-4 at 32x32 and 16 at 64x64, shifts in coefficient space, the fitting of the networks, outer steps
-and their learning rate; batch, pool, age and ridge are those of KRR-ST's code. With more than
-`distilled_batch` (image, view) pairs, a step samples that many.
+Choices that the paper leaves open, where this is our interpretation (numbers among them are
+fields): PCA initialisation, rotations by 90, 180 and 270 degrees, 200 + 200 bases and fewer where
+the budget is small (`_storage`), half resolution, hidden width 4 at 32x32 and 16 at 64x64, shifts
+in coefficient space, the fitting of the networks, outer steps and their learning rate; batch, pool,
+age and ridge are those of KRR-ST's code. With more than `distilled_batch` (image, view) pairs, a
+step samples that many. Inner models run in the run's precision.
 """
 
 from collections.abc import Iterator, Mapping

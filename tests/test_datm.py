@@ -75,6 +75,15 @@ def test_what_is_stored_fits_and_decodes_to_pixels_with_soft_labels(problem):
     assert decoded.own.images is stored["images"]
 
 
+def test_without_room_for_its_mean_no_whitening_is_stored(problem):
+    """Also where no component has more variance than eps."""
+    method = replace(SMALL, zca_eps=1e3)
+    assert Zca.fit(problem.images, eps=method.zca_eps).num_strong == 0
+    stored = distil(method, problem)
+    assert stored.keys() == {"images", "logits", "learning_rate"}
+    assert sum(tensor.numel() for tensor in stored.values()) <= problem.num_floats
+
+
 @pytest.mark.parametrize("num", [None, 0, 1, 2, 192])
 def test_the_rest_of_the_budget_holds_components_of_the_whitening(problem, num):
     """Which its own evaluation applies to all images: all with more variance than eps, or none."""
@@ -390,6 +399,15 @@ def test_experts_that_the_disk_has_no_room_for_are_refused(problem, monkeypatch)
     monkeypatch.setattr(_experts, "free_bytes", lambda folder: 0)
     with pytest.raises(UsageError, match=r"take 2.8e-05 GiB of disk, but 0 GiB are free below"):
         distil(SMALL, problem)
+
+
+def test_only_missing_experts_need_room_on_the_disk(problem, monkeypatch, tmp_path):
+    cached = replace(problem, cache=tmp_path)
+    distil(SMALL, cached)
+    monkeypatch.setattr(_experts, "free_bytes", lambda folder: 0)
+    distil(SMALL, cached)
+    with pytest.raises(UsageError, match="0 GiB are free below"):
+        distil(replace(SMALL, num_experts=9), cached)
 
 
 def test_more_labels_than_the_budget_has_room_for_are_refused(labelled_problem):

@@ -21,6 +21,12 @@ def test_a_source_without_labels_is_refused(labelled_problem):
         images_per_class("x", replace(labelled_problem(N=12), labels=None).outline)
 
 
+def test_a_single_class_is_refused(labelled_problem):
+    outline = replace(labelled_problem(N=12).outline, class_sizes=(36,))
+    with pytest.raises(UsageError, match=r"x learns to tell classes apart, and .* has only one"):
+        images_per_class("x", outline)
+
+
 def test_draws_are_different_normalised_images_of_the_class(labelled_problem):
     problem = labelled_problem(N=3)
     real = RealImages.of(problem, torch.Generator().manual_seed(0))

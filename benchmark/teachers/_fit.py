@@ -177,6 +177,6 @@ def _steps_per_epoch(training: Training, num_images: int) -> int:
     if training.batch_size > num_images:
         raise UsageError(
             f"teacher.batch_size={training.batch_size}: expected 2 to {num_images}, the number of "
-            "source images"
+            "images it is trained on"
         )
     return num_images // training.batch_size
