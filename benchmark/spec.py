@@ -210,7 +210,8 @@ class Problem:
     Attributes:
         source: name of the source dataset, as on the command line; only for looking up published
             settings.
-        images: the source images, on the device.
+        images: the source images, on the device. Folders list them class by class, so that their
+            order is for methods with labels only.
         representations: the teacher's representations of every source image under a predefined view
             (`benchmark.views`), computed once and cached.
         teacher: the teacher itself, for any other images.
