@@ -1,13 +1,16 @@
 """A backbone with normalisation and head, as trained by every method and student."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from benchmark.folding import Pair, foldable, folded
 from benchmark.memory import Chunks, keeps_images_apart
 from benchmark.whitening import Whitening
 
@@ -59,6 +62,21 @@ class Network(nn.Module):
     def features_of_normalised(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p"]:
         """Return the backbone's features of images that are normalised already."""
         return self.run(self.backbone, images)
+
+    def frozen(self) -> "Network":
+        """Return a faster network for evaluation, with the present weights of this one.
+
+        This one must be in evaluation mode. Features are the same up to rounding, see
+        `benchmark.folding`.
+        """
+        shared = {id(part): part for part in (self.head, self.chunks, self.whitening)}
+        return copy.deepcopy(
+            self, {**shared, id(self.backbone): folded(self.backbone, self._foldable)}
+        )
+
+    @cached_property
+    def _foldable(self) -> tuple[Pair, ...]:
+        return foldable(self.backbone)
 
     def num_at_once(self, images: Float[Tensor, "2 c h w"]) -> int | None:
         """Return how many images like these fit in one pass; None where a batch is never split."""

@@ -119,9 +119,10 @@ def extract(
     features = torch.empty(len(images), network.num_features, device=device)
     batches, parts = images.split(batch_size), features.split(batch_size)
     with in_mode(network, training=False), torch.inference_mode():
+        frozen = network.frozen()
         for step in checkpoint.steps(name, len(batches), features=features):
             batch = batches[step].to(device, non_blocking=True)
-            parts[step].copy_(network.features(batch / 255))
+            parts[step].copy_(frozen.features(batch / 255))
     return features
 
 

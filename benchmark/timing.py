@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import Literal
 
@@ -102,8 +103,7 @@ class Clock:
 
 
 def interleaved(
-    runs: Sequence[Callable[[], object]],
-    clock: Clock,
+    timers: Sequence[Callable[[], float]],
     *,
     seconds: float = 2.0,
     least: int = 3,
@@ -112,15 +112,14 @@ def interleaved(
     """Time warmed-up callables in turn, so that conditions are the same for all.
 
     Args:
-        runs: what to time, warmed up.
-        clock: of the device that they run on.
+        timers: each runs one of them once and returns how long that took.
         seconds: after which no further round starts.
         least: minimum number of rounds.
         most: maximum number of rounds.
     """
     rounds: list[list[float]] = []
     while len(rounds) < least or (len(rounds) < most and sum(map(sum, rounds)) < seconds):
-        rounds.append([clock.seconds(run) for run in runs])
+        rounds.append([timer() for timer in timers])
     return [Timing(seconds=taken) for taken in zip(*rounds, strict=True)]
 
 
@@ -169,15 +168,32 @@ class Measurement:
         return self.fast.median / self.floor.seconds
 
 
-def measure(name: str, kernel: Kernel, *, rates: Rates, clock: Clock) -> Measurement:
-    """Compare the outputs of a kernel and its twin, which warms them up, then time both."""
+def measure(
+    name: str,
+    kernel: Kernel,
+    *,
+    rates: Rates,
+    clock: Clock,
+    plain: Callable[[], float] | None = None,
+) -> Measurement:
+    """Compare the outputs of a kernel and its twin, which warms them up, then time both.
+
+    Args:
+        name: of the kernel.
+        kernel: on the clock's device.
+        rates: of the device.
+        clock: of the device.
+        plain: times one run of the twin somewhere else; here by default.
+    """
     found = deviation(kernel.fast(), kernel.plain())
-    fast, plain = interleaved((kernel.fast, kernel.plain), clock)
+    fast, twin = interleaved(
+        (partial(clock.seconds, kernel.fast), plain or partial(clock.seconds, kernel.plain))
+    )
     return Measurement(
         name=name,
         kernel=kernel,
         fast=fast,
-        plain=plain,
+        plain=twin,
         floor=rates.floor(kernel),
         deviation=found,
     )

@@ -166,11 +166,12 @@ class Bilevel:
 
     def outer_loss(self, model: InnerModel, shown: slice) -> Float[Tensor, ""]:
         """Return the error of ridge regression from distilled to real images, in `shown` views."""
+        network = model.network.frozen()
         with torch.no_grad():
             real, targets = self.real_batch(self.views[shown])
-            queries = model.network.features(real)
+            queries = network.features(real)
         distilled, support_targets = self.distilled_batch(shown)
-        support = model.network.features(distilled)
+        support = network.features(distilled)
         predicted = ridge_predict(support, support_targets, queries, ridge=self.settings.ridge)
         return mse_loss(predicted, targets)
 

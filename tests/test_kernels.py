@@ -4,6 +4,7 @@ import json
 import math
 import re
 import time
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -108,14 +109,19 @@ def test_runs_take_turns_until_the_time_is_over(monkeypatch):
             order.append(name)
             now[0] += seconds
 
-        return work
+        return partial(Clock(device=CPU).seconds, work)
 
-    clock = Clock(device=CPU)
-    fast, plain = interleaved((run("f", 1), run("p", 2)), clock, seconds=10.0, least=2, most=9)
+    fast, plain = interleaved((run("f", 1), run("p", 2)), seconds=10.0, least=2, most=9)
     assert order == ["f", "p"] * 4
     assert (fast.seconds, plain.seconds) == ((1,) * 4, (2,) * 4)
-    assert len(interleaved((run("f", 1),), clock, seconds=0.0, least=2)[0].seconds) == 2
-    assert len(interleaved((run("f", 1),), clock, seconds=99.0, most=5)[0].seconds) == 5
+    assert len(interleaved((run("f", 1),), seconds=0.0, least=2)[0].seconds) == 2
+    assert len(interleaved((run("f", 1),), seconds=99.0, most=5)[0].seconds) == 5
+
+
+def test_a_twin_runs_in_a_process_of_its_own(monkeypatch):
+    monkeypatch.setattr(plugins, "load", None)  # of this process
+    with time_command._twin("view-expansion", Compute(CPU, "fp32")) as timer:
+        assert all(0 < timer() < 60 for _ in range(2))
 
 
 def test_the_median_of_an_even_number_is_between_the_middle_two():
@@ -200,7 +206,7 @@ def test_outcomes_that_differ_too_much_are_a_failure(rates, monkeypatch, capsys,
         tolerance=0.1,
     )
     monkeypatch.setattr(plugins, "load", lambda kind, name: lambda compute, small: strayed)
-    assert main(["time", "--only", "stray", "--device", "cpu", "--store", str(tmp_path)]) == 1
+    assert main(["time", "--only", "stray", "--small", "--store", str(tmp_path)]) == 1
     assert "0.5 (too much)" in capsys.readouterr().out
 
 

@@ -37,6 +37,8 @@ def feature_extraction(compute: Compute, *, small: bool = False) -> Kernel:
         tolerance=0.05 if compute.precision == "bf16" else 1e-4,
         tried=(
             "uint8 batches are normalised on the device instead of image by image in a "
-            "DataLoader; bf16 and channels-last where that is faster."
+            "DataLoader; bf16 and channels-last where that is faster. Batch norms folded into "
+            "convolutions: a twentieth less time here, a tenth for a quarter-width ResNet-18, "
+            "a third for a quarter-width MobileNet."
         ),
     )

@@ -285,7 +285,7 @@ class _Run:
     def forward(self) -> None:
         self.network.eval()
         with torch.no_grad():
-            self.network(self.images)
+            self.network.frozen()(self.images)
 
     def training(self) -> None:
         self.network.train()

@@ -127,6 +127,9 @@ def operators_of(run: Callable[[], object]) -> tuple[Operator, ...]:
 
 
 def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -> Pass:
+    if not training:
+        with in_mode(network, training=False):
+            network = network.frozen()
     chunks, network.chunks = network.chunks, None  # whole passes are counted
     named = dict(network.named_parameters())
     weights = sum(weight.numel() * weight.itemsize for weight in named.values())

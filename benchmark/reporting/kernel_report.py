@@ -22,10 +22,12 @@ def record(
     compute: Compute,
     clock: Clock,
     small: bool,
+    twins_apart: bool = False,
     flags: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return plain values: the machine, its rates, and all measurements of each kernel.
 
+    `twins_apart`: whether twins ran in processes of their own, where memory is allocated as usual;
     `flags`: those of the command that change what is measured, kernels and `small` apart.
     """
     return {
@@ -37,6 +39,7 @@ def record(
             "clock": clock.name,
         },
         "small": small,
+        "twins_apart": twins_apart,
         "flags": list(flags),
         "operations_per_second": dict(rates.operations),
         "bytes_per_second": rates.copied,
@@ -113,9 +116,12 @@ def machine(recorded: Mapping[str, Any]) -> str:
         f"{rate} {_amount(speed)} operations/s"
         for rate, speed in recorded["operations_per_second"].items()
     )
+    apart = ""
+    if recorded.get("twins_apart", False):
+        apart = " and in processes of their own, which do not keep freed memory"
     return (
         f"{place['device']} of {place['processors']}, torch {place['torch']}, "
-        f"backbones in {place['precision']}, twins in fp32; {CLOCKS[place['clock']]}. "
+        f"backbones in {place['precision']}, twins in fp32{apart}; {CLOCKS[place['clock']]}. "
         f"Rates: {rates}, copy {_amount(recorded['bytes_per_second'])} bytes/s. "
         f"Commit {short_commit(place['commit'])}, {place['finished_at']}."
     )
