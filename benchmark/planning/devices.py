@@ -280,12 +280,12 @@ class _Run:
         stream = rng.generator("plan", "images")
         images = torch.rand(batch, shape.c, shape.h, shape.w, generator=stream)
         self.network, self.images = network, images.to(device)
+        self.frozen = network.eval().frozen()
         self.optimizer = torch.optim.SGD(network.parameters(), lr=1e-9, momentum=0.9, fused=True)
 
     def forward(self) -> None:
-        self.network.eval()
         with torch.no_grad():
-            self.network.frozen()(self.images)
+            self.frozen(self.images)
 
     def training(self) -> None:
         self.network.train()
