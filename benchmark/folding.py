@@ -10,7 +10,6 @@ import copy
 from collections.abc import Sequence
 from typing import cast
 
-from timm.layers import BatchNormAct2d
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -35,7 +34,8 @@ def foldable(backbone: nn.Module) -> tuple[Pair, ...]:
     return tuple(
         (str(before.target), str(node.target))
         for node in calls
-        if _is_norm(modules[node.target])
+        if _is_norm(norm := modules[node.target])
+        and norm.running_mean is not None
         and isinstance(before := node.args[0], fx.Node)
         and before.op == "call_module"
         and type(modules[before.target]) is nn.Conv2d
@@ -56,17 +56,18 @@ def folded(backbone: nn.Module, pairs: Sequence[Pair]) -> nn.Module:
         before = cast("nn.Conv2d", made.get_submodule(conv))
         after = cast("nn.BatchNorm2d", made.get_submodule(norm))
         made.set_submodule(conv, fuse_conv_bn_eval(before, after))
-        rest = after.act if isinstance(after, BatchNormAct2d) else nn.Identity()
-        made.set_submodule(norm, rest)
+        made.set_submodule(norm, getattr(after, "act", nn.Identity()))  # timm's has one
     return made
 
 
 def _is_norm(module: nn.Module) -> bool:
-    return type(module) in (nn.BatchNorm2d, BatchNormAct2d) and module.running_mean is not None
+    from timm.layers import BatchNormAct2d  # here, as commands without networks start without timm
+
+    return type(module) in (nn.BatchNorm2d, BatchNormAct2d)
 
 
 class _Tracer(fx.Tracer):
-    """Traces down to modules without children, whatever they do inside."""
+    """Traces down to batch norms and modules without children, whatever they do inside."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return type(m) is BatchNormAct2d or not list(m.children())
+        return _is_norm(m) or not list(m.children())
