@@ -1,6 +1,7 @@
 """The reports in this repository are what its rows give."""
 
 import re
+import runpy
 import shutil
 from pathlib import Path
 
@@ -32,6 +33,12 @@ def test_the_committed_comparison_follows_from_its_rows(monkeypatch, capsys):
     assert main(["compare", "reports/precision/bf16", "reports/precision/fp32"]) == 0
     written = (REPORTS / "precision" / "comparison.md").read_text(encoding="utf-8")
     assert capsys.readouterr().out == written
+
+
+def test_the_table_of_longer_students_follows_from_their_rows(capsys):
+    folder = REPORTS / "cifar100-small"
+    runpy.run_path(str(folder / "longer_students.py"), run_name="__main__")
+    assert capsys.readouterr().out in (folder / "analysis.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

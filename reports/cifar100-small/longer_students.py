@@ -66,7 +66,10 @@ def _number(samples: Samples, *, p: bool = False) -> str:
     estimate = summarise(samples)
     assert estimate is not None
     number = f"{estimate.mean:+.1f}".replace("-", "\N{MINUS SIGN}")
-    return f"{number} (p = {estimate.p:.3f})" if p else number
+    if not p:
+        return number
+    assert estimate.p is not None
+    return f"{number} (p {'< 0.001' if estimate.p < 1e-3 else f'= {estimate.p:.3f}'})"
 
 
 def _print(title: str, cells: Sequence[str]) -> None:
