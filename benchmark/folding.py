@@ -45,19 +45,19 @@ def foldable(backbone: nn.Module) -> tuple[Pair, ...]:
 
 
 def folded(backbone: nn.Module, pairs: Sequence[Pair]) -> nn.Module:
-    """Return a copy in evaluation mode, of the present weights, without the batch norms of `pairs`.
+    """Return a copy, with the present weights, without the batch norms of `pairs`.
 
-    Outputs are those of `backbone` up to rounding; the copy is not for training.
+    Outputs are those of `backbone`, which must be in evaluation mode, up to rounding.
     """
     if not pairs:
         return backbone
-    made = copy.deepcopy(backbone).eval()
+    instead: dict[int, nn.Module] = {}
     for conv, norm in pairs:
-        before = cast("nn.Conv2d", made.get_submodule(conv))
-        after = cast("nn.BatchNorm2d", made.get_submodule(norm))
-        made.set_submodule(conv, fuse_conv_bn_eval(before, after))
-        made.set_submodule(norm, getattr(after, "act", nn.Identity()))  # timm's has one
-    return made
+        before = cast("nn.Conv2d", backbone.get_submodule(conv))
+        after = cast("nn.BatchNorm2d", backbone.get_submodule(norm))
+        instead[id(before)] = fuse_conv_bn_eval(before, after)
+        instead[id(after)] = getattr(after, "act", nn.Identity())  # timm's has one
+    return copy.deepcopy(backbone, instead)
 
 
 def _is_norm(module: nn.Module) -> bool:

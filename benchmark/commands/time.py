@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -68,11 +68,9 @@ def _measure_all(
     measured = []
     for name in names:
         kernel = plugins.load("kernels", name)(compute, small=small)
-        if _twins_apart(compute, small=small):
-            with _twin(name, compute) as plain:
-                found = measure(name, kernel, rates=rates, clock=clock, plain=plain)
-        else:
-            found = measure(name, kernel, rates=rates, clock=clock)
+        apart = _twins_apart(compute, small=small)
+        with _twin(name, compute) if apart else nullcontext() as plain:
+            found = measure(name, kernel, rates=rates, clock=clock, plain=plain)
         sys.stderr.write(f"{name}: {found.ratio:.2f}, differs by {found.deviation:.1g}\n")
         measured.append(found)
     return measured

@@ -24,15 +24,13 @@ _STUDENTS = {
 
 def main() -> None:
     """Print the table in Markdown."""
+    read = {steps: rows.read(Path(__file__).with_name(f"{n}.jsonl")) for steps, n in _FILES.items()}
+    columns = [(probe, steps) for probe in ("fair", "paper") for steps in _FILES]
     found = {
-        (probe, steps, student): _ours_minus_pca(
-            Path(__file__).with_name(f"{name}.jsonl"), probe, student
-        )
-        for probe in ("fair", "paper")
-        for steps, name in _FILES.items()
+        (probe, steps, student): _ours_minus_pca(read[steps], probe, student)
+        for probe, steps in columns
         for student in _STUDENTS
     }
-    columns = [(probe, steps) for probe in ("fair", "paper") for steps in _FILES]
     heads = [f"`{probe}`, {steps:_} steps".replace("_", " ") for probe, steps in columns]
     means = {c: mean_of([found[*c, student] for student in _STUDENTS]) for c in columns}
     changes = {c: less(means[c], means[c[0], 500]) for c in columns}
@@ -47,12 +45,12 @@ def main() -> None:
     )
 
 
-def _ours_minus_pca(file: Path, probe: str, student: str) -> Samples:
+def _ours_minus_pca(known: Sequence[rows.Row], probe: str, student: str) -> Samples:
     ours, pca = (
         samples_of(
             [
                 row
-                for row in rows.read(file)
+                for row in known
                 if (row.label, row.probe, row.student) == (label, probe, student)
                 and (row.N, row.downstream, row.labels_per_class) == (100, "cifar100", None)
             ]
