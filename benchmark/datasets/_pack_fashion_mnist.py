@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-_PARTS = {"train": ("train", 10_000), "test": ("t10k", 4_000)}
+_PARTS = {"train": ("train", 5_000), "test": ("t10k", 2_000)}
 
 
 def pack(folder: Path, file: Path) -> None:

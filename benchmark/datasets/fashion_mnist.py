@@ -17,18 +17,18 @@ _SHIPPED = Path(__file__).parents[1] / "assets" / "fashion-mnist.npz"
 
 
 class FashionMnist:
-    """The first 10 000 training and 4 000 test images, zero-padded from 28 to 32 pixels.
+    """The first 5 000 training and 2 000 test images, zero-padded from 28 to 32 pixels.
 
     An image folder ``fashion-mnist`` below the data root replaces them.
     """
 
     info: ClassVar[DatasetInfo] = DatasetInfo(
-        title="Fashion-MNIST (10 000 images)",
+        title="Fashion-MNIST (5 000 images)",
         num_classes=10,
-        num_train=10_000,
-        num_test=4_000,
-        mean=(0.2192, 0.2192, 0.2192),
-        std=(0.3327, 0.3327, 0.3327),
+        num_train=5_000,
+        num_test=2_000,
+        mean=(0.2191, 0.2191, 0.2191),
+        std=(0.3329, 0.3329, 0.3329),
         url="https://github.com/zalandoresearch/fashion-mnist",
         licence="MIT",
         citation="H. Xiao et al., Fashion-MNIST: a Novel Image Dataset, arXiv:1708.07747, 2017",
