@@ -16,6 +16,7 @@ from benchmark.memory import Chunks
 from benchmark.network import Network, Precision
 from benchmark.settings import arguments, defaults
 from benchmark.spec import ImageShape, UsageError
+from benchmark.subsampling import subsample_first
 
 # `timm.create_model`'s own arguments, about weights and their source, not the architecture.
 _NOT_SETTINGS = {*inspect.signature(timm.create_model).parameters, "num_classes", "in_chans"}
@@ -87,6 +88,7 @@ class NetworkFactory:
         for module in backbone.modules():
             if hasattr(module, "fused_attn"):  # timm's fused attention has no second derivative
                 module.fused_attn = False
+        subsample_first(backbone)
         return backbone, num_features
 
 

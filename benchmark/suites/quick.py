@@ -14,7 +14,7 @@ _LOOP = {
     "distilled_batch": 128,
     "pool_size": 4,
     "max_age": 40,
-    "inner_widths": (16, 32, 64),
+    "inner_widths": (8, 16, 32),
 }
 # With so few steps the published learning rates (1e-4 and 1e-3) have hardly any effect. Of 1e-4,
 # 1e-3, 3e-3, 1e-2 and 3e-2 (ours: 1e-3 to 1e-2) these lower the outer loss, which is on training
@@ -37,7 +37,7 @@ _DSA = {
     "inner_epochs": 5,
     "outer_lr": 1.0,
     "real_batch": 32,
-    "inner_widths": (16, 32, 64),
+    "inner_widths": (8, 16, 32),
 }
 _IDM = {
     "outer_steps": 30,
@@ -50,7 +50,7 @@ _IDM = {
     "outer_lr": 1.0,
     "queue_size": 10,
     "inner_batch": 64,
-    "inner_widths": (16, 32, 64),
+    "inner_widths": (8, 16, 32),
 }
 _DATM = {
     "outer_steps": 30,
@@ -68,7 +68,7 @@ _DATM = {
     "num_experts": 2,
     "expert_epochs": 3,
     "expert_lr": 0.05,
-    "inner_widths": (16, 32, 64),
+    "inner_widths": (8, 16, 32),
 }
 
 quick = Suite(
@@ -93,7 +93,7 @@ resolve few of the differences between methods.
     seeds=(0, 1, 2),
     recipe="equal-steps",
     lengths={
-        "equal-steps": Length(steps=100),
+        "equal-steps": Length(steps=60),
         "paper": Length(epochs=1000),
         "own": Length(epochs=1000),
     },
@@ -126,7 +126,7 @@ resolve few of the differences between methods.
         },
         "mse": {"batch_size": 64},
         "fair": {"strengths": (1.0, 0.1, 0.01, 0.001), "tolerance": 1e-3, "min_held_out": 200},
-        "paper": {"steps": 300, "batch": 256},
+        "paper": {"steps": 200, "batch": 256},
         "convnet": {"widths": (8, 16, 16)},
         "vgg11": {"width": 0.125},
         "resnet18": {"width": 0.125, "stem_stride": 2},
