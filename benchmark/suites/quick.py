@@ -9,27 +9,27 @@ __all__ = ["quick"]
 
 _STORAGE = {"num_image_bases": 24, "num_target_bases": 24}
 _LOOP = {
-    "outer_steps": 80,
+    "outer_steps": 60,
     "real_batch": 128,
-    "distilled_batch": 128,
-    "pool_size": 4,
-    "max_age": 40,
+    "distilled_batch": 64,
+    "pool_size": 3,
+    "max_age": 30,
     "inner_widths": (8, 16, 32),
 }
-# With so few steps the published learning rates (1e-4 and 1e-3) have hardly any effect. Of 1e-4,
-# 1e-3, 3e-3, 1e-2 and 3e-2 (ours: 1e-3 to 1e-2) these lower the outer loss, which is on training
-# images, most.
+# With so few steps the published learning rates (1e-4 and 1e-3) have hardly any effect. Of 1e-3,
+# 3e-3, 1e-2, 3e-2 and 1e-1 these lower the outer loss, which is on training images, most (mean of
+# two other seeds and N = 20 and 50).
 _KRR_ST = {**_LOOP, "outer_lr": 3e-2}
 _OURS = {
     **_LOOP,
     **_STORAGE,
-    "outer_lr": 3e-3,
+    "outer_lr": 1e-2,
     "outer_views": "one",
-    "approximation_steps": 500,
+    "approximation_steps": 300,
 }
 
-# The supervised peers, run only when named, have no published settings for this data at 2 or 5
-# images per class: these match the scale of the other methods, with larger steps than published, as
+# The supervised peers, run only when named, have no published settings for this data at 2 images
+# per class: these match the scale of the other methods, with larger steps than published, as
 # there are few.
 _DSA = {
     "num_inner_models": 6,
@@ -89,11 +89,11 @@ resolve few of the differences between methods.
     ablation=(NONE, BASES),
     students=("convnet", "vgg11", "resnet18", "alexnet", "mobilenet", "vit"),
     downstream=("fashion-mnist", "digits"),
-    budgets=(20, 50),
+    budgets=(20,),
     seeds=(0, 1, 2),
     recipe="equal-steps",
     lengths={
-        "equal-steps": Length(steps=60),
+        "equal-steps": Length(steps=50),
         "paper": Length(epochs=1000),
         "own": Length(epochs=1000),
     },
@@ -103,7 +103,7 @@ resolve few of the differences between methods.
         "dsa": _DSA,
         "idm": _IDM,
         "datm": _DATM,
-        "pca": {**_STORAGE, "approximation_steps": 500},
+        "pca": {**_STORAGE, "approximation_steps": 300},
         # how the shipped teacher was made; chosen on the training split in early experiments
         "barlow-twins": {
             "model": "resnet-small",
@@ -124,9 +124,13 @@ resolve few of the differences between methods.
             "storage": "fp16",
             "probe_every": 4,
         },
-        "mse": {"batch_size": 64},
-        "fair": {"strengths": (1.0, 0.1, 0.01, 0.001), "tolerance": 1e-3, "min_held_out": 200},
-        "paper": {"steps": 200, "batch": 256},
+        # Larger rates than published, for fewer steps: of 0.1, 0.2 and 0.4 (cross-entropy: 0.01 to
+        # 0.2) those with the best mean of `random`, `random-bytes` and `pca` (`random-labels`) over
+        # all students on `fashion-mnist:held-out`, with two other seeds.
+        "mse": {"batch_size": 64, "lr": 0.4},
+        "cross-entropy": {"lr": 0.1},
+        "fair": {"strengths": (1.0, 0.1, 0.01, 0.001), "tolerance": 1e-3, "min_held_out": 100},
+        "paper": {"steps": 150, "batch": 256},
         "convnet": {"widths": (8, 16, 16)},
         "vgg11": {"width": 0.125},
         "resnet18": {"width": 0.125, "stem_stride": 2},
