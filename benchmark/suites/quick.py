@@ -124,8 +124,9 @@ resolve few of the differences between methods.
             "storage": "fp16",
             "probe_every": 4,
         },
-        # Larger rates than published, for fewer steps: of 0.1 to 0.6 (cross-entropy: 0.01 to 0.2) those with the best mean of `random`, `random-bytes` and `pca` (`random-labels`) over
-        # all students on `fashion-mnist:held-out`, with two other seeds.
+        # Larger rates than published, for fewer steps: of 0.1 to 0.6 (cross-entropy: 0.01 to 0.2)
+        # those with the best mean of `random`, `random-bytes` and `pca` (`random-labels`) over all
+        # students on `fashion-mnist:held-out`, with two other seeds.
         "mse": {"batch_size": 64, "lr": 0.4},
         "cross-entropy": {"lr": 0.1},
         "fair": {"strengths": (0.3, 0.03, 0.003), "tolerance": 1e-3, "min_held_out": 100},
