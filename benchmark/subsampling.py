@@ -1,7 +1,7 @@
 """Narrow 1x1 convolutions with a stride, as subsampling and a convolution without one.
 
 Both are the same map. But oneDNN, by which torch convolves on a CPU, writes beyond its buffer in
-the backward pass of the former, up to its version 3.12 (uxlfoundation/oneDNN, issue 6035): where
+the backward pass of the former, still in its version 3.12 (uxlfoundation/oneDNN, issue 6035): where
 images are channels-last, with fewer channels than fill a vector register, and several threads share
 a batch unevenly. The process then dies, or numbers are overwritten.
 """
