@@ -2,8 +2,8 @@
 
 Both are the same map. But oneDNN, by which torch convolves on a CPU, writes beyond its buffer in
 the backward pass of the former, still in its version 3.12 (uxlfoundation/oneDNN, issue 6035): where
-images are channels-last, with fewer channels than fill a vector register, and several threads share
-a batch unevenly. The process then dies, or numbers are overwritten.
+images are channels-last, with fewer channels than fill a vector register, and depending on how a
+batch is split, mostly over several threads. The process then dies, or numbers are overwritten.
 """
 
 from functools import partial
@@ -26,8 +26,8 @@ def _is_concerned(conv: nn.Conv2d) -> bool:
     return (
         conv.kernel_size == (1, 1)
         and conv.stride != (1, 1)
-        and conv.padding == (0, 0)
-        and conv.in_channels < _ENOUGH
+        and conv.padding in ((0, 0), "valid")
+        and conv.in_channels // conv.groups < _ENOUGH
     )
 
 

@@ -35,12 +35,21 @@ def test_backward_passes_on_several_threads_write_nowhere_else():
     subprocess.run([sys.executable, "-c", SCRIPT], check=True, env=environment)
 
 
-@pytest.mark.parametrize("stride", [2, (1, 2), (3, 2)])
-def test_outputs_and_gradients_are_those_of_the_convolution(stride):
-    conv = nn.Conv2d(5, 7, 1, stride=stride, dtype=torch.float64)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"stride": 2},
+        {"stride": (1, 2)},
+        {"stride": (3, 2), "padding": "valid"},
+        {"stride": 2, "groups": 2},
+    ],
+)
+def test_outputs_and_gradients_are_those_of_the_convolution(settings):
+    conv = nn.Conv2d(16, 8, 1, dtype=torch.float64, **{"groups": 4, **settings})
     mine = copy.deepcopy(conv)
     subsample_first(mine)
-    images = torch.randn(3, 5, 9, 8, dtype=torch.float64, requires_grad=True)
+    assert mine.stride == (1, 1)
+    images = torch.randn(3, 16, 9, 8, dtype=torch.float64, requires_grad=True)
     ours, theirs = mine(images), conv(images)
     torch.testing.assert_close(ours, theirs)
     inputs = (ours, (images, *mine.parameters())), (theirs, (images, *conv.parameters()))
