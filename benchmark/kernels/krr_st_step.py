@@ -56,9 +56,9 @@ def krr_st_step(compute: Compute, *, small: bool = False) -> Kernel:
             "takes 4 % off; Cholesky instead of LU (see `ridge-solve`). The twin has 3.5 times the "
             "operations (1.7 T, in fp32). It also asks the system for fresh memory all the time: "
             "in a process that keeps what it freed it took 9.2 s instead of 13.8 in one "
-            "measurement on two threads of an EPYC. Where bf16 has dedicated units (AMX), memory sets the pace of the "
-            "fast step. Smaller batches of real images, whose feature maps stay in the cache, "
-            "are slower."
+            "measurement on two threads of an EPYC. Where bf16 has dedicated units (AMX), memory "
+            "sets the pace of the fast step. Smaller batches of real images, whose feature maps "
+            "stay in the cache, are slower."
         ),
     )
 
