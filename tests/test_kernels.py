@@ -228,6 +228,7 @@ def full(request):
 def test_speed(benchmark, request, full, form):
     """Processor time: on more than one thread, the command `time` says more."""
     benchmark.group = request.node.callspec.params["full"]
+    benchmark.extra_info |= {"operations": dict(full.operations), "bytes": full.num_bytes}
     run = getattr(full, form)
     run()
     benchmark(run)
