@@ -418,6 +418,9 @@ def address(text, tmp_path_factory):
     return file.as_uri()
 
 
+LOADED = "return document.readyState === 'complete'"
+
+
 @pytest.fixture
 def shown(browser, address):
     """Show the page afresh in some size and look of the system."""
@@ -430,6 +433,8 @@ def shown(browser, address):
         browser.get(address)
         browser.execute_script("localStorage.clear()")
         browser.get(address)
+        # on a busy machine the driver may return before the page's script has run
+        WebDriverWait(browser, 60).until(lambda page: page.execute_script(LOADED))
         return browser
 
     return show
