@@ -11,11 +11,12 @@ the cost of one more forward pass. Second derivatives stay correct, but the firs
 keeps the graphs of all chunks. A network that depends on the batch as a whole, as with batch
 normalisation in training mode, is never split.
 
+DATM's graphs of inner steps are measured and limited likewise (`methods/_graphs_at_once.py`).
+
 Nothing else needs this at published sizes. The source is represented in batches of 1 024 (pixels:
 12 MiB at 32x32), distilled images are decoded one batch at a time, and IDM's groups and DSA's
-classes are a few hundred images in a small network. DATM holds the graphs of sqrt(80) inner steps,
-or of one if requested (`keep_every`). A probe holds the features of all images, and `fair` a
-standardised copy of those that it is fitted on, whatever the budget.
+classes are a few hundred images in a small network. A probe holds the features of all images, and
+`fair` a standardised copy of those that it is fitted on, whatever the budget.
 
 All of this depends only on sizes, not on the memory that happens to be free, so that the same
 command gives the same numbers.
@@ -254,12 +255,21 @@ def _in_chunks(run: Pass, backbone: nn.Module, images: Tensor, *, size: int, gra
 def _largest(run: Pass, backbone: nn.Module, images: Tensor, *, graph: bool) -> int:
     """Return the peak bytes of a pass, and of its backward pass if it has a graph."""
     images = images.detach().requires_grad_(images.requires_grad)
-    live = _LiveBytes()
-    with live:
+
+    def both() -> None:
         features = run(backbone, images)
         if graph:
             wanted = [x for x in (images, *backbone.parameters()) if x.requires_grad]
             torch.autograd.grad(features.sum(), wanted, allow_unused=True)
+
+    return peak_bytes(both)
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """Return the most bytes of new tensors that are alive at once while `run` runs."""
+    live = _LiveBytes()
+    with live:
+        run()
     return live.most
 
 

@@ -10,6 +10,7 @@ from benchmark.workload import DRAW, Forecast, Work
 
 from ._datm_recipes import Recipe
 from ._experts import Snapshots
+from ._graphs_at_once import graphs_at_once
 from ._supervised_forecast import classifier, trained
 from ._trajectory import FlatNetwork, cut
 
@@ -38,7 +39,10 @@ def trajectory_forecast(
     snapshots = Snapshots(Path(), made.num_weights, method.expert_storage)
     n, x, m = len(problem.images), problem.shape.numel, problem.budget.N
     batch, T = min(recipe.inner_batch, m), recipe.inner_steps  # noqa: N806 - as in `_trajectory`
-    segments = cut(T, method.keep_every)
+    keep_every = method.keep_every or graphs_at_once(
+        made.at(problem.precision), (batch, *problem.images.shape[1:]), num_steps=T
+    )
+    segments = cut(T, keep_every)
     passes = method.outer_steps * (T - len(segments[-1]) + _UNROLLED * T)
     asked = m * num + n if recipe.initial_images == "correct" else m
     return Forecast(

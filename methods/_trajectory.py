@@ -10,10 +10,11 @@ end at w_T, which is compared with the weights w* that the expert reaches later:
 
 The gradient of L with respect to images, logits and lr is that of automatic differentiation through
 the whole unroll. A graph of all T steps would take T times the memory of one, so the steps are
-split into segments of about sqrt(T) (gradient checkpointing): only the weights before each are
-kept, and a segment is unrolled a second time, with its graph, when the gradient arrives at its end
-(the last one is unrolled once). Memory: the graphs of sqrt(T) steps and sqrt(T) vectors of weights;
-arithmetic: a third more than with one graph.
+split into segments (gradient checkpointing): only the weights before each are kept, and a segment
+is unrolled a second time, with its graph, when the gradient arrives at its end (the last one is
+unrolled once). With segments of 2 sqrt(T) steps, memory is that of as many graphs, and of a vector
+of weights for each segment; arithmetic is at most a third more than with one graph. Where a memory
+budget does not hold so many graphs, segments are shorter (`_graphs_at_once`).
 """
 
 import copy
@@ -109,7 +110,7 @@ def match(
         target: w*.
         num_steps: T.
         keep_every: steps per segment, whose graphs are held together; T is fastest, None means
-            ceil(sqrt(T)).
+            2 ceil(sqrt(T)).
     """
     segments = cut(num_steps, keep_every)
     learned = (distilled.images, distilled.logits, distilled.lr)
@@ -136,7 +137,7 @@ def match(
 
 def cut(num_steps: int, keep_every: int | None) -> list[range]:
     """Split steps into segments, as `match` does: the first may be shorter, as it is run twice."""
-    length = keep_every or math.isqrt(num_steps - 1) + 1
+    length = keep_every or 2 * (math.isqrt(num_steps - 1) + 1)
     ends = reversed(range(num_steps, 0, -length))
     return [range(max(0, end - length), end) for end in ends]
 

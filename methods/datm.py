@@ -75,9 +75,11 @@ from benchmark.spec import (
 from benchmark.workload import Forecast
 
 from ._checked_file import fingerprint
+from ._datm_budget import expect_affordable, left_over
 from ._datm_forecast import trajectory_forecast
 from ._datm_recipes import PUBLISHED, InitialImages, Recipe, expect_start_epochs
 from ._experts import Experts, ExpertTraining, Snapshots
+from ._graphs_at_once import graphs_at_once
 from ._labelled import images_per_class, new_inner_model
 from ._published import expect_recipe, resolve
 from ._soft_start import draw_correct, draw_real, mean_logits
@@ -104,7 +106,8 @@ class Datm:
         initial_lr: initial value of the learned rate.
         image_momentum, logit_momentum, lr_momentum: of the three SGD updates.
         keep_every: inner steps whose graphs are held together: 1 takes least memory, all least
-            time; None means the square root of all, see `_trajectory.match`.
+            time; None means as many as the memory budget allows, but at most twice the square root
+            of all, see `_graphs_at_once`.
         num_experts, expert_epochs: the final weights also select and label initial images.
         expert_lr, expert_rho, expert_alpha, expert_batch, expert_storage: see `_experts`.
         max_expert_gib: refuse to start if the experts would take more disk space.
@@ -179,7 +182,7 @@ class Datm:
         recipe = self._resolve(problem.outline)
         k, ipc = images_per_class("datm", problem.outline)
         assert problem.labels is not None
-        _check_budget(problem, k)
+        expect_affordable(problem, k)
         with self._snapshots(problem, recipe) as snapshots:
             zca = Zca.kept(
                 problem.images, eps=self.zca_eps, folder=problem.cache, checkpoint=checkpoint
@@ -206,17 +209,17 @@ class Datm:
             "logits": distilled.logits,
             "learning_rate": distilled.lr.view(1),
         }
-        num = affordable(_left(problem, k), problem.shape)
+        num = affordable(left_over(problem, k), problem.shape)
         return stored if num < zca.num_strong else {**stored, **zca.leading(num, problem.shape)}
 
     def expect_own(self, problem: Problem, *, checkpoint: Loop) -> None:
         """Refuse a budget without room for the whitening that the own evaluation needs."""
         k, _ = images_per_class("datm", problem.outline)
-        _check_budget(problem, k)
+        expect_affordable(problem, k)
         zca = Zca.kept(
             problem.images, eps=self.zca_eps, folder=problem.cache, checkpoint=checkpoint
         )
-        num = affordable(_left(problem, k), problem.shape)
+        num = affordable(left_over(problem, k), problem.shape)
         if num < zca.num_strong:
             raise UsageError(
                 f"{_NOT_WHITENED} ({max(0, num)} of {zca.num_strong} fit at N={problem.budget.N})"
@@ -336,6 +339,11 @@ class Datm:
         """Match the experts' trajectories, one per outer step, changing `distilled` in place."""
         learned = {"images": distilled.images, "logits": distilled.logits, "lr": distilled.lr}
         optimizer = self._optimizer(distilled, recipe)
+        keep_every = self.keep_every or graphs_at_once(
+            network,
+            distilled.images[: recipe.inner_batch].shape,
+            num_steps=recipe.inner_steps,
+        )
         turns = torch.empty(self.num_experts, dtype=torch.int64, device=generator.device)
         state = {**learned, "optimizer": optimizer, "turns": turns, "generator": generator}
         for step in checkpoint.steps("outer steps", self.outer_steps, **state):
@@ -357,7 +365,7 @@ class Datm:
                 start=experts.weights(expert, epoch),
                 target=experts.weights(expert, epoch + recipe.target_epochs),
                 num_steps=recipe.inner_steps,
-                keep_every=self.keep_every,
+                keep_every=keep_every,
             )
             within = bool(loss <= recipe.threshold)
             if within:
@@ -377,21 +385,6 @@ class Datm:
         )
         return torch.optim.SGD(
             [{"params": [part], "lr": lr, "momentum": momentum} for part, lr, momentum in learned]
-        )
-
-
-def _left(problem: Problem, k: int) -> int:
-    """Return how many numbers the budget leaves besides images, label logits and the rate."""
-    return problem.num_floats - problem.budget.N * (problem.shape.numel + k) - 1
-
-
-def _check_budget(problem: Problem, k: int) -> None:
-    m, left = problem.budget.N, _left(problem, k)
-    if left < 0:
-        raise UsageError(
-            f"datm at N={m}: {m} images, their {k} label logits each and the rate are "
-            f"{problem.num_floats - left} numbers, but the budget is {problem.num_floats}: choose "
-            "a teacher with longer representations"
         )
 
 

@@ -182,15 +182,16 @@ def test_the_graphs_held_are_those_of_one_segment():
     assert peak(match, 64, keep_every=1) == peak(match, 4, keep_every=1)
     assert (
         peak(match, 64)
-        == peak(match, 64, keep_every=8)
-        == pytest.approx(8 * peak(match, 64, keep_every=1), rel=0.2)
+        == peak(match, 64, keep_every=16)
+        == pytest.approx(16 * peak(match, 64, keep_every=1), rel=0.25)
     )
     assert peak(match, 256) < 2.2 * peak(match, 64)
     assert peak(unrolled, 64) > 10 * peak(unrolled, 4)
 
 
 @pytest.mark.parametrize(
-    ("num_steps", "keep_every", "losses"), [(16, None, 28), (16, 1, 31), (16, 16, 16), (10, 4, 16)]
+    ("num_steps", "keep_every", "losses"),
+    [(16, None, 24), (16, 4, 28), (16, 1, 31), (16, 16, 16), (10, 4, 16)],
 )
 def test_all_segments_but_the_last_are_gone_through_twice(num_steps, keep_every, losses):
     distilled, rest = toy_case(num_steps)

@@ -3,21 +3,16 @@
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn.functional import cross_entropy, interpolate
 
 from benchmark.compute import Compute
-from benchmark.differentiable_augmentation import draw
-from benchmark.methods._labelled import RealImages
 from benchmark.methods._network_queue import QueuedModel
 from benchmark.methods.idm import Idm, Recipe
-from benchmark.network import Network
 from benchmark.spec import ImageShape
 from benchmark.timing import Kernel, Outcome
 
-from ._cost import cost_of, total
+from ._cost import cost_of
 from ._labelled import distilled_images, new_classifier, new_real_images
+from ._matching import distribution_matching_operations, match_features_plainly
 from ._setting import plain as plainly
 from ._setting import stream
 
@@ -27,12 +22,10 @@ __all__ = ["distribution_matching"]
 def distribution_matching(compute: Compute, *, small: bool = False) -> Kernel:
     """Return the matching of some classes with ten canvases (forty distilled views) each.
 
-    An outer step of `idm` is this matching of all classes, and ordinary training steps of inner
-    models on real images.
+    An outer step of `idm` is this matching of all classes, and training steps of inner models on
+    real images, see `idm-step`.
 
-    Operations: a forward pass F of the backbone for each real image, and 2 F for each distilled
-    view (no gradient of the weights); likewise for its head. Bytes: those of as many forward
-    passes.
+    Operations: see `_matching`. Bytes: those of as many forward passes.
     """
     k, ipc, real_batch, side, widths, d = (
         (3, 2, 6, 8, (8, 8), 5) if small else (2, 10, 256, 32, (128, 128, 128), 100)
@@ -55,21 +48,18 @@ def distribution_matching(compute: Compute, *, small: bool = False) -> Kernel:
 
     def plain() -> Outcome:
         seen = replace(real, generator=stream("draws"))
-        return _match(twin.requires_grad_(False), images, seen, real_batch, weight)
+        return match_features_plainly(twin.requires_grad_(False), images, seen, real_batch, weight)
 
     seen, own = (
         cost_of(x, ImageShape(3, side, side)) for x in (real.seen_by(classifier), classifier)
     )
-    of_real, of_views = k * real_batch, k * 2 * 4 * ipc
+    of_real, of_views = k * real_batch, k * 4 * ipc
     return Kernel(
         shape=f"{k} classes, {real_batch} real images, {4 * ipc} views each, ConvNet {widths}",
         fast=fast,
         plain=plain,
-        operations=total(
-            seen.times(backbone=of_real * seen.forward),
-            own.times(backbone=of_views * own.forward, head=of_views * own.head),
-        ),
-        num_bytes=of_real * seen.num_bytes + of_views * own.num_bytes,
+        operations=distribution_matching_operations(seen, own, of_real=of_real, of_views=of_views),
+        num_bytes=of_real * seen.num_bytes + 2 * of_views * own.num_bytes,
         tolerance=2e-2,
         tried=(
             "An outer step of `idm` is this for all classes, and ordinary steps of inner models. "
@@ -79,38 +69,3 @@ def distribution_matching(compute: Compute, *, small: bool = False) -> Kernel:
             "precision, and pooling as a product: see `gradient-matching`."
         ),
     )
-
-
-def _match(
-    network: Network,
-    images: Float[Tensor, "k ipc c h w"],
-    real: RealImages,
-    real_batch: int,
-    weight: float,
-) -> Outcome:
-    """Match class by class: features first, then the classifier on the same views again."""
-    gradients, objective = [], torch.zeros((), device=images.device)
-    drawn = [draw(real.generator) for _ in images]
-    for c, (canvases, augment) in enumerate(zip(images, drawn, strict=True)):
-        leaf = canvases.detach().clone().requires_grad_()
-        wanted = network.features(augment(real.of_class(c, real_batch))).detach()
-        views = augment(_quarters(leaf))
-        features = network.features(views)
-        labels = torch.full((len(views),), c, device=images.device)
-        loss = torch.sum((wanted.mean(0) - features.mean(0)) ** 2)
-        loss = loss + weight * cross_entropy(network(views), labels)
-        loss.backward()
-        assert leaf.grad is not None
-        gradients.append(leaf.grad)
-        objective += loss.detach()
-    return torch.stack(gradients), objective / len(images)
-
-
-def _quarters(canvases: Tensor) -> Tensor:
-    h, w = canvases.shape[2] // 2, canvases.shape[3] // 2
-    parts = [canvases[:, :, y : y + h, x : x + w] for x in (0, w) for y in (0, h)]
-    enlarge = [
-        interpolate(part, size=(2 * h, 2 * w), mode="bilinear", align_corners=False)
-        for part in parts
-    ]
-    return torch.cat(enlarge)

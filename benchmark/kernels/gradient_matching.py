@@ -1,23 +1,15 @@
 """The class matching of DSA: gradients of real and distilled images, class by class."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn.functional import cross_entropy
-
 from benchmark.compute import Compute
-from benchmark.differentiable_augmentation import draw
-from benchmark.methods._labelled import RealImages
 from benchmark.methods.dsa import Dsa
-from benchmark.network import Network
 from benchmark.spec import ImageShape
 from benchmark.timing import Kernel, Outcome
 
-from ._cost import cost_of, total
+from ._cost import cost_of
 from ._labelled import distilled_images, new_classifier, new_real_images
+from ._matching import gradient_matching_operations, match_gradients_plainly
 from ._setting import plain as plainly
 from ._setting import stream
 
@@ -28,13 +20,9 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
     """Return the matching of some classes with one distilled image each.
 
     With one image per class, an outer step of `dsa` is this matching of all classes: its inner
-    models are not trained.
+    models are not trained. With more, see `dsa-step`.
 
-    Operations per image, with F for a forward pass and f for its first layer: 3 F - f for real
-    ones, for the gradient of the weights. 7 F - 2 f for distilled ones: as much, and another 4 F -
-    f to differentiate that gradient with respect to the image (two convolutions per layer for the
-    products with the weights' part of the gradient, one for its passage through the layers, one for
-    the forward pass). The head likewise, without f. Bytes: those of as many forward passes.
+    Operations: see `_matching`. Bytes: those of as many forward passes.
     """
     k, real_batch, side, widths, d = (
         (3, 6, 8, (8, 8), 5) if small else (2, 256, 32, (128, 128, 128), 100)
@@ -54,7 +42,7 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
 
     def plain() -> Outcome:
         seen = replace(real, generator=stream("draws"))
-        return _match(twin, images, seen, real_batch)
+        return match_gradients_plainly(twin, images, seen, real_batch)
 
     seen, own = (
         cost_of(x, ImageShape(3, side, side)) for x in (real.seen_by(classifier), classifier)
@@ -64,10 +52,7 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
         shape=f"{k} classes, {real_batch} real images and 1 distilled each, ConvNet {widths}",
         fast=fast,
         plain=plain,
-        operations=total(
-            seen.training(of_real),
-            own.times(backbone=k * (7 * own.forward - 2 * own.first), head=7 * k * own.head),
-        ),
+        operations=gradient_matching_operations(seen, own, of_real=of_real, of_distilled=k),
         num_bytes=3 * of_real * seen.num_bytes + 7 * k * own.num_bytes,
         tolerance=2e-1,
         tried=(
@@ -82,39 +67,3 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
             "time: that saves memory, but no time."
         ),
     )
-
-
-def _match(
-    network: Network, images: Float[Tensor, "k ipc c h w"], real: RealImages, real_batch: int
-) -> Outcome:
-    """Sum the distances of all classes over all parameters, with a single backward pass."""
-    parameters = list(network.parameters())
-    leaf = images.detach().clone().requires_grad_()
-    loss = torch.zeros((), device=images.device)
-    drawn = [draw(real.generator) for _ in images]
-    for c, augment in enumerate(drawn):
-        real_batch_of_class = augment(real.of_class(c, real_batch))
-        target = torch.autograd.grad(_loss(network, real_batch_of_class, c), parameters)
-        gradient = torch.autograd.grad(
-            _loss(network, augment(leaf[c]), c), parameters, create_graph=True
-        )
-        loss = loss + _distance(gradient, [t.detach().clone() for t in target])
-    loss.backward()
-    network.zero_grad()
-    assert leaf.grad is not None
-    return leaf.grad, loss.detach() / len(images)
-
-
-def _loss(network: Network, images: Tensor, c: int) -> Tensor:
-    labels = torch.full((len(images),), c, device=images.device)
-    return cross_entropy(network(images), labels)
-
-
-def _distance(gradient: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
-    distance = torch.zeros((), device=target[0].device)
-    for g, t in zip(gradient, target, strict=True):
-        if g.ndim > 1:
-            g, t = g.reshape(len(g), -1), t.reshape(len(t), -1)
-            norms = torch.norm(g, dim=1) * torch.norm(t, dim=1)
-            distance = distance + torch.sum(1 - torch.sum(g * t, dim=1) / (norms + 1e-6))
-    return distance

@@ -1,0 +1,83 @@
+"""One outer step of `dsa` or `idm`, by the loop of the method itself.
+
+The twin is the same loop with the straightforward matching of `_matching` and the framework's own
+layers, in fp32.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.compute import Compute
+from benchmark.network import Network
+from benchmark.spec import Budget, ImageShape, Method, Problem
+from benchmark.timing import Outcome
+
+from ._cost import ImageCost, cost_of
+from ._labelled import new_classifier
+from ._setting import MEAN, STD, BareLoop, factory, pixels, stream
+
+LOOP = "outer steps"
+
+
+class FirstStep(BareLoop):
+    """Only the first outer step of a method; keeps what it works on.
+
+    Attributes:
+        state: of the loop.
+        before: the distilled images before the step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(most=1)
+        self.state: dict[str, Any] = {}
+        self.before = torch.empty(0)
+
+    def steps(self, name: str, total: int, **state: Any) -> Iterator[int]:
+        """See `spec.Loop.steps`; other loops are left out."""
+        if name == LOOP:
+            self.state, self.before = state, state["images"].clone()
+            yield from super().steps(name, total, **state)
+
+
+def labelled_problem(compute: Compute, *, k: int, per_class: int, ipc: int, side: int) -> Problem:
+    """Return k classes of random images, of which a method makes `ipc` each."""
+    return Problem(
+        source="random",
+        images=pixels(k * per_class, side, compute),
+        representations=lambda view: torch.empty(0),
+        teacher=lambda images: images,
+        labels=torch.arange(k * per_class, device=compute.device) // per_class,
+        num_classes=k,
+        mean=MEAN,
+        std=STD,
+        budget=Budget(k * ipc),
+        new_network=factory(compute, side),
+        precision=compute.precision,
+    )
+
+
+def first_step(method: Method, problem: Problem) -> tuple[Tensor, FirstStep]:
+    """Take one outer step; return the change of the images, and the loop with its state."""
+    loop = FirstStep()
+    method.distill(problem, generator=stream("draws", problem.device), checkpoint=loop)
+    return loop.state["images"].detach() - loop.before, loop
+
+
+def last_gradient(network: Network) -> Outcome:
+    """Return the gradient of a network's last training step, in one tensor."""
+    return (torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]),)
+
+
+def costs(
+    compute: Compute, *, k: int, side: int, widths: tuple[int, ...]
+) -> tuple[ImageCost, ImageCost]:
+    """Return the costs of a real image that is matched, and of any other."""
+    matched, other = (
+        new_classifier(compute, side=side, widths=widths, num_outputs=k, precision=precision)
+        for precision in (compute.precision, "fp32")
+    )
+    shape = ImageShape(3, side, side)
+    return cost_of(matched, shape), cost_of(other, shape)

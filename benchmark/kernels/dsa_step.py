@@ -1,0 +1,77 @@
+"""One outer step of `dsa`, and the training of its inner model before the next."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmark.compute import Compute
+from benchmark.methods._labelled import RealImages
+from benchmark.methods.dsa import Dsa
+from benchmark.network import Network
+from benchmark.spec import Outline, Problem
+from benchmark.timing import Kernel, Outcome
+
+from ._cost import total
+from ._matching import gradient_matching_operations, match_gradients_plainly
+from ._setting import obvious
+from ._setting import plain as plainly
+from ._supervised_step import costs, first_step, labelled_problem, last_gradient
+
+__all__ = ["dsa_step"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plain(Dsa):
+    """The same loop around straightforward matching."""
+
+    def _new_inner_model(self, problem: Problem | Outline, generator: torch.Generator) -> Network:
+        return obvious(super()._new_inner_model(problem, generator))
+
+    def _outer_gradient(
+        self, network: Network, images: Tensor, real: RealImages
+    ) -> tuple[Tensor, Tensor]:
+        return match_gradients_plainly(network, images, real, self.real_batch)
+
+
+def dsa_step(compute: Compute, *, small: bool = False) -> Kernel:
+    """Return the step for some classes with ten images each, and fifty inner epochs.
+
+    Operations: those of `gradient-matching`, and 3 F - f for every image of an inner epoch. Bytes:
+    those of as many forward passes.
+    """
+    k, ipc, real_batch, epochs, side, widths = (
+        (3, 2, 6, 3, 8, (8, 8)) if small else (2, 10, 256, 50, 32, (128, 128, 128))
+    )
+    method = Dsa(
+        recipe="cifar100-ipc10",
+        inner_epochs=epochs,
+        real_batch=real_batch,
+        inner_widths=widths,
+    )
+    problem, of_twin = (
+        labelled_problem(how, k=k, per_class=real_batch + 1, ipc=ipc, side=side)
+        for how in (compute, plainly(compute))
+    )
+
+    def stepped(method: Dsa, problem: Problem) -> Outcome:
+        change, loop = first_step(method, problem)
+        return (change, *last_gradient(loop.state["inner_model"]))
+
+    seen, own = costs(compute, k=k, side=side, widths=widths)
+    of_real, of_distilled = k * real_batch, k * ipc
+    return Kernel(
+        shape=(
+            f"{k} classes, {real_batch} real images and {ipc} distilled each, {epochs} inner "
+            f"epochs, ConvNet {widths}"
+        ),
+        fast=lambda: stepped(method, problem),
+        plain=lambda: stepped(_Plain(**vars(method)), of_twin),
+        operations=total(
+            gradient_matching_operations(seen, own, of_real=of_real, of_distilled=of_distilled),
+            own.training(epochs * of_distilled),
+        ),
+        num_bytes=(3 * of_real * seen.num_bytes + (7 + 3 * epochs) * of_distilled * own.num_bytes),
+        tolerance=2e-1,
+        tried="The matching as in `gradient-matching`; inner models are trained in fp32.",
+    )
