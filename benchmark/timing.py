@@ -36,6 +36,7 @@ class Kernel:
             plain framework code.
         operations: additions and multiplications of `fast`, by the rate that bounds them.
         num_bytes: that it must read or write, each tensor once per pass.
+        twin_is_counted: whether all arithmetic of `plain` is PyTorch's, which can be counted.
         tolerance: the largest allowed difference of outputs, relative to their norm.
         tried: which optimisations were tried, and their effect, failures included.
     """
@@ -45,6 +46,7 @@ class Kernel:
     plain: Callable[[], Outcome]
     operations: Operations
     num_bytes: int | float
+    twin_is_counted: bool = True
     tolerance: float
     tried: str = ""
 
@@ -130,9 +132,13 @@ class Rates:
     operations: Operations
     copied: float
 
+    def arithmetic(self, operations: Operations) -> float:
+        """Return the seconds that operations take at these rates."""
+        return math.fsum(n / self.operations[rate] for rate, n in operations.items())
+
     def floor(self, kernel: Kernel) -> "Floor":
         """Return the least time that a kernel can take here."""
-        arithmetic = sum(n / self.operations[rate] for rate, n in kernel.operations.items())
+        arithmetic = self.arithmetic(kernel.operations)
         memory = kernel.num_bytes / self.copied
         bound: Literal["arithmetic", "memory"] = "arithmetic" if arithmetic > memory else "memory"
         return Floor(seconds=max(arithmetic, memory), bound=bound)
@@ -148,13 +154,19 @@ class Floor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """The measurement of one kernel."""
+    """The measurement of one kernel.
+
+    Attributes:
+        predicted: the ratio that operations alone would give, those of the twin at its own rates;
+            None if it has none, or they cannot be counted.
+    """
 
     name: str
     kernel: Kernel = field(repr=False)
     fast: Timing
     plain: Timing
     floor: Floor
+    predicted: float | None
     deviation: float
 
     @property
@@ -174,6 +186,7 @@ def measure(
     *,
     rates: Rates,
     clock: Clock,
+    count: Callable[[Callable[[], object]], Operations],
     plain: Callable[[], float] | None = None,
 ) -> Measurement:
     """Compare the outputs of a kernel and its twin, which warms them up, then time both.
@@ -183,9 +196,16 @@ def measure(
         kernel: on the clock's device.
         rates: of the device.
         clock: of the device.
+        count: runs a function, and returns its operations.
         plain: times one run of the twin somewhere else; here by default.
     """
-    found = deviation(kernel.fast(), kernel.plain())
+    outcome: list[Outcome] = []
+    operations = count(lambda: outcome.append(kernel.plain()))
+    found = deviation(kernel.fast(), outcome[0])
+    known = kernel.twin_is_counted and sum(kernel.operations.values()) > 0
+    predicted = (
+        rates.arithmetic(operations) / rates.arithmetic(kernel.operations) if known else None
+    )
     fast, twin = interleaved(
         (partial(clock.seconds, kernel.fast), plain or partial(clock.seconds, kernel.plain))
     )
@@ -195,6 +215,7 @@ def measure(
         fast=fast,
         plain=twin,
         floor=rates.floor(kernel),
+        predicted=predicted,
         deviation=found,
     )
 

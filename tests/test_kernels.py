@@ -4,6 +4,7 @@ import json
 import math
 import re
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -18,6 +19,7 @@ from benchmark.commands import time as time_command
 from benchmark.compute import Compute
 from benchmark.kernels._labelled import new_classifier
 from benchmark.kernels._setting import plain as plainly
+from benchmark.planning.network_cost import operations_of
 from benchmark.reporting import kernel_report
 from benchmark.timing import Clock, Floor, Kernel, Rates, Timing, deviation, interleaved
 
@@ -86,6 +88,41 @@ def test_operations_are_those_that_run(name, monkeypatch):
     run = tiny.plain if name == "paper-probe" else tiny.fast  # in place, they are not counted
     counted, formula = operations(run), sum(tiny.operations.values())
     assert formula == pytest.approx(counted, rel=0.06 if name != "krr-st-step" else 0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "predicted"),
+    [
+        ({}, 4 / (1 / 2 + 1)),  # 4 seconds of fp32 against half a second of bf16 and one of fp32
+        ({"twin_is_counted": False}, None),
+        ({"operations": {}}, None),
+    ],
+)
+def test_the_ratio_that_operations_alone_would_give(changes, predicted):
+    product = Kernel(
+        shape="10 x inner x 10",
+        fast=lambda: (torch.ones(10, 4) @ torch.ones(4, 10),),
+        plain=lambda: (torch.ones(10, 4) @ torch.ones(4, 10),),
+        operations={"matrix product bf16": 200, "matrix product fp32": 200},
+        num_bytes=1,
+        tolerance=0.0,
+    )
+    found = timing.measure(
+        "product",
+        replace(product, **changes),
+        rates=Rates(
+            operations={"matrix product fp32": 200.0, "matrix product bf16": 400.0}, copied=1.0
+        ),
+        clock=Clock(device=CPU),
+        count=operations_of,
+    )
+    assert found.predicted == predicted
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - ITERATIVE))
+def test_the_twins_operations_are_counted(name):
+    tiny = kernel(name, small=True)
+    assert sum(operations_of(tiny.plain).values()) == operations(tiny.plain)
 
 
 def test_a_deviation_is_relative_to_what_is_expected():

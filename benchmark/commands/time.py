@@ -14,6 +14,7 @@ import torch
 from benchmark import plugins
 from benchmark.compute import Compute, choose_precision, choose_tf32, find_device
 from benchmark.files import atomic, expect_writable
+from benchmark.planning.network_cost import operations_of
 from benchmark.provenance import remember_code
 from benchmark.reporting.kernel_report import document, machine, record, table
 from benchmark.timing import Clock, Kernel, Measurement, Rates, measure, measure_rates
@@ -70,7 +71,9 @@ def _measure_all(
         kernel = plugins.load("kernels", name)(compute, small=small)
         apart = _twins_apart(compute, small=small)
         with _twin(name, compute) if apart else nullcontext() as plain:
-            found = measure(name, kernel, rates=rates, clock=clock, plain=plain)
+            found = measure(
+                name, kernel, rates=rates, clock=clock, count=operations_of, plain=plain
+            )
         sys.stderr.write(f"{name}: {found.ratio:.2f}, differs by {found.deviation:.1g}\n")
         measured.append(found)
     return measured

@@ -10,14 +10,12 @@ and writes its output once in the forward pass, and twice in the backward pass.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.network import Network, in_mode
-from benchmark.planning.network_cost import Pass, operators_of
 from benchmark.spec import ImageShape
 from benchmark.timing import Operations, Rate
 
@@ -77,11 +75,6 @@ def cost_of(network: Network, shape: ImageShape) -> ImageCost:
         num_bytes=sum(numbers) * (2 if network.precision == "bf16" else 4),
         precision=network.precision,
     )
-
-
-def operations_of(run: Callable[[], object]) -> Operations:
-    """Run a function and count its operations, where these depend on the data."""
-    return Pass(operators=operators_of(run), saved=0, weights=0).operations
 
 
 def total(*parts: Operations) -> Operations:

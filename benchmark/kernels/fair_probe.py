@@ -3,11 +3,11 @@
 import torch
 
 from benchmark.compute import Compute
+from benchmark.planning.network_cost import operations_of
 from benchmark.probes.fair import FairProbe
 from benchmark.probes.linear import Classifiers
 from benchmark.timing import Kernel, Outcome
 
-from ._cost import operations_of
 from ._features import labelled_features
 from ._plain_probing import fair_plainly
 from ._setting import BareLoop, stream
@@ -58,6 +58,7 @@ def fair_probe(compute: Compute, *, small: bool = False) -> Kernel:
         plain=plain,
         operations=operations,
         num_bytes=4 * n * p * (2 * steps + 4),
+        twin_is_counted=False,
         tolerance=2e-2,
         tried=(
             "L-BFGS preconditioned with the inverse Hessian at constant class probabilities takes "

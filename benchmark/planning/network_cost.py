@@ -126,6 +126,11 @@ def operators_of(run: Callable[[], object]) -> tuple[Operator, ...]:
     return tuple(counter.operators)
 
 
+def operations_of(run: Callable[[], object]) -> Operations:
+    """Run a function, and return the operations of what it calls."""
+    return Pass(operators=operators_of(run), saved=0, weights=0).operations
+
+
 def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -> Pass:
     if not training:
         with in_mode(network, training=False):

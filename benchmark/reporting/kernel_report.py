@@ -55,6 +55,7 @@ def _kernel(measured: Measurement) -> dict[str, Any]:
         "fast": _timing(measured.fast),
         "plain": _timing(measured.plain),
         "ratio": measured.ratio,
+        "predicted": measured.predicted,
         "operations": {rate: n for rate, n in kernel.operations.items() if n},
         "bytes": kernel.num_bytes,
         "floor_seconds": measured.floor.seconds,
@@ -77,13 +78,16 @@ def table(recorded: Mapping[str, Any]) -> Table:
         title="Kernels and their plain twins",
         notes=(
             "Medians, ± half the range over all repetitions. Plain twin: a straightforward "
-            "implementation of the same computation. Floor: a lower bound, the time of the "
+            "implementation of the same computation. Predicted: the ratio if each took as long as "
+            "its operations at these rates, the twin's in its own precision; memory, copies and "
+            "calls come on top (–: no operations, or not all of the twin's are counted). Floor: a "
+            "lower bound, the time of the "
             "operations at the rate of a large matrix product or convolution, or of the bytes at "
             "that of a large copy, whichever is longer. Difference: between the two outputs, "
             "relative to the norm of the twin's."
         ),
         columns=(
-            *("kernel", "fast", "plain", "ratio", "operations", "bytes"),
+            *("kernel", "fast", "plain", "ratio", "predicted", "operations", "bytes"),
             *("floor", "times the floor", "difference"),
         ),
         body=[_line(kernel) for kernel in recorded["kernels"]],
@@ -101,6 +105,7 @@ def _line(kernel: Mapping[str, Any]) -> list[Cell]:
             for taken in (kernel["fast"], kernel["plain"])
         ),
         Cell(f"{kernel['ratio']:.2f}", value=kernel["ratio"]),
+        Cell(_predicted(kernel), value=kernel.get("predicted")),
         Cell(_amount(operations), value=operations),
         Cell(_amount(kernel["bytes"]), value=kernel["bytes"]),
         Cell(f"{_seconds(kernel['floor_seconds'])}, {kernel['floor_bound']}"),
@@ -151,11 +156,17 @@ def document(recorded: Mapping[str, Any]) -> str:
 
 def _section(kernel: Mapping[str, Any]) -> str:
     operations = " + ".join(f"{_amount(n)} ({rate})" for rate, n in kernel["operations"].items())
+    predicted = "" if kernel.get("predicted") is None else f" (predicted: {_predicted(kernel)})"
     return (
         f"**{kernel['name']}**: {kernel['shape']}. Operations: {operations or 'none'}; bytes: "
         f"{_amount(kernel['bytes'])}. {kernel['tried']} Measured: {kernel['ratio']:.2f} times as "
-        f"fast as the twin, {kernel['times_floor']:.2f} times the floor."
+        f"fast as the twin{predicted}, {kernel['times_floor']:.2f} times the floor."
     )
+
+
+def _predicted(kernel: Mapping[str, Any]) -> str:
+    predicted = kernel.get("predicted")  # older records have none
+    return "–" if predicted is None else f"{predicted:.2f}"
 
 
 def _spread(taken: Mapping[str, Any]) -> float:
