@@ -122,7 +122,9 @@ def test_the_ratio_that_operations_alone_would_give(changes, predicted):
 @pytest.mark.parametrize("name", sorted({*NAMES} - ITERATIVE))
 def test_the_twins_operations_are_counted(name):
     tiny = kernel(name, small=True)
-    assert sum(operations_of(tiny.plain).values()) == operations(tiny.plain)
+    counted = sum(operations_of(tiny.plain).values())
+    assert counted == operations(tiny.plain)
+    assert counted >= 0.9 * sum(tiny.operations.values()) or not tiny.twin_is_counted
 
 
 def test_a_deviation_is_relative_to_what_is_expected():

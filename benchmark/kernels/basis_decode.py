@@ -37,6 +37,7 @@ def basis_decode(compute: Compute, *, small: bool = False) -> Kernel:
         plain=plain,
         operations={"matrix product fp32": 2 * m * u * small_numbers + 2 * v * m * q * d},
         num_bytes=4 * (numbers + 2 * m * small_numbers + m * 3 * side**2 + v * m * d),
+        twin_is_counted=False,
         tolerance=1e-5,
         tried=(
             "One product for all images, upsampled afterwards: upsampling is linear, so the "

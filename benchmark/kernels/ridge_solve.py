@@ -39,6 +39,7 @@ def ridge_solve(compute: Compute, *, small: bool = False) -> Kernel:
         plain=lambda: solved(plain_ridge),
         operations=ridge_operations(s=s, p=p, b=b, d=d),
         num_bytes=4 * (2 * s * p + 2 * b * p + 3 * s * d + 3 * b * d),
+        twin_is_counted=False,
         tolerance=1e-4,
         tried=(
             "Adding 1 to the kernel instead of a column of ones saves a copy of all features. "
