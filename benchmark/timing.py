@@ -36,8 +36,8 @@ class Kernel:
             plain framework code.
         operations: additions and multiplications of `fast`, by the rate that bounds them.
         num_bytes: that it must read or write, each tensor once per pass.
-        twin_is_counted: whether PyTorch's counter of operations knows those of `plain`: not solvers,
-            products with a vector, and other libraries.
+        twin_is_counted: whether PyTorch's counter knows the operations of `plain`: it leaves out
+            solvers, products with a vector, and other libraries.
         tolerance: the largest allowed difference of outputs, relative to their norm.
         tried: which optimisations were tried, and their effect, failures included.
     """
