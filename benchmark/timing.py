@@ -36,8 +36,8 @@ class Kernel:
             plain framework code.
         operations: additions and multiplications of `fast`, by the rate that bounds them.
         num_bytes: that it must read or write, each tensor once per pass.
-        twin_is_counted: whether PyTorch's counter knows the operations of `plain`: it leaves out
-            solvers, products with a vector, and other libraries.
+        twin_is_counted: whether PyTorch's counter knows nearly all operations of `plain`: it leaves
+            out solvers, products with a vector, and other libraries.
         tolerance: the largest allowed difference of outputs, relative to their norm.
         tried: which optimisations were tried, and their effect, failures included.
     """
@@ -159,7 +159,7 @@ class Measurement:
 
     Attributes:
         predicted: the ratio that operations alone would give, those of the twin at its own rates;
-            None if it has none, or they cannot be counted.
+            None if the kernel has no operations, or the twin's are not counted.
     """
 
     name: str
@@ -203,10 +203,8 @@ def measure(
     outcome: list[Outcome] = []
     operations = count(lambda: outcome.append(kernel.plain()))
     found = deviation(kernel.fast(), outcome[0])
-    known = kernel.twin_is_counted and sum(kernel.operations.values()) > 0
-    predicted = (
-        rates.arithmetic(operations) / rates.arithmetic(kernel.operations) if known else None
-    )
+    own = rates.arithmetic(kernel.operations)
+    predicted = rates.arithmetic(operations) / own if own and kernel.twin_is_counted else None
     fast, twin = interleaved(
         (partial(clock.seconds, kernel.fast), plain or partial(clock.seconds, kernel.plain))
     )

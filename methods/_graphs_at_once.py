@@ -15,7 +15,9 @@ def graphs_at_once(network: FlatNetwork, batch: Sequence[int], *, num_steps: int
     """Return the length of segments for `match`: its default, or fewer steps if these do not fit.
 
     As for a network pass (`benchmark.memory`), half of the budget is for them. The peaks of one and
-    two steps are measured with two and four images, and grow linearly from there on.
+    two steps are measured with two and four images, on this machine, and grow linearly from there
+    on. Augmentations, the gradients of all images, and a vector of weights for each segment come on
+    top. The graph of a single step is never split, so it may exceed the budget.
 
     Args:
         network: of the inner steps; its budget counts, if it has one.
@@ -26,13 +28,11 @@ def graphs_at_once(network: FlatNetwork, batch: Sequence[int], *, num_steps: int
     if chunks is None:
         return most
     b, *shape = batch
-    unlimited = network.at(network.network.precision)
-    unlimited.network.chunks = None
+    whole = network.whole()
 
     def held(steps: int) -> float:
         two, four = (
-            peak_bytes(partial(_matched, unlimited, (images, *shape), steps=steps))
-            for images in (2, 4)
+            peak_bytes(partial(_matched, whole, (images, *shape), steps=steps)) for images in (2, 4)
         )
         return two + (b - 2) * (four - two) / 2
 

@@ -70,6 +70,15 @@ class FlatNetwork:
         network.precision = precision
         return FlatNetwork(network)
 
+    def whole(self) -> "FlatNetwork":
+        """Return the same network, whose passes are never split for lack of memory.
+
+        A step that is differentiated again would hold the graphs of all chunks.
+        """
+        network = copy.copy(self.network)
+        network.chunks = None
+        return FlatNetwork(network)
+
     def __call__(
         self, weights: Float[Tensor, " weights"], images: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b k"]:

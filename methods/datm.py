@@ -344,6 +344,7 @@ class Datm:
             distilled.images[: recipe.inner_batch].shape,
             num_steps=recipe.inner_steps,
         )
+        network = network.whole()
         turns = torch.empty(self.num_experts, dtype=torch.int64, device=generator.device)
         state = {**learned, "optimizer": optimizer, "turns": turns, "generator": generator}
         for step in checkpoint.steps("outer steps", self.outer_steps, **state):

@@ -23,6 +23,7 @@ MAY_IMPORT = {  # besides the shared files of its own folder
         "benchmark.augment",
         "benchmark.differentiable_augmentation",
         "benchmark.files",
+        "benchmark.memory",
         "benchmark.ranges",
         "benchmark.rng",
         "benchmark.settings",

@@ -1,7 +1,7 @@
 """One outer step of `dsa` or `idm`, by the loop of the method itself.
 
 The twin is the same loop with the straightforward matching of `_matching` and the framework's own
-layers, in fp32.
+layers, in fp32. Inner models are trained by the same code.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from ._cost import ImageCost, cost_of
 from ._labelled import new_classifier
 from ._setting import MEAN, STD, BareLoop, factory, pixels, stream
 
-LOOP = "outer steps"
+_LOOP = "outer steps"
 
 
 class FirstStep(BareLoop):
@@ -37,7 +37,7 @@ class FirstStep(BareLoop):
 
     def steps(self, name: str, total: int, **state: Any) -> Iterator[int]:
         """See `spec.Loop.steps`; other loops are left out."""
-        if name == LOOP:
+        if name == _LOOP:
             self.state, self.before = state, state["images"].clone()
             yield from super().steps(name, total, **state)
 
@@ -68,10 +68,12 @@ def first_step(method: Method, problem: Problem) -> tuple[Tensor, FirstStep]:
 
 def last_gradient(network: Network) -> Outcome:
     """Return the gradient of a network's last training step, in one tensor."""
-    return (torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]),)
+    gradients = [parameter.grad for parameter in network.parameters()]
+    assert all(gradient is not None for gradient in gradients)
+    return (torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]),)
 
 
-def costs(
+def image_costs(
     compute: Compute, *, k: int, side: int, widths: tuple[int, ...]
 ) -> tuple[ImageCost, ImageCost]:
     """Return the costs of a real image that is matched, and of any other."""

@@ -20,10 +20,10 @@ _TRIED = (
     "An outer step of `datm` is this, and an update. Graphs are held for segments of 2 sqrt(T) "
     "steps instead of all T: that takes 12 forward passes per image and step (9 in the last "
     "segment) instead of 9, so it cannot be faster in the same precision. At T = 40, segments of "
-    "sqrt(T) take 5 % more. Pulling the adjoint back step by step held one graph, but took 15. In "
-    "bf16 where that is faster, which changes the gradient of the images by 6 to 8 %. The second "
-    "derivative of instance norm in closed form saved a fifth of the total time: PyTorch's is a "
-    "chain of elementwise operations."
+    "sqrt(T) take 5 % more operations, and half the memory. Pulling the adjoint back step by step "
+    "held one graph, but took 15. In bf16 where that is faster, which changes the gradient of the "
+    "images by 6 to 8 %. The second derivative of instance norm in closed form saved a fifth of "
+    "the total time: PyTorch's is a chain of elementwise operations."
 )
 
 

@@ -12,6 +12,10 @@ from benchmark.provenance import provenance, short_commit
 from benchmark.reporting.table import Cell, Table
 from benchmark.timing import CLOCKS, Clock, Measurement, Rates, Timing
 
+_PREDICTED = (
+    "Predicted: the ratio if each took as long as its operations at these rates, the twin's in its "
+    "own precision; memory, copies and calls come on top (–: none, or not counted). "
+)
 _FAR = 2.0  # times the floor: kernels above it are listed as far from the floor
 
 
@@ -72,22 +76,21 @@ def _timing(timing: Timing) -> dict[str, Any]:
 
 
 def table(recorded: Mapping[str, Any]) -> Table:
-    """Return a table with one row for each kernel."""
+    """Return a table with one row for each kernel; older records lack predictions."""
+    predicted = all("predicted" in kernel for kernel in recorded["kernels"])
     return Table(
         name="kernels",
         title="Kernels and their plain twins",
         notes=(
             "Medians, ± half the range over all repetitions. Plain twin: a straightforward "
-            "implementation of the same computation. Predicted: the ratio if each took as long as "
-            "its operations at these rates, the twin's in its own precision; memory, copies and "
-            "calls come on top (–: none, or not counted). Floor: a lower bound, the time of the "
-            "operations at the rate of a large matrix product or convolution, or of the bytes at "
-            "that of a large copy, whichever is longer. Difference: between the two outputs, "
-            "relative to the norm of the twin's."
+            f"implementation of the same computation. {_PREDICTED if predicted else ''}Floor: a "
+            "lower bound, the time of the operations at the rate of a large matrix product or "
+            "convolution, or of the bytes at that of a large copy, whichever is longer. "
+            "Difference: between the two outputs, relative to the norm of the twin's."
         ),
         columns=(
-            *("kernel", "fast", "plain", "ratio", "predicted", "operations", "bytes"),
-            *("floor", "times the floor", "difference"),
+            *("kernel", "fast", "plain", "ratio", *(["predicted"] if predicted else [])),
+            *("operations", "bytes", "floor", "times the floor", "difference"),
         ),
         body=[_line(kernel) for kernel in recorded["kernels"]],
     )
@@ -104,7 +107,7 @@ def _line(kernel: Mapping[str, Any]) -> list[Cell]:
             for taken in (kernel["fast"], kernel["plain"])
         ),
         Cell(f"{kernel['ratio']:.2f}", value=kernel["ratio"]),
-        Cell(_predicted(kernel), value=kernel.get("predicted")),
+        *([Cell(_predicted(kernel), value=kernel["predicted"])] if "predicted" in kernel else []),
         Cell(_amount(operations), value=operations),
         Cell(_amount(kernel["bytes"]), value=kernel["bytes"]),
         Cell(f"{_seconds(kernel['floor_seconds'])}, {kernel['floor_bound']}"),
@@ -164,8 +167,7 @@ def _section(kernel: Mapping[str, Any]) -> str:
 
 
 def _predicted(kernel: Mapping[str, Any]) -> str:
-    predicted = kernel.get("predicted")  # older records have none
-    return "–" if predicted is None else f"{predicted:.2f}"
+    return "–" if kernel["predicted"] is None else f"{kernel['predicted']:.2f}"
 
 
 def _spread(taken: Mapping[str, Any]) -> float:
