@@ -4,7 +4,7 @@ The twin is the same loop with the straightforward matching of `_matching` and t
 layers, in fp32. Inner models are trained by the same code.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,24 +22,28 @@ from ._setting import MEAN, STD, BareLoop, factory, pixels, stream
 _LOOP = "outer steps"
 
 
-class FirstStep(BareLoop):
-    """Only the first outer step of a method; keeps what it works on.
+class OneStep(BareLoop):
+    """A single outer step of a method; keeps what it works on.
 
     Attributes:
+        index: of the step.
+        prepare: changes the state of the loop before the step.
         state: of the loop.
         before: the distilled images before the step.
     """
 
-    def __init__(self) -> None:
-        super().__init__(most=1)
+    def __init__(self, index: int, prepare: Callable[[Mapping[str, Any]], None]) -> None:
+        super().__init__()
+        self.index, self.prepare = index, prepare
         self.state: dict[str, Any] = {}
         self.before = torch.empty(0)
 
     def steps(self, name: str, total: int, **state: Any) -> Iterator[int]:
         """See `spec.Loop.steps`; other loops are left out."""
         if name == _LOOP:
+            self.prepare(state)
             self.state, self.before = state, state["images"].clone()
-            yield from super().steps(name, total, **state)
+            yield self.index
 
 
 def labelled_problem(compute: Compute, *, k: int, per_class: int, ipc: int, side: int) -> Problem:
@@ -59,9 +63,15 @@ def labelled_problem(compute: Compute, *, k: int, per_class: int, ipc: int, side
     )
 
 
-def first_step(method: Method, problem: Problem) -> tuple[Tensor, FirstStep]:
+def one_step(
+    method: Method,
+    problem: Problem,
+    *,
+    index: int = 0,
+    prepare: Callable[[Mapping[str, Any]], None] = lambda state: None,
+) -> tuple[Tensor, OneStep]:
     """Take one outer step; return the change of the images, and the loop with its state."""
-    loop = FirstStep()
+    loop = OneStep(index, prepare)
     method.distill(problem, generator=stream("draws", problem.device), checkpoint=loop)
     return loop.state["images"].detach() - loop.before, loop
 

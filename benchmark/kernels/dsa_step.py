@@ -16,7 +16,7 @@ from ._cost import total
 from ._matching import gradient_matching_operations, match_gradients_plainly
 from ._setting import obvious
 from ._setting import plain as plainly
-from ._supervised_step import first_step, image_costs, labelled_problem, last_gradient
+from ._supervised_step import image_costs, labelled_problem, last_gradient, one_step
 
 __all__ = ["dsa_step"]
 
@@ -55,7 +55,7 @@ def dsa_step(compute: Compute, *, small: bool = False) -> Kernel:
     )
 
     def stepped(method: Dsa, problem: Problem) -> Outcome:
-        change, loop = first_step(method, problem)
+        change, loop = one_step(method, problem)
         return (change, *last_gradient(loop.state["inner_model"]))
 
     seen, own = image_costs(compute, k=k, side=side, widths=widths)
