@@ -9,7 +9,7 @@ from benchmark.methods._labelled import RealImages, new_inner_model
 from benchmark.network import Network, Precision
 from benchmark.spec import ImageShape, Outline
 
-from ._setting import MEAN, STD, factory, normal, obvious, pixels, plain, stream
+from ._setting import MEAN, STD, factory, normal, pixels, stream
 
 
 def new_classifier(
@@ -29,10 +29,9 @@ def new_classifier(
         class_sizes=(1,) * num_outputs,
         new_network=factory(compute, side),
     )
-    made = new_inner_model(
+    return new_inner_model(
         outline, "convnet", stream("network"), precision=precision, widths=widths, norm="instance"
     )
-    return obvious(made) if compute == plain(compute) else made
 
 
 def new_real_images(compute: Compute, *, k: int, per_class: int, side: int) -> RealImages:

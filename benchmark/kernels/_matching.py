@@ -1,4 +1,4 @@
-"""Straightforward class matching of DSA and IDM, class by class, and operations of the fast one."""
+"""Straightforward class matching of DSA and IDM, and what counting the fast one needs."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
+from benchmark.compute import Compute
 from benchmark.differentiable_augmentation import draw
 from benchmark.methods._labelled import RealImages
+from benchmark.methods._network_queue import QueuedModel
 from benchmark.network import Network
+from benchmark.spec import ImageShape
 from benchmark.timing import Operations
 
-from ._cost import ImageCost, total
+from ._cost import ImageCost, cost_of, total
+from ._labelled import new_classifier
 
 
 def match_gradients_plainly(
@@ -89,11 +93,28 @@ def distribution_matching_operations(
     A forward pass F of the backbone for each real image, and 2 F for each distilled view (no
     gradient of the weights); likewise for its head.
     """
-    of_views *= 2
+    passes = 2 * of_views
     return total(
         real.times(backbone=of_real * real.forward),
-        distilled.times(backbone=of_views * distilled.forward, head=of_views * distilled.head),
+        distilled.times(backbone=passes * distilled.forward, head=passes * distilled.head),
     )
+
+
+def half_train(model: QueuedModel) -> None:
+    """Give cross-entropy a weight: that of a network with an accuracy of 30 %."""
+    model.load_state_dict({**model.state_dict(), "correct": torch.tensor(30), "seen": 100})
+
+
+def image_costs(
+    compute: Compute, *, k: int, side: int, widths: tuple[int, ...]
+) -> tuple[ImageCost, ImageCost]:
+    """Return the costs of a real image that is matched, and of any other."""
+    matched, other = (
+        new_classifier(compute, side=side, widths=widths, num_outputs=k, precision=precision)
+        for precision in (compute.precision, "fp32")
+    )
+    shape = ImageShape(3, side, side)
+    return cost_of(matched, shape), cost_of(other, shape)
 
 
 def _loss(network: Network, images: Tensor, c: int) -> Tensor:

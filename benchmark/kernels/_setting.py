@@ -16,7 +16,7 @@ from benchmark.models._instance_norm import InstanceNorm
 from benchmark.models.convnet import convnet
 from benchmark.network import Network
 from benchmark.network_factory import NetworkFactory
-from benchmark.spec import ImageShape
+from benchmark.spec import ImageShape, NewNetwork
 from benchmark.timing import Outcome
 
 MEAN, STD = Cifar100.info.mean, Cifar100.info.std
@@ -38,9 +38,9 @@ def normal(name: str, *shape: int, compute: Compute) -> Float[Tensor, "..."]:
     return torch.randn(shape, generator=stream(name)).to(compute.device)
 
 
-def factory(compute: Compute, side: int) -> NetworkFactory:
-    """Return the factory of the library's networks."""
-    return NetworkFactory(
+def factory(compute: Compute, side: int) -> NewNetwork:
+    """Return what makes the library's networks; those of twins have the framework's own layers."""
+    new_network = NetworkFactory(
         shape=ImageShape(3, side, side),
         mean=MEAN,
         std=STD,
@@ -48,6 +48,11 @@ def factory(compute: Compute, side: int) -> NetworkFactory:
         memory_format=compute.memory_format,
         device=compute.device,
     )
+
+    def of_twin(model: str, num_outputs: int, generator: torch.Generator, **how: Any) -> Network:
+        return obvious(new_network(model, num_outputs, generator, **how))
+
+    return of_twin if compute == plain(compute) else new_network
 
 
 def plain(compute: Compute) -> Compute:
@@ -57,8 +62,7 @@ def plain(compute: Compute) -> Compute:
 
 def network(compute: Compute, side: int, model: str, num_outputs: int, **settings: Any) -> Network:
     """Return a network whose weights depend only on its model and settings."""
-    made = factory(compute, side)(model, num_outputs, stream("network"), **settings)
-    return obvious(made) if compute == plain(compute) else made
+    return factory(compute, side)(model, num_outputs, stream("network"), **settings)
 
 
 def obvious(network: Network) -> Network:

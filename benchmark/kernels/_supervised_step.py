@@ -12,12 +12,10 @@ from torch import Tensor
 
 from benchmark.compute import Compute
 from benchmark.network import Network
-from benchmark.spec import Budget, ImageShape, Method, Problem
+from benchmark.spec import Budget, Method, Problem
 from benchmark.timing import Outcome
 
-from ._cost import ImageCost, cost_of
-from ._labelled import new_classifier
-from ._setting import MEAN, STD, BareLoop, factory, pixels, stream
+from ._setting import MEAN, STD, BareLoop, factory, pixels, plain, stream
 
 _LOOP = "outer steps"
 
@@ -46,7 +44,7 @@ class OneStep(BareLoop):
             yield self.index
 
 
-def labelled_problem(compute: Compute, *, k: int, per_class: int, ipc: int, side: int) -> Problem:
+def _labelled_problem(compute: Compute, *, k: int, per_class: int, ipc: int, side: int) -> Problem:
     """Return k classes of random images, of which a method makes `ipc` each."""
     return Problem(
         source="random",
@@ -61,6 +59,11 @@ def labelled_problem(compute: Compute, *, k: int, per_class: int, ipc: int, side
         new_network=factory(compute, side),
         precision=compute.precision,
     )
+
+
+def labelled_problems(compute: Compute, **sizes: int) -> tuple[Problem, Problem]:
+    """Return the same random images for the library's step and for its twin."""
+    return _labelled_problem(compute, **sizes), _labelled_problem(plain(compute), **sizes)
 
 
 def one_step(
@@ -81,15 +84,3 @@ def last_gradient(network: Network) -> Outcome:
     gradients = [parameter.grad for parameter in network.parameters()]
     assert all(gradient is not None for gradient in gradients)
     return (torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]),)
-
-
-def image_costs(
-    compute: Compute, *, k: int, side: int, widths: tuple[int, ...]
-) -> tuple[ImageCost, ImageCost]:
-    """Return the costs of a real image that is matched, and of any other."""
-    matched, other = (
-        new_classifier(compute, side=side, widths=widths, num_outputs=k, precision=precision)
-        for precision in (compute.precision, "fp32")
-    )
-    shape = ImageShape(3, side, side)
-    return cost_of(matched, shape), cost_of(other, shape)

@@ -2,17 +2,18 @@
 
 from dataclasses import replace
 
-import torch
-
 from benchmark.compute import Compute
 from benchmark.methods._network_queue import QueuedModel
 from benchmark.methods.idm import Idm, Recipe
-from benchmark.spec import ImageShape
 from benchmark.timing import Kernel, Outcome
 
-from ._cost import cost_of
 from ._labelled import distilled_images, new_classifier, new_real_images
-from ._matching import distribution_matching_operations, match_features_plainly
+from ._matching import (
+    distribution_matching_operations,
+    half_train,
+    image_costs,
+    match_features_plainly,
+)
 from ._setting import plain as plainly
 from ._setting import stream
 
@@ -38,7 +39,7 @@ def distribution_matching(compute: Compute, *, small: bool = False) -> Kernel:
     )
     settings, recipe = Idm(), Recipe(cross_entropy_weight=0.1, real_batch=real_batch)
     model = QueuedModel(classifier, lr=0.01, momentum=0.9, weight_decay=5e-4)
-    model.load_state_dict({**model.state_dict(), "correct": torch.tensor(30), "seen": 100})
+    half_train(model)
     weight = recipe.cross_entropy_weight * float(model.accuracy)
 
     def fast() -> Outcome:
@@ -50,9 +51,7 @@ def distribution_matching(compute: Compute, *, small: bool = False) -> Kernel:
         seen = replace(real, generator=stream("draws"))
         return match_features_plainly(twin.requires_grad_(False), images, seen, real_batch, weight)
 
-    seen, own = (
-        cost_of(x, ImageShape(3, side, side)) for x in (real.seen_by(classifier), classifier)
-    )
+    seen, own = image_costs(compute, k=d, side=side, widths=widths)
     of_real, of_views = k * real_batch, k * 4 * ipc
     return Kernel(
         shape=f"{k} classes, {real_batch} real images, {4 * ipc} views each, ConvNet {widths}",

@@ -2,21 +2,18 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from benchmark.compute import Compute
 from benchmark.methods._labelled import RealImages
 from benchmark.methods.dsa import Dsa
 from benchmark.network import Network
-from benchmark.spec import Outline, Problem
+from benchmark.spec import Problem
 from benchmark.timing import Kernel, Outcome
 
 from ._cost import total
-from ._matching import gradient_matching_operations, match_gradients_plainly
-from ._setting import obvious
-from ._setting import plain as plainly
-from ._supervised_step import image_costs, labelled_problem, last_gradient, one_step
+from ._matching import gradient_matching_operations, image_costs, match_gradients_plainly
+from ._supervised_step import labelled_problems, last_gradient, one_step
 
 __all__ = ["dsa_step"]
 
@@ -24,9 +21,6 @@ __all__ = ["dsa_step"]
 @dataclass(frozen=True, kw_only=True)
 class _Plain(Dsa):
     """The same loop around straightforward matching."""
-
-    def _new_inner_model(self, problem: Problem | Outline, generator: torch.Generator) -> Network:
-        return obvious(super()._new_inner_model(problem, generator))
 
     def _outer_gradient(
         self, network: Network, images: Tensor, real: RealImages
@@ -49,10 +43,7 @@ def dsa_step(compute: Compute, *, small: bool = False) -> Kernel:
         real_batch=real_batch,
         inner_widths=widths,
     )
-    problem, of_twin = (
-        labelled_problem(how, k=k, per_class=real_batch + 1, ipc=ipc, side=side)
-        for how in (compute, plainly(compute))
-    )
+    problem, of_twin = labelled_problems(compute, k=k, per_class=real_batch + 1, ipc=ipc, side=side)
 
     def stepped(method: Dsa, problem: Problem) -> Outcome:
         change, loop = one_step(method, problem)

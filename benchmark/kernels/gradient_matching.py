@@ -4,12 +4,10 @@ from dataclasses import replace
 
 from benchmark.compute import Compute
 from benchmark.methods.dsa import Dsa
-from benchmark.spec import ImageShape
 from benchmark.timing import Kernel, Outcome
 
-from ._cost import cost_of
 from ._labelled import distilled_images, new_classifier, new_real_images
-from ._matching import gradient_matching_operations, match_gradients_plainly
+from ._matching import gradient_matching_operations, image_costs, match_gradients_plainly
 from ._setting import plain as plainly
 from ._setting import stream
 
@@ -44,9 +42,7 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
         seen = replace(real, generator=stream("draws"))
         return match_gradients_plainly(twin, images, seen, real_batch)
 
-    seen, own = (
-        cost_of(x, ImageShape(3, side, side)) for x in (real.seen_by(classifier), classifier)
-    )
+    seen, own = image_costs(compute, k=d, side=side, widths=widths)
     of_real = k * real_batch
     return Kernel(
         shape=f"{k} classes, {real_batch} real images and 1 distilled each, ConvNet {widths}",

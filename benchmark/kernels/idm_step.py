@@ -4,22 +4,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from benchmark.compute import Compute
 from benchmark.methods._labelled import RealImages
 from benchmark.methods._network_queue import QueuedModel
 from benchmark.methods.idm import Idm, Recipe
-from benchmark.network import Network
-from benchmark.spec import Outline, Problem
+from benchmark.spec import Problem
 from benchmark.timing import Kernel, Outcome
 
 from ._cost import total
-from ._matching import distribution_matching_operations, match_features_plainly
-from ._setting import obvious
-from ._setting import plain as plainly
-from ._supervised_step import image_costs, labelled_problem, last_gradient, one_step
+from ._matching import (
+    distribution_matching_operations,
+    half_train,
+    image_costs,
+    match_features_plainly,
+)
+from ._supervised_step import labelled_problems, last_gradient, one_step
 
 __all__ = ["idm_step"]
 
@@ -27,9 +28,6 @@ __all__ = ["idm_step"]
 @dataclass(frozen=True, kw_only=True)
 class _Plain(Idm):
     """The same loop around straightforward matching."""
-
-    def _new_inner_model(self, problem: Problem | Outline, generator: torch.Generator) -> Network:
-        return obvious(super()._new_inner_model(problem, generator))
 
     def _outer_gradient(
         self, model: QueuedModel, images: Tensor, real: RealImages, recipe: Recipe
@@ -42,10 +40,9 @@ class _Plain(Idm):
         return gradient, {"objective": objective}
 
 
-def _half_trained(state: Mapping[str, Any]) -> None:
-    """Let cross-entropy have a weight: that of a network with an accuracy of 30 %."""
+def _prepare(state: Mapping[str, Any]) -> None:
     (model,) = state["queue"].models
-    model.load_state_dict({**model.state_dict(), "correct": torch.tensor(30), "seen": 100})
+    half_train(model)
 
 
 def idm_step(compute: Compute, *, small: bool = False) -> Kernel:
@@ -69,13 +66,10 @@ def idm_step(compute: Compute, *, small: bool = False) -> Kernel:
         trained_models=1,
         inner_steps=1,
     )
-    problem, of_twin = (
-        labelled_problem(how, k=k, per_class=real_batch + 1, ipc=ipc, side=side)
-        for how in (compute, plainly(compute))
-    )
+    problem, of_twin = labelled_problems(compute, k=k, per_class=real_batch + 1, ipc=ipc, side=side)
 
     def stepped(method: Idm, problem: Problem) -> Outcome:
-        change, loop = one_step(method, problem, index=1, prepare=_half_trained)
+        change, loop = one_step(method, problem, index=1, prepare=_prepare)
         (model,) = loop.state["queue"].models
         return (change, *last_gradient(model.network))
 
