@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int64
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
 from benchmark import views
+from benchmark.captured import CapturedStep, tensors_of
 from benchmark.differentiable_augmentation import draw
 from benchmark.network import Network
 from benchmark.ranges import expect_counts, expect_momenta, expect_not_negative, expect_positive
@@ -98,6 +100,17 @@ def pretrain(
         fused=True,
     )
     decay_step = None if recipe.decay_at is None else math.ceil(recipe.decay_at * steps)
+
+    def descend(normalised: Tensor, targets: Tensor) -> tuple[Tensor]:
+        outputs = student.head(student.features_of_normalised(normalised))
+        loss = _LOSSES[data.objective](outputs, targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return (loss.detach(),)
+
+    captured = partial(CapturedStep, descend, partial(tensors_of, student, optimizer))
+    take = captured()
     student.train()
     state = {"student": student, "optimizer": optimizer, "order": order, "generator": generator}
     for step in checkpoint.steps("pretraining", steps, **state):
@@ -107,15 +120,12 @@ def pretrain(
         if step == decay_step:
             optimizer.param_groups[0]["lr"] = recipe.lr / 10
             optimizer.state.clear()
+            take = captured()  # with the new rate
         images, targets = pairs[batches[position]]
         normalised = student.normalise(images)
         if recipe.augment:
             normalised = draw(generator, num=len(images))(normalised)
-        outputs = student.head(student.features_of_normalised(normalised))
-        loss = _LOSSES[data.objective](outputs, targets)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        (loss,) = take(normalised, targets)
         checkpoint.log(step, loss=loss)
     student.eval()
     return steps

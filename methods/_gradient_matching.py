@@ -10,19 +10,80 @@ dataset condensation, so their gradients are never computed.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from benchmark.captured import CapturedStep
+from benchmark.differentiable_augmentation import Augmentation
 from benchmark.network import Network
 
 _EPSILON = 1e-6  # added to the product of the norms, not to each
 
 
+class ClassMatching:
+    """The matching of single classes by an inner model, whose weights may change in between.
+
+    Args:
+        network: a classifier, through which distilled images pass.
+        seen: the same classifier, for real images, perhaps in another precision.
+    """
+
+    def __init__(self, network: Network, seen: Network) -> None:
+        self.network = network
+        self._seen = seen
+        self._steps: dict[str | None, CapturedStep] = {}
+
+    def __call__(
+        self,
+        distilled: Float[Tensor, "ipc c h w"],
+        real: Float[Tensor, "b c h w"],
+        label: Int64[Tensor, ""],
+        augment: Augmentation,
+    ) -> tuple[Float[Tensor, "ipc c h w"], Float[Tensor, ""]]:
+        """Return the gradient of the distance with respect to distilled images, and the distance.
+
+        Args:
+            distilled: of the class.
+            real: likewise.
+            label: the class.
+            augment: of both.
+        """
+        operation = augment.operation
+        if operation not in self._steps:
+            match = partial(_match, self.network, self._seen, operation)
+            self._steps[operation] = CapturedStep(match)
+        gradient, matched = self._steps[operation](distilled, real, label, augment.uniform)
+        return gradient, matched
+
+
+def _match(
+    network: Network,
+    seen: Network,
+    operation: str | None,
+    distilled: Tensor,
+    real: Tensor,
+    label: Tensor,
+    uniform: Tensor,
+) -> tuple[Tensor, Tensor]:
+    augment = Augmentation(operation=operation, uniform=uniform)
+    target = class_gradient(seen, augment(real), label)
+    leaf = distilled.detach().requires_grad_()
+    gradient = class_gradient(network, augment(leaf), label, differentiable=True)
+    matched = distance(gradient, target)
+    (of_images,) = torch.autograd.grad(matched, [leaf])
+    return of_images, matched.detach()
+
+
 def class_gradient(
-    network: Network, images: Float[Tensor, "b c h w"], label: int, *, differentiable: bool = False
+    network: Network,
+    images: Float[Tensor, "b c h w"],
+    label: Int64[Tensor, ""],
+    *,
+    differentiable: bool = False,
 ) -> tuple[Tensor, ...]:
     """Return the gradient of the mean cross-entropy of images of one class.
 
@@ -33,8 +94,7 @@ def class_gradient(
         differentiable: whether the gradient will be differentiated with respect to the images.
     """
     matched = [p for p in network.parameters() if p.ndim >= 2]
-    labels = torch.full((len(images),), label, device=images.device)
-    loss = cross_entropy(network(images), labels)
+    loss = cross_entropy(network(images), label.expand(len(images)))
     return torch.autograd.grad(loss, matched, create_graph=differentiable)
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.network import Network
 
-from ._trained import Trained
+from ._trained import Trained, descend
 
 
 class QueuedModel(Trained):
@@ -35,7 +35,9 @@ class QueuedModel(Trained):
 
     def train(self, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, " b"]) -> None:
         """Take one step on a labelled batch, counting correct predictions before it."""
-        logits = self.descend(images, lambda logits: cross_entropy(logits, labels))
+        logits = descend(
+            self.network, self.optimizer, images, lambda logits: cross_entropy(logits, labels)
+        )
         self._correct += (logits.argmax(1) == labels).sum()
         self._seen += len(labels)
 

@@ -1,15 +1,17 @@
 """A pool of inner models of different ages."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from benchmark.captured import CapturedStep, tensors_of
 from benchmark.network import Network
 
-from ._trained import Trained
+from ._trained import Trained, descend
 
 
 class InnerModel(Trained):
@@ -20,10 +22,11 @@ class InnerModel(Trained):
     ) -> None:
         super().__init__(network, lr=lr, momentum=momentum, weight_decay=weight_decay)
         self.age = 0
+        self._descend = self._captured()
 
     def step(self, images: Float[Tensor, "b c h w"], targets: Float[Tensor, "b d"]) -> None:
         """Take one inner step of regression (mean squared error) and increment the age."""
-        self.descend(images, lambda outputs: mse_loss(outputs, targets))
+        self._descend(images, targets)
         self.age += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -33,7 +36,17 @@ class InnerModel(Trained):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become the model that `state` was taken from."""
         super().load_state_dict(state)
+        self._descend = self._captured()  # the optimizer has other tensors now
         self.age = state["age"]
+
+    def _captured(self) -> CapturedStep:
+        network, optimizer = self.network, self.optimizer
+
+        def run(images: Tensor, targets: Tensor) -> tuple[()]:
+            descend(network, optimizer, images, lambda outputs: mse_loss(outputs, targets))
+            return ()
+
+        return CapturedStep(run, partial(tensors_of, network, optimizer))
 
 
 class Pool:

@@ -21,20 +21,6 @@ class Trained:
             network.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True
         )
 
-    def descend(
-        self,
-        images: Float[Tensor, "b c h w"],
-        loss: Callable[[Float[Tensor, "b k"]], Float[Tensor, ""]],
-    ) -> Float[Tensor, "b k"]:
-        """Take one step on a loss of the outputs; return the outputs before the step."""
-        self.network.train()
-        outputs: Tensor = self.network(images)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss(outputs).backward()
-        self.optimizer.step()
-        self.network.eval()
-        return outputs.detach()
-
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a checkpoint must hold."""
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -43,3 +29,19 @@ class Trained:
         """Become the model that `state` was taken from."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def descend(
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    images: Float[Tensor, "b c h w"],
+    loss: Callable[[Float[Tensor, "b k"]], Float[Tensor, ""]],
+) -> Float[Tensor, "b k"]:
+    """Take one step on a loss of the outputs; return the outputs before the step."""
+    network.train()
+    outputs: Tensor = network(images)
+    optimizer.zero_grad(set_to_none=True)
+    loss(outputs).backward()
+    optimizer.step()
+    network.eval()
+    return outputs.detach()

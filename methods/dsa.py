@@ -64,7 +64,7 @@ from benchmark.spec import (
 )
 from benchmark.workload import Forecast, Work
 
-from ._gradient_matching import class_gradient, distance
+from ._gradient_matching import ClassMatching
 from ._labelled import RealImages, hard_labelled, images_per_class, new_inner_model
 from ._published import expect_recipe, resolve
 from ._supervised_forecast import class_match_work, classifier, trained
@@ -162,6 +162,7 @@ class Dsa:
         images = torch.stack([real.of_class(c, ipc) for c in range(k)])
         optimizer = torch.optim.SGD([images], lr=self.outer_lr, momentum=self.outer_momentum)
         inner_model = self._new_inner_model(problem, generator)
+        matching = ClassMatching(inner_model, real.seen_by(inner_model))
         state = {"images": images, "optimizer": optimizer, "generator": generator}
         for step in checkpoint.steps(
             "outer steps", self.num_inner_models * outer_steps, **state, inner_model=inner_model
@@ -171,7 +172,7 @@ class Dsa:
                 fresh = self._new_inner_model(problem, generator)
                 inner_model.load_state_dict(fresh.state_dict())
             self._settle_batch_norm(inner_model, real)
-            images.grad, loss = self._outer_gradient(inner_model, images, real)
+            images.grad, loss = self._outer_gradient(matching, images, real)
             optimizer.step()
             checkpoint.log(step, distance=loss)
             if age + 1 < outer_steps:
@@ -235,20 +236,18 @@ class Dsa:
             norm.eval()
 
     def _outer_gradient(
-        self, network: Network, images: Float[Tensor, "k ipc c h w"], real: RealImages
+        self, matching: ClassMatching, images: Float[Tensor, "k ipc c h w"], real: RealImages
     ) -> tuple[Float[Tensor, "k ipc c h w"], Float[Tensor, ""]]:
         """Return the gradient of the classes' summed distances, and their mean."""
         gradients: list[Tensor] = []
         losses: list[Tensor] = []
         drawn = draw_each(real.generator, [1] * len(images), operations=self.augmentations)
+        labels = torch.arange(len(images), device=images.device)
         for c, (distilled, augment) in enumerate(zip(images, drawn, strict=True)):
-            batch = augment(real.of_class(c, self.real_batch))
-            target = class_gradient(real.seen_by(network), batch, c)
-            leaf = distilled.detach().requires_grad_()
-            gradient = class_gradient(network, augment(leaf), c, differentiable=True)
-            loss = distance(gradient, target)
-            gradients += torch.autograd.grad(loss, [leaf])
-            losses.append(loss.detach())
+            batch = real.of_class(c, self.real_batch)
+            gradient, loss = matching(distilled, batch, labels[c], augment)
+            gradients.append(gradient)
+            losses.append(loss)
         return torch.stack(gradients), torch.stack(losses).mean()
 
     def _train(

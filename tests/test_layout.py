@@ -20,6 +20,7 @@ MAY_IMPORT = {  # besides the shared files of its own folder
         "benchmark.spec",
         "benchmark.network",
         "benchmark.views",
+        "benchmark.captured",
         "benchmark.augment",
         "benchmark.differentiable_augmentation",
         "benchmark.files",

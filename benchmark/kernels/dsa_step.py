@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from benchmark.compute import Compute
+from benchmark.methods._gradient_matching import ClassMatching
 from benchmark.methods._labelled import RealImages
 from benchmark.methods.dsa import Dsa
-from benchmark.network import Network
 from benchmark.spec import Problem
 from benchmark.timing import Kernel, Outcome
 
@@ -23,9 +23,9 @@ class _Plain(Dsa):
     """The same loop around straightforward matching."""
 
     def _outer_gradient(
-        self, network: Network, images: Tensor, real: RealImages
+        self, matching: ClassMatching, images: Tensor, real: RealImages
     ) -> tuple[Tensor, Tensor]:
-        return match_gradients_plainly(network, images, real, self.real_batch)
+        return match_gradients_plainly(matching.network, images, real, self.real_batch)
 
 
 def dsa_step(compute: Compute, *, small: bool = False) -> Kernel:

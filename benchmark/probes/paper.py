@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from benchmark.captured import CapturedStep
 from benchmark.memory import num_at_once
 from benchmark.network import Precision
 from benchmark.probes.linear import Classifiers, Walk, in_own_span
@@ -133,17 +134,27 @@ class PaperProbe:
         weights, biases = start[..., :-1].contiguous(), start[..., -1:].contiguous()
         velocity, bias_velocity = torch.zeros_like(weights), torch.zeros_like(biases)
         targets = one_hot(labels[None], start.shape[1])[0].T.contiguous()
-        batches = rows.unflatten(1, (self.steps, -1)).unbind(1)
-        for step in walk(
-            weights=weights, velocity=velocity, biases=biases, bias_velocity=bias_velocity
-        ):
-            batch = batches[step]
+        state = {
+            "weights": weights,
+            "velocity": velocity,
+            "biases": biases,
+            "bias_velocity": bias_velocity,
+        }
+
+        def descend(batch: Tensor, rate: Tensor) -> tuple[()]:
             x = features[batch]
             logits = torch.baddbmm(biases, weights, x.mT)
             residuals = logits.softmax(1).sub_(targets[batch].mT).div_(batch.shape[1])
             velocity.baddbmm_(residuals, x, beta=self.momentum)
             bias_velocity.mul_(self.momentum).add_(residuals.sum(2, keepdim=True))
-            rate = self.lr * (1 + math.cos(math.pi * step / self.steps)) / 2
-            weights.sub_(velocity, alpha=rate)
-            biases.sub_(bias_velocity, alpha=rate)
+            weights.addcmul_(velocity, rate, value=-1)
+            biases.addcmul_(bias_velocity, rate, value=-1)
+            return ()
+
+        take = CapturedStep(descend, state.values)
+        batches = rows.unflatten(1, (self.steps, -1)).unbind(1)
+        fractions = torch.arange(self.steps, dtype=torch.float64) / self.steps
+        rates = (self.lr * (1 + (math.pi * fractions).cos()) / 2).to(weights).unbind()
+        for step in walk(**state):
+            take(batches[step], rates[step])
         return weights, biases[..., 0]

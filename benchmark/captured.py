@@ -1,0 +1,153 @@
+"""Steps that a GPU takes as one CUDA graph instead of hundreds of launches.
+
+A training step of a small network on a small batch is a few hundred kernels, and a GPU is done with
+each sooner than Python launches the next. A CUDA graph records them once; replaying it is a single
+launch. What it does not record is Python: branches, numbers, what is assigned to attributes. So a
+step that is to be captured
+
+* reads whatever differs between its calls from its arguments, which are tensors;
+* changes tensors only in place, and only those that it lists as its state;
+* never waits for the device;
+* draws random numbers only from torch's global stream.
+
+On a CPU all steps are eager.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_EAGER_CALLS = 2  # before capture; the first creates momenta and measures memory
+_TOLERANCE = 0.01  # of a step: kernels that add up in any order differ by up to 0.001 in bf16
+
+Outputs = tuple[Tensor, ...]
+Run = Callable[..., Outputs]
+Capture = Callable[[Run, Sequence[Tensor]], tuple[Callable[[], None], Outputs]]
+"""Record a function of some tensors; return what replays it, and the tensors of its outputs."""
+
+
+class CapturedStep:
+    """A function of tensors that is called often; a graph is replayed where there can be one.
+
+    Each combination of shapes is captured on its own, in its third call. That call is also run
+    eagerly. If the two differ by more than rounding, or if capture fails, this and all later calls
+    are eager, and a warning is logged.
+
+    Args:
+        run: the function, see above for what it may do.
+        state: returns the tensors that it changes, which are the same from its second call on.
+    """
+
+    def __init__(self, run: Run, state: Callable[[], Iterable[Tensor]] = tuple) -> None:
+        self._run = run
+        self._state = state
+        self._calls: dict[tuple[object, ...], int] = {}
+        self._graphs: dict[tuple[object, ...], _Graph] = {}
+        self._failed = False
+
+    def __call__(self, *inputs: Tensor) -> Outputs:
+        """Return the outputs for `inputs`, which are all on one device."""
+        capture = capture_on(inputs[0].device)
+        if capture is None or self._failed:
+            return self._run(*inputs)
+        key = tuple((x.shape, x.stride(), x.dtype) for x in inputs)
+        if key in self._graphs:
+            return self._graphs[key](*inputs)
+        self._calls[key] = self._calls.get(key, 0) + 1
+        if self._calls[key] <= _EAGER_CALLS:
+            return self._run(*inputs)
+        return self._begin(key, inputs, capture)
+
+    def _begin(
+        self, key: tuple[object, ...], inputs: Sequence[Tensor], capture: Capture
+    ) -> Outputs:
+        """Run eagerly, go back, capture, replay, and compare."""
+        state = list(self._state())
+        before = [x.clone() for x in state]
+        with torch.random.fork_rng([x.device for x in inputs[:1] if x.is_cuda]):
+            expected = self._run(*inputs)
+        after = [x.clone() for x in state]
+        _assign(state, before)
+        try:
+            graph = _Graph(capture, self._run, inputs)
+            found = graph(*inputs)
+        except RuntimeError as error:
+            problem = str(error).splitlines()[0]
+        else:
+            if _agree(found, expected) and _agree(state, after, before):
+                self._graphs[key] = graph
+                return found
+            problem = "its results differ"
+        _assign(state, after)
+        self._failed = True
+        logging.getLogger(__name__).warning(f"a step is not replayed as a CUDA graph: {problem}")
+        return expected
+
+
+class _Graph:
+    """A captured function; inputs are copied in and outputs are copied out."""
+
+    def __init__(self, capture: Capture, run: Run, inputs: Sequence[Tensor]) -> None:
+        self._inputs = [x.detach().clone() for x in inputs]
+        self._replay, self._outputs = capture(run, self._inputs)
+
+    def __call__(self, *inputs: Tensor) -> Outputs:
+        _assign(self._inputs, inputs)
+        self._replay()
+        return tuple(x.clone() for x in self._outputs)
+
+
+def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return what a training step changes: parameters, buffers, and the optimizer's state."""
+    momenta = [x for state in optimizer.state.values() for x in state.values()]
+    return [
+        *network.parameters(),
+        *network.buffers(),
+        *(x for x in momenta if isinstance(x, Tensor)),
+    ]
+
+
+def capture_on(device: torch.device) -> Capture | None:
+    """Return how functions are captured on a device, or None if they are not."""
+    return partial(_capture_on_cuda, device) if device.type == "cuda" else None
+
+
+def _capture_on_cuda(
+    device: torch.device, run: Run, inputs: Sequence[Tensor]
+) -> tuple[Callable[[], None], Outputs]:
+    graph = torch.cuda.CUDAGraph()
+    pool, stream = _place(device)
+    with torch.cuda.device(device), torch.cuda.graph(graph, pool=pool, stream=stream):
+        outputs = run(*inputs)
+    return graph.replay, outputs
+
+
+@cache
+def _place(device: torch.device) -> tuple[Any, torch.cuda.Stream]:
+    """Return the memory that all graphs share, as one is replayed at a time, and their stream."""
+    with torch.cuda.device(device):
+        return torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+
+
+@torch.no_grad()
+def _assign(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for target, value in zip(targets, values, strict=True):
+        target.copy_(value)
+
+
+def _agree(
+    found: Sequence[Tensor], expected: Sequence[Tensor], origin: Sequence[Tensor] | None = None
+) -> bool:
+    """Say whether tensors differ by rounding only, compared with the way from `origin` (or 0)."""
+    origin = [torch.zeros_like(x) for x in expected] if origin is None else origin
+    error = _distance(found, expected)
+    return bool(error <= _TOLERANCE * _distance(expected, origin))
+
+
+def _distance(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
+    squares = [(x.double() - y.double()).square().sum() for x, y in zip(left, right, strict=True)]
+    return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())

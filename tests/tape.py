@@ -1,0 +1,81 @@
+"""Capture on the CPU, by the rules of CUDA graphs.
+
+A tape records the operators of a function on the storage that they were called with. While it
+records, nothing happens: all that was there before is put back. Replaying calls the same operators
+on the same storage, so what a function computed in Python, or read from elsewhere than its
+arguments, stays as it was, and results land where they landed. Waiting for the device and private
+random streams are refused.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+aten = torch.ops.aten
+_WAITING = {
+    *(aten._local_scalar_dense, aten.equal, aten.is_nonzero, aten._linalg_check_errors),
+    *(aten.nonzero, aten.masked_select, aten.bincount, aten._unique2, aten.unique_dim),
+}
+
+
+class Tape(TorchDispatchMode):
+    """What was recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: list[tuple[Any, Any, Any, Any]] = []
+        self._before: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+        self._own: set[int] = set()
+        self._stream = torch.get_rng_state()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func.overloadpacket in _WAITING or kwargs.get("generator") is not None:
+            raise RuntimeError(f"{func}: operation not permitted when stream is capturing")
+        for storage in _storages((args, kwargs)):
+            if storage._cdata not in self._own | self._before.keys():
+                self._before[storage._cdata] = storage, storage.clone()
+        made = func(*args, **kwargs)
+        self._own |= {storage._cdata for storage in _storages(made)} - self._before.keys()
+        self._calls.append((func, args, kwargs, made))  # keeps all storage alive
+        return made
+
+    def undo(self) -> None:
+        """Put back what was there before."""
+        for storage, before in self._before.values():
+            storage.copy_(before)
+        torch.set_rng_state(self._stream)
+
+    def replay(self) -> None:
+        """Do it all again."""
+        with torch._C._AutoDispatchBelowAutograd():
+            for func, args, kwargs, made in self._calls:
+                again = func(*args, **kwargs)
+                for old, new in zip(tree_leaves(made), tree_leaves(again), strict=True):
+                    if isinstance(old, Tensor) and _address(old) != _address(new):
+                        old.copy_(new)
+
+
+def capture(
+    run: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor]
+) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
+    """Record `run`; see `benchmark.captured.Capture`."""
+    tape = Tape()
+    try:
+        with tape:
+            outputs = run(*inputs)
+    finally:
+        tape.undo()
+    return tape.replay, outputs
+
+
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

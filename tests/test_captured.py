@@ -1,0 +1,401 @@
+"""Graphs by the rules of CUDA, on the CPU (`tests.tape`), and on a GPU where there is one."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import mse_loss
+
+from benchmark import captured, plugins
+from benchmark.captured import CapturedStep, tensors_of
+from benchmark.loop import CheckpointedLoop
+from benchmark.memory import Chunks
+from benchmark.methods._pool import InnerModel
+from benchmark.methods.dsa import Dsa
+from benchmark.methods.krr_st import KrrSt
+from benchmark.network_factory import NetworkFactory
+from benchmark.pretrain import Length, Recipe, pretrain
+from benchmark.probes.paper import PaperProbe
+from benchmark.spec import ImageShape, TrainingSet
+from benchmark.timing import deviation
+from tests import tape
+
+GPUS = ["cuda"] if torch.cuda.is_available() else []
+NARROW = {
+    "convnet": {"widths": (8, 8)},
+    "vit": {"width": 0.25, "depth": 2},
+    **{name: {"width": 0.125} for name in ("vgg11", "resnet18", "alexnet", "mobilenet")},
+}
+
+
+class Tapes:
+    """Counts captures and replays of tapes."""
+
+    def __init__(self):
+        self.captures = self.replays = 0
+
+    def __call__(self, run, inputs):
+        self.captures += 1
+        replay, outputs = tape.capture(run, inputs)
+
+        def counted():
+            self.replays += 1
+            replay()
+
+        return counted, outputs
+
+
+@pytest.fixture
+def tapes(monkeypatch):
+    """Capture by tape in `with tapes`."""
+    found = Tapes()
+    monkeypatch.setattr(captured, "capture_on", lambda device: found)
+    return found
+
+
+@pytest.fixture
+def both(monkeypatch):
+    """Return what a function makes eagerly, and with tapes, with their counter."""
+
+    def make(run):
+        eager, tapes = run(), Tapes()
+        with monkeypatch.context() as patches:
+            patches.setattr(captured, "capture_on", lambda device: tapes)
+            return eager, run(), tapes
+
+    return make
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def trained(network, batches, *, new_step=CapturedStep):
+    """Take a step of SGD with momentum on each batch; return losses and weights."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
+
+    def run(images, targets):
+        loss = mse_loss(network(images), targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return (loss.detach(),)
+
+    step = new_step(run, partial(tensors_of, network, optimizer))
+    losses = torch.stack([step(*batch)[0] for batch in batches])
+    return [losses, *network.state_dict().values()]
+
+
+def perceptron(*layers, device="cpu"):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Linear(5, 7), *layers, nn.Linear(7, 2)).to(device)
+
+
+def some_batches(*sizes, device="cpu"):
+    draw = partial(torch.randn, generator=generator())
+    return [(draw(size, 5).to(device), draw(size, 2).to(device)) for size in sizes]
+
+
+def equal(found, expected):
+    return all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+
+
+def test_steps_are_replayed_from_the_third_on(both):
+    batches = some_batches(*[6] * 5)
+    expected, found, tapes = both(lambda: trained(perceptron(nn.BatchNorm1d(7)), batches))
+    assert equal(found, expected)
+    assert (tapes.captures, tapes.replays) == (1, 3)
+
+
+def test_each_shape_has_a_graph_of_its_own(both):
+    batches = some_batches(*[6, 4] * 5)
+    expected, found, tapes = both(lambda: trained(perceptron(), batches))
+    assert equal(found, expected)
+    assert (tapes.captures, tapes.replays) == (2, 6)
+
+
+def test_dropout_draws_anew_from_the_stream_of_an_eager_run(both):
+    def run():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(4)
+            return trained(perceptron(nn.Dropout(0.5)), some_batches(*[6] * 6))
+
+    expected, found, tapes = both(run)
+    assert equal(found, expected)
+    assert tapes.replays == 4
+
+
+def test_outputs_do_not_change_with_the_next_call(tapes):
+    double = CapturedStep(lambda x: (2 * x,))
+    kept = [double(torch.full((3,), float(i)))[0] for i in range(6)]
+    assert torch.equal(torch.stack(kept)[:, 0], 2.0 * torch.arange(6))
+    assert tapes.replays == 4
+
+
+def waits(x):
+    return (x * float(x.sum()),)
+
+
+def draws_elsewhere(x):
+    return (x + torch.rand(x.shape, generator=generator()),)
+
+
+@pytest.mark.parametrize("run", [waits, draws_elsewhere])
+def test_what_cannot_be_captured_stays_eager_and_says_so_once(run, tapes, caplog):
+    step = CapturedStep(run)
+    inputs = [torch.full((2,), float(i)) for i in range(6)]
+    found = [step(x)[0] for x in inputs]
+    assert equal(found, [run(x)[0] for x in inputs])
+    assert tapes.captures == 1
+    (record,) = caplog.records
+    assert record.message == (
+        f"a step is not replayed as a CUDA graph: {record.message.split(': ', 1)[1]}"
+    )
+    assert "not permitted when stream is capturing" in record.message
+
+
+@pytest.mark.parametrize("broken", ["nothing happens", "garbage"])
+def test_a_graph_that_computes_something_else_is_dropped(broken, monkeypatch, caplog):
+    def capture(run, inputs):
+        replay, outputs = tape.capture(run, inputs)
+
+        def wrong():
+            replay()
+            outputs[0].mul_(1.1)
+
+        return (lambda: None) if broken == "nothing happens" else wrong, outputs
+
+    batches = some_batches(*[6] * 5)
+    expected = trained(perceptron(), batches)
+    monkeypatch.setattr(captured, "capture_on", lambda device: capture)
+    assert equal(trained(perceptron(), batches), expected)
+    assert [record.message for record in caplog.records] == [
+        "a step is not replayed as a CUDA graph: its results differ"
+    ]
+
+
+def test_a_state_that_is_left_behind_is_noticed(monkeypatch, caplog):
+    """The graph's outputs are right, but the weights stay where they were."""
+
+    def capture(run, inputs):
+        replay, outputs = tape.capture(run, inputs)
+
+        def stuck():
+            before = network[0].weight.detach().clone()
+            replay()
+            with torch.no_grad():
+                network[0].weight.copy_(before)
+
+        return stuck, outputs
+
+    def take(network):
+        def run(x):
+            with torch.no_grad():
+                network[0].weight.mul_(0.9)
+            return (x + 1,)
+
+        step = CapturedStep(run, lambda: [network[0].weight])
+        for _ in range(5):
+            step(torch.ones(2))
+        return network[0].weight
+
+    expected = take(perceptron())
+    network = perceptron()
+    monkeypatch.setattr(captured, "capture_on", lambda device: capture)
+    assert torch.equal(take(network), expected)
+    assert "results differ" in caplog.text
+
+
+def test_rounding_is_no_difference(monkeypatch, caplog):
+    def capture(run, inputs):
+        replay, outputs = tape.capture(run, inputs)
+
+        def rounding():
+            replay()
+            outputs[0].mul_(1 + 1e-4)
+
+        return rounding, outputs
+
+    monkeypatch.setattr(captured, "capture_on", lambda device: capture)
+    step = CapturedStep(lambda x: (x + 1,))
+    for _ in range(4):
+        (found,) = step(torch.ones(3))
+    assert torch.equal(found, 2 * torch.full((3,), 1 + 1e-4))
+    assert not caplog.records
+
+
+def test_a_cpu_captures_nothing():
+    assert captured.capture_on(torch.device("cpu")) is None
+
+
+# What is captured in earnest
+
+
+def pretrained(model, recipe, objective="mse", *, settings=None, precision="fp32", chunks=None):
+    factory = NetworkFactory(
+        shape=ImageShape(3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3, precision=precision
+    )
+    student = factory(model, 3, generator(), **{**NARROW[model], **(settings or {})})
+    student.chunks = chunks
+    stream = generator(1)
+    views = ("identity", "rot90", "rot180")
+    targets = torch.randn(len(views), 5, 3, generator=stream)
+    data = TrainingSet(
+        images=torch.randint(256, (5, 3, 32, 32), generator=stream, dtype=torch.uint8),
+        views=views,
+        targets=targets if objective == "mse" else targets.softmax(2),
+        objective=objective,
+    )
+    loop = CheckpointedLoop(None, description="toy")
+    pretrain(
+        student, data, Length(steps=12), recipe=recipe, generator=generator(2), checkpoint=loop
+    )
+    losses = [entry["loss"] for entry in loop.history["pretraining"]]
+    return [torch.tensor(losses), *student.state_dict().values()]
+
+
+MSE = Recipe(lr=0.005, weight_decay=1e-3, batch_size=8)  # of 15 pairs: batches of 8 and 7
+DECAYING = Recipe(lr=0.01, weight_decay=5e-4, batch_size=16, decay_at=0.5, augment=True)
+
+
+@pytest.mark.parametrize("model", NARROW)
+def test_students_are_pretrained_as_eagerly(model, both):
+    expected, found, tapes = both(lambda: pretrained(model, MSE))
+    assert equal(found, expected)
+    assert (tapes.captures, tapes.replays) == (2, 8)
+
+
+def test_every_student_is_tried():
+    assert {*plugins.names("models")} - {*NARROW} <= {"resnet-small"}
+
+
+def test_the_rate_of_a_graph_decays(both):
+    """Augmentation is drawn outside of the graph; after the decay, another one is captured."""
+    expected, found, tapes = both(
+        lambda: pretrained("convnet", DECAYING, "cross-entropy", settings={"norm": "instance"})
+    )
+    assert equal(found, expected)
+    assert (tapes.captures, tapes.replays) == (2, 8)
+
+
+@pytest.mark.parametrize("num_bytes", [1, 1_500_000])
+def test_passes_in_chunks_and_in_bf16_are_captured(num_bytes, both):
+    expected, found, tapes = both(
+        lambda: pretrained(
+            "convnet",
+            MSE,
+            settings={"norm": "instance"},
+            precision="bf16",
+            chunks=Chunks(num_bytes),
+        )
+    )
+    assert equal(found, expected)
+    assert tapes.replays == 8
+
+
+def test_inner_models_of_the_pool_learn_as_eagerly(both, toy_problem):
+    def run():
+        method = KrrSt(
+            outer_steps=14,
+            real_batch=12,
+            pool_size=2,
+            max_age=6,
+            inner_widths=(4, 4),
+            restart=True,
+            staggered=True,
+        )
+        loop = CheckpointedLoop(None, description="toy")
+        made = method.distill(toy_problem(), generator=generator(), checkpoint=loop)
+        return [*made.values()]
+
+    expected, found, tapes = both(run)
+    assert equal(found, expected)
+    assert tapes.captures > 2  # a fresh model is captured anew
+    assert tapes.replays > tapes.captures
+
+
+def test_a_restored_inner_model_is_captured_anew(both):
+    def run():
+        factory = NetworkFactory(shape=ImageShape(3, 8, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
+        model = InnerModel(
+            factory("convnet", 2, generator(), widths=(4, 4)),
+            lr=0.1,
+            momentum=0.9,
+            weight_decay=1e-3,
+        )
+        stream = generator(3)
+        batch = torch.rand(6, 3, 8, 8, generator=stream), torch.randn(6, 2, generator=stream)
+        for _ in range(4):
+            model.step(*batch)
+        saved = {k: v for k, v in model.state_dict().items()}
+        model.load_state_dict(saved)
+        for _ in range(4):
+            model.step(*batch)
+        return [*model.network.state_dict().values()]
+
+    expected, found, tapes = both(run)
+    assert equal(found, expected)
+    assert (tapes.captures, tapes.replays) == (2, 4)
+
+
+def test_classes_are_matched_as_eagerly(both, labelled_problem):
+    """One graph for each augmentation, whatever the inner model that is being matched."""
+
+    def run():
+        method = Dsa(
+            num_inner_models=10,
+            outer_steps_per_model=1,
+            inner_epochs=1,
+            real_batch=6,
+            inner_widths=(4, 4),
+        )
+        loop = CheckpointedLoop(None, description="toy")
+        made = method.distill(labelled_problem(N=3), generator=generator(), checkpoint=loop)
+        return [made["images"]]
+
+    expected, found, tapes = both(run)
+    assert equal(found, expected)
+    assert tapes.captures == 6
+    assert tapes.replays == 10 * 3 - 6 * 2
+
+
+@pytest.mark.parametrize("q", [40, 6])
+def test_a_paper_probe_is_fitted_as_eagerly(q, both):
+    stream = generator()
+    features, labels = torch.randn(60, 8, generator=stream), torch.arange(60) % 3
+    subsets = torch.stack([torch.randperm(60, generator=stream)[:q] for _ in range(2)])
+
+    def run():
+        fitted = PaperProbe(steps=20, batch=16).fit(
+            features,
+            labels,
+            subsets=subsets,
+            num_classes=3,
+            generator=generator(5),
+            checkpoint=CheckpointedLoop(None, description="toy"),
+        )
+        return [fitted.weights, fitted.biases]
+
+    expected, found, tapes = both(run)
+    assert equal(found, expected)
+    assert (tapes.captures, tapes.replays) == (1, 18)
+
+
+# Where there is a GPU
+
+
+@pytest.mark.parametrize("device", GPUS)
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(7), nn.Dropout(0.5)], ids=["norm", "dropout"])
+def test_a_gpu_replays_what_it_computes_eagerly(layer, device, monkeypatch, caplog):
+    batches = some_batches(*[6, 4] * 5, device=device)
+
+    def run():
+        torch.cuda.manual_seed(5)
+        return trained(perceptron(layer, device=device), batches)
+
+    found = run()
+    monkeypatch.setattr(captured, "capture_on", lambda device: None)
+    assert deviation(found, run()) < 1e-3
+    assert not caplog.records
