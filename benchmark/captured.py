@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_EAGER_CALLS = 2  # before capture; the first creates momenta and measures memory
+CALLS_TO_CAPTURE = 3  # the first creates momenta and measures memory
 _TOLERANCE = 0.01  # of a step: kernels that add up in any order differ by up to 0.001 in bf16
 
 Outputs = tuple[Tensor, ...]
@@ -58,7 +58,7 @@ class CapturedStep:
         if key in self._graphs:
             return self._graphs[key](*inputs)
         self._calls[key] = self._calls.get(key, 0) + 1
-        if self._calls[key] <= _EAGER_CALLS:
+        if self._calls[key] < CALLS_TO_CAPTURE:
             return self._run(*inputs)
         return self._begin(key, inputs, capture)
 

@@ -80,6 +80,7 @@ class Work:
         shape: rows x inner x columns of these products, unless they are large and roughly square.
         num_bytes: read and written outside the passes.
         operators: operator calls outside the passes, each at least as long as a launch.
+        captured: all of this is replayed from a CUDA graph where that is possible.
     """
 
     network: Architecture | None = None
@@ -94,6 +95,7 @@ class Work:
     shape: tuple[int, int, int] | None = None
     num_bytes: int | float = 0
     operators: int | float = 0
+    captured: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,7 @@ def _work(
             training=inner_steps * inner,
             batch=inner,
             products=inner_steps * decoding * inner / views,
+            captured=True,
         ),
     )
 

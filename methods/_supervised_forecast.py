@@ -38,8 +38,15 @@ def class_match_work(
             training=steps * k * real,
             batch=real,
             operators=steps * k * (2 * DRAW + tensors * _DISTANCE),
+            captured=True,
         ),
-        Work(network=network, training=steps * k * ipc * _MATCHED, batch=ipc, splits=False),
+        Work(
+            network=network,
+            training=steps * k * ipc * _MATCHED,
+            batch=ipc,
+            splits=False,
+            captured=True,
+        ),
     )
 
 

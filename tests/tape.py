@@ -73,6 +73,25 @@ def capture(
     return tape.replay, outputs
 
 
+class Tapes:
+    """Captures by tape, in the place of `benchmark.captured.capture_on(device)`; counts."""
+
+    def __init__(self) -> None:
+        self.captures = self.replays = 0
+
+    def __call__(
+        self, run: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor]
+    ) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
+        self.captures += 1
+        replay, outputs = capture(run, inputs)
+
+        def counted() -> None:
+            self.replays += 1
+            replay()
+
+        return counted, outputs
+
+
 def _storages(tree: Any) -> list[torch.UntypedStorage]:
     return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 

@@ -19,7 +19,8 @@ from benchmark.pretrain import Length, Recipe, pretrain
 from benchmark.probes.paper import PaperProbe
 from benchmark.spec import ImageShape, TrainingSet
 from benchmark.timing import deviation
-from tests import tape
+from tests.tape import Tapes
+from tests.tape import capture as captured_by_tape
 
 GPUS = ["cuda"] if torch.cuda.is_available() else []
 NARROW = {
@@ -27,23 +28,6 @@ NARROW = {
     "vit": {"width": 0.25, "depth": 2},
     **{name: {"width": 0.125} for name in ("vgg11", "resnet18", "alexnet", "mobilenet")},
 }
-
-
-class Tapes:
-    """Counts captures and replays of tapes."""
-
-    def __init__(self):
-        self.captures = self.replays = 0
-
-    def __call__(self, run, inputs):
-        self.captures += 1
-        replay, outputs = tape.capture(run, inputs)
-
-        def counted():
-            self.replays += 1
-            replay()
-
-        return counted, outputs
 
 
 @pytest.fixture
@@ -159,7 +143,7 @@ def test_what_cannot_be_captured_stays_eager_and_says_so_once(run, tapes, caplog
 @pytest.mark.parametrize("broken", ["nothing happens", "garbage"])
 def test_a_graph_that_computes_something_else_is_dropped(broken, monkeypatch, caplog):
     def capture(run, inputs):
-        replay, outputs = tape.capture(run, inputs)
+        replay, outputs = captured_by_tape(run, inputs)
 
         def wrong():
             replay()
@@ -180,7 +164,7 @@ def test_a_state_that_is_left_behind_is_noticed(monkeypatch, caplog):
     """The graph's outputs are right, but the weights stay where they were."""
 
     def capture(run, inputs):
-        replay, outputs = tape.capture(run, inputs)
+        replay, outputs = captured_by_tape(run, inputs)
 
         def stuck():
             before = network[0].weight.detach().clone()
@@ -210,7 +194,7 @@ def test_a_state_that_is_left_behind_is_noticed(monkeypatch, caplog):
 
 def test_rounding_is_no_difference(monkeypatch, caplog):
     def capture(run, inputs):
-        replay, outputs = tape.capture(run, inputs)
+        replay, outputs = captured_by_tape(run, inputs)
 
         def rounding():
             replay()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from benchmark import captured
 from benchmark.network_factory import NetworkFactory
 from benchmark.planning import devices
 from benchmark.planning.devices import NamedDevice, Roofline, ThisDevice
@@ -12,6 +13,7 @@ from benchmark.planning.sheets import SHEETS
 from benchmark.spec import ImageShape, UsageError
 from benchmark.timing import Clock, Rates
 from benchmark.workload import Architecture, Work
+from tests.tape import Tapes
 
 NET = Architecture.of("convnet", 5, {"widths": (4, 4)})
 RATES = Rates(operations={"matrix product fp32": 100.0, "convolution fp32": 10.0}, copied=50.0)
@@ -22,7 +24,7 @@ def networks():
 
 
 def test_each_operator_takes_what_bounds_it():
-    roofline = Roofline(rates=RATES, launch=0.5)
+    roofline = Roofline(rates=RATES, launch=0.5, replay=0.1)
     operators = (
         Operator(200, "convolution fp32", 100),  # 20 s of arithmetic, 2 s of memory
         Operator(200, "matrix product fp32", 400),  # 2 s, 8 s
@@ -31,6 +33,7 @@ def test_each_operator_takes_what_bounds_it():
     )
     cost = Pass(operators=operators, saved=0, weights=0)
     assert roofline.seconds(cost) == pytest.approx(20 + 8 + 2 + 0.5)
+    assert roofline.seconds(cost, captured=True) == pytest.approx(20 + 8 + 2 + 0.1)
 
 
 @pytest.mark.parametrize("name", SHEETS)
@@ -46,6 +49,10 @@ def test_a_named_device_is_expected_to_take_its_roofline():
     view = device.roofline.seconds(made.cost(NET, 16, training=False))
     work = Work(network=NET, training=160, forward=32, batch=16, operators=1000)
     assert device.seconds(work) == pytest.approx(10 * step + 2 * view + 1000 * 7e-6)
+    replayed = device.roofline.seconds(made.cost(NET, 16, training=True), captured=True)
+    assert replayed < step / 2  # of this network, which is tiny
+    work = Work(network=NET, training=160, batch=16, operators=1000, captured=True)
+    assert device.seconds(work) == pytest.approx(10 * replayed + 1000 * 1.5e-6)
     beside = Work(products=6e12, num_bytes=1e12)
     assert device.seconds(beside) == pytest.approx(6 / (0.6 * 66.9) + 1 / (0.7 * 3.35))
     assert device.seconds(Work(bf16_products=6e12)) == pytest.approx(6 / (0.6 * 989.4))
@@ -103,3 +110,24 @@ def test_calibrating_leaves_the_global_stream_alone():
     assert device.pass_seconds(NET, 8, training=True) > 0
     assert 0 < device.roofline.launch < 1e-2
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_captured_step_is_timed_as_it_is_replayed(monkeypatch):
+    """On the CPU by tape; a CPU itself captures nothing, and takes each operator for a launch."""
+    replays = Tapes()
+    with monkeypatch.context() as patches:
+        for module in (captured, devices):
+            patches.setattr(module, "capture_on", lambda device: replays)
+        device = ThisDevice(networks(), Clock(device=torch.device("cpu")))
+        assert device.roofline.replay < device.roofline.launch
+        eager = device.pass_seconds(NET, 8, training=True)
+        assert replays.replays == 0
+        assert device.pass_seconds(NET, 8, training=True, captured=True) != eager
+        assert replays.captures == 1
+        assert replays.replays == 1 + 1 + 3  # its check, and what is timed
+        assert device.pass_seconds(NET, 8, training=False, captured=True) > 0
+        assert replays.captures == 1
+    here = ThisDevice(networks(), Clock(device=torch.device("cpu")))
+    assert here.roofline.replay == here.roofline.launch
+    timed = [here.pass_seconds(NET, 8, training=True, captured=how) for how in (False, True)]
+    assert timed[0] == timed[1]

@@ -6,19 +6,21 @@ rest uses the rates of `benchmark.timing`.
 
 A named device is not measured. Each operator of a network is expected to take the longest of three
 times: its operations at an attainable share of peak throughput, its bytes at an attainable share of
-the bandwidth, and one launch.
+the bandwidth, and one launch, or its share of a graph's replay.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmark import rng
+from benchmark.captured import CALLS_TO_CAPTURE, CapturedStep, capture_on, tensors_of
 from benchmark.compute import Compute
 from benchmark.grid import Suite
 from benchmark.memory import share_of
@@ -32,11 +34,13 @@ from benchmark.timing import Clock, Operations, Rate, Rates, measure_rates
 from benchmark.workload import Architecture, Work
 
 # Assumed shares of data sheet values that eager code attains: matrix products and convolutions of
-# the sizes that occur here, memory-bound operators; and the least time of one operator call.
+# the sizes that occur here, memory-bound operators; and the least time of one operator call, and of
+# one in a CUDA graph.
 _PRODUCT_SHARE = 0.6
 _CONVOLUTION_SHARE = 0.4
 _BANDWIDTH_SHARE = 0.7
 _LAUNCH_SECONDS = 7e-6
+_REPLAY_SECONDS = 1.5e-6
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _LAUNCH_STEPS = 50  # of a tiny network, to measure the time of a launch
@@ -51,7 +55,8 @@ def assumptions() -> str:
     return (
         f"matrix products are assumed to attain {_PRODUCT_SHARE:.0%} of the vendor's peak, "
         f"convolutions {_CONVOLUTION_SHARE:.0%}, and memory {_BANDWIDTH_SHARE:.0%} of the vendor's "
-        f"bandwidth; an operator takes at least {1e6 * _LAUNCH_SECONDS:g} us"
+        f"bandwidth; an operator takes at least {1e6 * _LAUNCH_SECONDS:g} us, or "
+        f"{1e6 * _REPLAY_SECONDS:g} us in a CUDA graph"
     )
 
 
@@ -62,10 +67,12 @@ class Roofline:
     Attributes:
         rates: operations and bytes per second.
         launch: seconds of the smallest operator.
+        replay: likewise, in a captured step.
     """
 
     rates: Rates
     launch: float
+    replay: float
 
     @classmethod
     def of(cls, sheet: Sheet) -> "Roofline":
@@ -82,17 +89,23 @@ class Roofline:
                 copied=1e12 * _BANDWIDTH_SHARE * sheet.bandwidth,
             ),
             launch=_LAUNCH_SECONDS,
+            replay=_REPLAY_SECONDS,
         )
 
-    def seconds(self, cost: Pass) -> float:
+    def seconds(self, cost: Pass, *, captured: bool = False) -> float:
         """Return the total time of a pass's operators."""
-        return sum(map(self._operator, cost.operators))
+        least = self.least(captured=captured)
+        return sum(max(least, self._operator(operator)) for operator in cost.operators)
+
+    def least(self, *, captured: bool) -> float:
+        """Return the seconds of the smallest operator."""
+        return self.replay if captured else self.launch
 
     def _operator(self, operator: Operator) -> float:
         arithmetic = 0.0
         if operator.rate is not None:
             arithmetic = operator.operations / self.rates.operations[operator.rate]
-        return max(arithmetic, operator.num_bytes / self.rates.copied, self.launch)
+        return max(arithmetic, operator.num_bytes / self.rates.copied)
 
     def product_rate(self, precision: Precision) -> float:
         """Return the operations per second of large matrix products."""
@@ -119,7 +132,9 @@ class Device(ABC):
         self._known: dict[Work, float] = {}
 
     @abstractmethod
-    def pass_seconds(self, architecture: Architecture, batch: int, *, training: bool) -> float:
+    def pass_seconds(
+        self, architecture: Architecture, batch: int, *, training: bool, captured: bool = False
+    ) -> float:
         """Return how long a training step, or a forward pass alone, of a batch takes."""
 
     def seconds(self, work: Work) -> float:
@@ -135,15 +150,16 @@ class Device(ABC):
 
     def _seconds(self, work: Work) -> float:
         moved = work.num_bytes / self.roofline.rates.copied
-        total = moved + work.operators * self.roofline.launch
+        total = moved + work.operators * self.roofline.least(captured=work.captured)
         products: dict[Precision, int | float] = {"fp32": work.products, "bf16": work.bf16_products}
         for precision, operations in products.items():
             if operations:
                 total += operations / self.product_rate(precision, work.shape)
         for images, training in ((work.forward, False), (work.training, True)):
             if work.network is not None and images:
-                step = self.pass_seconds(work.network, work.batch, training=training)
-                total += images / work.batch * step
+                total += (images / work.batch) * self.pass_seconds(
+                    work.network, work.batch, training=training, captured=work.captured
+                )
         return total
 
 
@@ -180,9 +196,12 @@ class NamedDevice(Device):
         )
         return cls(name, networks)
 
-    def pass_seconds(self, architecture: Architecture, batch: int, *, training: bool) -> float:
+    def pass_seconds(
+        self, architecture: Architecture, batch: int, *, training: bool, captured: bool = False
+    ) -> float:
         """See `Device.pass_seconds`."""
-        return self.roofline.seconds(self.networks.cost(architecture, batch, training=training))
+        cost = self.networks.cost(architecture, batch, training=training)
+        return self.roofline.seconds(cost, captured=captured)
 
 
 def _sheet(name: str) -> Sheet:
@@ -205,10 +224,15 @@ class ThisDevice(Device):
     """The device that the networks are on; each pass is timed when first needed."""
 
     def __init__(self, networks: Networks, clock: Clock) -> None:
-        roofline = Roofline(rates=measure_rates(clock), launch=_measured_launch(clock))
+        launch, self._captures = _measured_launch(clock), capture_on(clock.device) is not None
+        roofline = Roofline(
+            rates=measure_rates(clock),
+            launch=launch,
+            replay=min(launch, _REPLAY_SECONDS) if self._captures else launch,
+        )
         super().__init__(device_name(clock.device), networks, roofline)
         self.clock = clock
-        self._timed: dict[tuple[Architecture, bool, int], Calibration] = {}
+        self._timed: dict[tuple[Architecture, bool, bool, int], Calibration] = {}
         self._rates: dict[tuple[Precision, int, int, int], float] = {}
 
     @classmethod
@@ -228,15 +252,20 @@ class ThisDevice(Device):
         """All passes timed so far."""
         return list(self._timed.values())
 
-    def pass_seconds(self, architecture: Architecture, batch: int, *, training: bool) -> float:
+    def pass_seconds(
+        self, architecture: Architecture, batch: int, *, training: bool, captured: bool = False
+    ) -> float:
         """See `Device.pass_seconds`; the time of a large batch is scaled up from a smaller one."""
         few = batch
         if self.clock.device.type == "cpu":
             few = _round(min(batch, _MOST_IMAGES, self._affordable(architecture)))
-        key = headless(architecture), training, few
+        captured = captured and training and self._captures
+        key = headless(architecture), training, captured, few
         if key not in self._timed:
             run = _Run(self.networks.of(architecture), self.networks.new_network.shape, few)
-            step = run.training if training else run.forward
+            step: Callable[[], object] = run.forward
+            if training:
+                step = run.captured() if captured else run.training
             self._timed[key] = Calibration(
                 architecture=architecture,
                 training=training,
@@ -288,10 +317,21 @@ class _Run:
             self.frozen(self.images)
 
     def training(self) -> None:
+        self._descend(self.images)
+
+    def captured(self) -> Callable[[], object]:
+        """Return a training step that has been captured already."""
+        step = CapturedStep(self._descend, partial(tensors_of, self.network, self.optimizer))
+        for _ in range(CALLS_TO_CAPTURE):
+            step(self.images)
+        return partial(step, self.images)
+
+    def _descend(self, images: Tensor) -> tuple[()]:
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        self.network(self.images).square().mean().backward()
+        self.network(images).square().mean().backward()
         self.optimizer.step()
+        return ()
 
 
 def _measured_launch(clock: Clock) -> float:

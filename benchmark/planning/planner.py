@@ -230,7 +230,7 @@ class _Planner:
             return
         works: tuple[Work, ...] = ()
         if forecast is not None:
-            works = (self._steps(student, forecast.pairs, recipe_of(self.suite, objective)),)
+            works = self._steps(student, forecast.pairs, recipe_of(self.suite, objective))
         yield Task(
             stage="pretraining",
             line=cell.student,
@@ -242,15 +242,13 @@ class _Planner:
             disk=self.device.networks.cost(student, 2, training=False).weights,
         )
 
-    def _steps(self, student: Architecture, pairs: int, recipe: Recipe) -> Work:
+    def _steps(self, student: Architecture, pairs: int, recipe: Recipe) -> tuple[Work, ...]:
         """Count the work of `pretrain.pretrain`."""
         batches = math.ceil(pairs / recipe.batch_size)
         steps, batch = self.suite.lengths[self.suite.recipe].num_steps(batches), pairs // batches
-        return Work(
-            network=student,
-            training=steps * pairs / batches,
-            batch=batch,
-            operators=steps * (_GATHERING + DRAW * recipe.augment),
+        return (
+            Work(network=student, training=steps * pairs / batches, batch=batch, captured=True),
+            Work(operators=steps * (_GATHERING + DRAW * recipe.augment)),
         )
 
     def _probing(self, cell: Cell, student: Architecture, downstream: str) -> Iterable[Task]:

@@ -155,6 +155,7 @@ def _descent(kind: PaperProbe, sizes: Probed, predicted: int | float) -> Work:
         shape=(k, batch, w),
         num_bytes=4 * kind.steps * b * (4 * batch * w + 6 * k * w + 6 * batch * k),
         operators=kind.steps * _DESCENT_OPERATORS + b * math.ceil(kind.steps * batch / q),
+        captured=True,
     )
 
 
