@@ -68,7 +68,7 @@ class Work:
 
     Attributes:
         network: that the images pass through.
-        forward: images in forward passes only.
+        forward: images in forward passes only, to their features.
         training: images in forward and backward passes.
         batch: images at once, unless memory is limited (`benchmark.memory`).
         splits: whether splitting `training` into chunks saves memory: it does in evaluation mode,

@@ -314,7 +314,7 @@ class _Run:
 
     def forward(self) -> None:
         with torch.no_grad():
-            self.frozen(self.images)
+            self.frozen.features(self.images)
 
     def training(self) -> None:
         self._descend(self.images)

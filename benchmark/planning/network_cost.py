@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
@@ -111,7 +111,7 @@ def network_cost(
     Args:
         network: any.
         shape: of its images.
-        training: count a step of SGD with momentum, not a forward pass of a frozen network.
+        training: count a step of SGD with momentum, not the features of a frozen network.
         elsewhere: count as on a device other than the CPU.
     """
     with _Elsewhere() if elsewhere else nullcontext():
@@ -136,9 +136,10 @@ def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -
         with in_mode(network, training=False):
             network = network.frozen()
     chunks, network.chunks = network.chunks, None  # whole passes are counted
-    named = dict(network.named_parameters())
+    counted = network if training else _Features(network)
+    named = dict(counted.named_parameters())
     weights = sum(weight.numel() * weight.itemsize for weight in named.values())
-    tensors = {name: tensor.detach() for name, tensor in (*named.items(), *network.named_buffers())}
+    tensors = {name: tensor.detach() for name, tensor in (*named.items(), *counted.named_buffers())}
     counter, saved = _Counter(), dict[int, int]()
     with in_mode(network, training=training), FakeTensorMode() as fake:
         state: dict[str, Tensor] = {
@@ -148,12 +149,23 @@ def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -
         optimizer = _warm_optimizer(learnt) if training else None
         images = torch.empty(batch, shape.c, shape.h, shape.w, device=network.mean.device)
         with counter, _saved(saved, without=learnt), torch.set_grad_enabled(training):
-            outputs = functional_call(network, state, (images,))
+            outputs = functional_call(counted, state, (images,))
             if optimizer is not None:
                 outputs.square().mean().backward()
                 optimizer.step()
     network.chunks = chunks
     return Pass(operators=tuple(counter.operators), saved=sum(saved.values()), weights=weights)
+
+
+class _Features(nn.Module):
+    """A network without its head."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network.features(images)
 
 
 def _warm_optimizer(weights: Sequence[Tensor]) -> torch.optim.Optimizer:
