@@ -35,7 +35,7 @@ class CapturedStep:
 
     Each combination of shapes is captured on its own, in its third call. That call is also run
     eagerly. If the two differ by more than rounding, or if capture fails, this and all later calls
-    are eager, and a warning is logged.
+    are eager, and a warning is logged, once per process and reason.
 
     Args:
         run: the function, see above for what it may do.
@@ -84,7 +84,7 @@ class CapturedStep:
             problem = "its results differ"
         _assign(state, after)
         self._failed = True
-        logging.getLogger(__name__).warning(f"a step is not replayed as a CUDA graph: {problem}")
+        _warn(f"a step is not replayed as a CUDA graph: {problem}")
         return expected
 
 
@@ -99,6 +99,11 @@ class _Graph:
         _assign(self._inputs, inputs)
         self._replay()
         return tuple(x.clone() for x in self._outputs)
+
+
+@cache
+def _warn(message: str) -> None:
+    logging.getLogger(__name__).warning(message)
 
 
 def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
@@ -120,8 +125,12 @@ def _capture_on_cuda(
     device: torch.device, run: Run, inputs: Sequence[Tensor]
 ) -> tuple[Callable[[], None], Outputs]:
     graph = torch.cuda.CUDAGraph()
-    pool, stream = _place(device)
-    with torch.cuda.device(device), torch.cuda.graph(graph, pool=pool, stream=stream):
+    pool, side = _place(device)
+    with (
+        torch.cuda.device(device),
+        torch.cuda.stream(torch.cuda.current_stream()),  # returns to it, even if capture fails
+        torch.cuda.graph(graph, pool=pool, stream=side),
+    ):
         outputs = run(*inputs)
     return graph.replay, outputs
 
