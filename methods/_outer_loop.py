@@ -156,6 +156,7 @@ class Bilevel:
             loss = self.outer_loss(pool[member], shown[step])
             optimizer.zero_grad(set_to_none=True)
             loss.backward(inputs=parameters)  # avoids gradients of the inner model's weights
+            loss = loss.detach()  # no graph may be alive where an inner step is captured
             optimizer.step()
             schedule.step()
             if not pool.renew_if_old(member):

@@ -1,5 +1,6 @@
 """Graphs by the rules of CUDA, on the CPU (`tests.tape`), and on a GPU where there is one."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,6 +12,7 @@ from benchmark import captured, plugins
 from benchmark.captured import CapturedStep, tensors_of
 from benchmark.loop import CheckpointedLoop
 from benchmark.memory import Chunks
+from benchmark.methods._outer_loop import Bilevel
 from benchmark.methods._pool import InnerModel
 from benchmark.methods.dsa import Dsa
 from benchmark.methods.krr_st import KrrSt
@@ -305,6 +307,36 @@ def test_inner_models_of_the_pool_learn_as_eagerly(both, toy_problem):
     assert equal(found, expected)
     assert tapes.captures > 2  # a fresh model is captured anew
     assert tapes.replays > tapes.captures
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_no_graph_of_an_outer_step_is_alive_in_an_inner_one(norm, monkeypatch, toy_problem):
+    """Its nodes belong to the stream of eager steps, and a capture fails where it meets them."""
+    ages = []
+
+    def nodes(model):
+        parameters = [*model.network.backbone.parameters()]
+        return [torch.autograd.graph.get_gradient_edge(p).node.metadata for p in parameters]
+
+    def outer_loss(self, model, shown):
+        loss = original(self, model, shown)
+        for metadata in nodes(model):
+            metadata["outer step"] = True
+        return loss
+
+    def step(self, images, targets):
+        assert not any("outer step" in metadata for metadata in nodes(self))
+        ages.append(self.age)
+
+    original = Bilevel.outer_loss
+    monkeypatch.setattr(Bilevel, "outer_loss", outer_loss)
+    monkeypatch.setattr(InnerModel, "step", step)
+    problem = toy_problem()
+    factory = partial(problem.new_network, norm=norm)
+    method = KrrSt(outer_steps=3, real_batch=12, pool_size=1, inner_widths=(4, 4), staggered=False)
+    loop = CheckpointedLoop(None, description="toy")
+    method.distill(replace(problem, new_network=factory), generator=generator(), checkpoint=loop)
+    assert len(ages) == 3
 
 
 def test_a_restored_inner_model_is_captured_anew(both):
