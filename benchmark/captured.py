@@ -34,8 +34,8 @@ class CapturedStep:
     """A function of tensors that is called often; a graph is replayed where there can be one.
 
     Each combination of shapes is captured on its own, in its third call. That call is also run
-    eagerly. If the two differ by more than rounding, or if capture fails, this and all later calls
-    are eager, and a warning is logged, once per process and reason.
+    eagerly. If the two differ by more than rounding, or if capture fails, a warning is logged, and
+    all steps of the process are eager from then on.
 
     Args:
         run: the function, see above for what it may do.
@@ -47,12 +47,11 @@ class CapturedStep:
         self._state = state
         self._calls: dict[tuple[object, ...], int] = {}
         self._graphs: dict[tuple[object, ...], _Graph] = {}
-        self._failed = False
 
     def __call__(self, *inputs: Tensor) -> Outputs:
         """Return the outputs for `inputs`, which are all on one device."""
         capture = capture_on(inputs[0].device)
-        if capture is None or self._failed:
+        if capture is None or _given_up:
             return self._run(*inputs)
         key = tuple((x.shape, x.stride(), x.dtype) for x in inputs)
         if key in self._graphs:
@@ -60,32 +59,38 @@ class CapturedStep:
         self._calls[key] = self._calls.get(key, 0) + 1
         if self._calls[key] < CALLS_TO_CAPTURE:
             return self._run(*inputs)
-        return self._begin(key, inputs, capture)
+        return self._run_and_capture(key, inputs, capture)
 
-    def _begin(
+    def _run_and_capture(
         self, key: tuple[object, ...], inputs: Sequence[Tensor], capture: Capture
     ) -> Outputs:
-        """Run eagerly, go back, capture, replay, and compare."""
+        """Capture and replay, go back, and run eagerly; keep the graph if both agree."""
         state = list(self._state())
         before = [x.clone() for x in state]
         with torch.random.fork_rng([x.device for x in inputs[:1] if x.is_cuda]):
-            expected = self._run(*inputs)
-        after = [x.clone() for x in state]
+            try:
+                graph = _Graph(capture, self._run, inputs)
+                found = graph(*inputs)
+            except RuntimeError as error:
+                _give_up(str(error).splitlines()[0])
+        replayed = [x.clone() for x in state]
         _assign(state, before)
-        try:
-            graph = _Graph(capture, self._run, inputs)
-            found = graph(*inputs)
-        except RuntimeError as error:
-            problem = str(error).splitlines()[0]
-        else:
-            if _agree(found, expected) and _agree(state, after, before):
+        expected = self._run(*inputs)
+        if not _given_up:
+            if _agree(found, expected) and _state_agrees(replayed, state, before):
                 self._graphs[key] = graph
-                return found
-            problem = "its results differ"
-        _assign(state, after)
-        self._failed = True
-        _warn(f"a step is not replayed as a CUDA graph: {problem}")
+            else:
+                _give_up("its results differ")
         return expected
+
+
+_given_up = False
+
+
+def _give_up(reason: str) -> None:
+    global _given_up
+    _given_up = True
+    logging.getLogger(__name__).warning(f"steps are not replayed as CUDA graphs: {reason}")
 
 
 class _Graph:
@@ -99,11 +104,6 @@ class _Graph:
         _assign(self._inputs, inputs)
         self._replay()
         return tuple(x.clone() for x in self._outputs)
-
-
-@cache
-def _warn(message: str) -> None:
-    logging.getLogger(__name__).warning(message)
 
 
 def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
@@ -124,28 +124,50 @@ def capture_on(device: torch.device) -> Capture | None:
 def _capture_on_cuda(
     device: torch.device, run: Run, inputs: Sequence[Tensor]
 ) -> tuple[Callable[[], None], Outputs]:
+    pool, side, _ = _place(device)
+    return _captured(partial(run, *inputs), device, pool, side)
+
+
+def _captured(
+    run: Callable[[], Outputs], device: torch.device, pool: Any, side: torch.cuda.Stream
+) -> tuple[Callable[[], None], Outputs]:
     graph = torch.cuda.CUDAGraph()
-    pool, side = _place(device)
     with (
         torch.cuda.device(device),
         torch.cuda.stream(torch.cuda.current_stream()),  # returns to it, even if capture fails
-        torch.cuda.graph(graph, pool=pool, stream=side),
+        torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"),
     ):
-        outputs = run(*inputs)
+        outputs = run()
     return graph.replay, outputs
 
 
 @cache
-def _place(device: torch.device) -> tuple[Any, torch.cuda.Stream]:
-    """Return the memory that all graphs share, as one is replayed at a time, and their stream."""
+def _place(device: torch.device) -> tuple[Any, torch.cuda.Stream, object]:
+    """Return the memory that all graphs share, as one is replayed at a time, and their stream.
+
+    The third is a graph for keeping: memory without any graph cannot be used for another.
+    """
     with torch.cuda.device(device):
-        return torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+        pool, side = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+    return pool, side, _captured(lambda: (torch.zeros(1, device=device),), device, pool, side)
 
 
 @torch.no_grad()
 def _assign(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     for target, value in zip(targets, values, strict=True):
         target.copy_(value)
+
+
+def _state_agrees(
+    found: Sequence[Tensor], expected: Sequence[Tensor], origin: Sequence[Tensor]
+) -> bool:
+    """Compare parameters, and apart from them what is larger: momenta and statistics."""
+    for trained in (True, False):
+        chosen = [i for i, x in enumerate(expected) if x.requires_grad == trained]
+        groups = ([group[i] for i in chosen] for group in (found, expected, origin))
+        if not _agree(*groups):
+            return False
+    return True
 
 
 def _agree(
@@ -158,5 +180,9 @@ def _agree(
 
 
 def _distance(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
-    squares = [(x.double() - y.double()).square().sum() for x, y in zip(left, right, strict=True)]
+    squares = [
+        (x.detach().double() - y.detach().double()).square().sum()
+        for x, y in zip(left, right, strict=True)
+        if x.is_floating_point()
+    ]
     return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())

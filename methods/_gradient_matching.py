@@ -56,7 +56,8 @@ class ClassMatching:
         if operation not in self._steps:
             match = partial(_match, self.network, self._seen, operation)
             self._steps[operation] = CapturedStep(match)
-        gradient, matched = self._steps[operation](distilled, real, label, augment.uniform)
+        uniform = augment.uniform.to(distilled.device)
+        gradient, matched = self._steps[operation](distilled, real, label, uniform)
         return gradient, matched
 
 

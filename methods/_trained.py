@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.network import Network
+from benchmark.network import Network, in_mode
 
 
 class Trained:
@@ -38,10 +38,9 @@ def descend(
     loss: Callable[[Float[Tensor, "b k"]], Float[Tensor, ""]],
 ) -> Float[Tensor, "b k"]:
     """Take one step on a loss of the outputs; return the outputs before the step."""
-    network.train()
-    outputs: Tensor = network(images)
-    optimizer.zero_grad(set_to_none=True)
-    loss(outputs).backward()
-    optimizer.step()
-    network.eval()
+    with in_mode(network, training=True):
+        outputs: Tensor = network(images)
+        optimizer.zero_grad(set_to_none=True)
+        loss(outputs).backward()
+        optimizer.step()
     return outputs.detach()

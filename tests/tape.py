@@ -3,8 +3,9 @@
 A tape records the operators of a function on the storage that they were called with. While it
 records, nothing happens: all that was there before is put back. Replaying calls the same operators
 on the same storage, so what a function computed in Python, or read from elsewhere than its
-arguments, stays as it was, and results land where they landed. Waiting for the device and private
-random streams are refused.
+arguments, stays as it was, and results land where they landed. Operators that wait for the device
+and private random streams are refused. What a tape cannot know: streams, and the lifetime of graphs
+and of their memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ _WAITING = {
     *(aten._local_scalar_dense, aten.equal, aten.is_nonzero, aten._linalg_check_errors),
     *(aten.nonzero, aten.masked_select, aten.bincount, aten._unique2, aten.unique_dim),
 }
+_INDEXING = {aten.index, aten.index_put, aten.index_put_}
 
 
 class Tape(TorchDispatchMode):
@@ -34,7 +36,10 @@ class Tape(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func.overloadpacket in _WAITING or kwargs.get("generator") is not None:
+        masks = func.overloadpacket in _INDEXING and any(
+            isinstance(x, Tensor) and x.dtype == torch.bool for x in tree_leaves(args[1:])
+        )
+        if func.overloadpacket in _WAITING or masks or kwargs.get("generator") is not None:
             raise RuntimeError(f"{func}: operation not permitted when stream is capturing")
         for storage in _storages((args, kwargs)):
             if storage._cdata not in self._own | self._before.keys():
