@@ -66,14 +66,14 @@ class CapturedStep:
     ) -> Outputs:
         """Capture and replay, go back, and run eagerly; keep the graph if both agree."""
         state = list(self._state())
-        before = [x.clone() for x in state]
+        before = [x.detach().clone() for x in state]
         with torch.random.fork_rng([x.device for x in inputs[:1] if x.is_cuda]):
             try:
                 graph = _Graph(capture, self._run, inputs)
                 found = graph(*inputs)
             except RuntimeError as error:
                 _give_up(str(error).splitlines()[0])
-        replayed = [x.clone() for x in state]
+        replayed = [x.detach().clone() for x in state]
         _assign(state, before)
         expected = self._run(*inputs)
         if not _given_up:

@@ -21,8 +21,8 @@ from benchmark.pretrain import Length, Recipe, pretrain
 from benchmark.probes.paper import PaperProbe
 from benchmark.spec import ImageShape, TrainingSet
 from benchmark.timing import deviation
+from tests import tape
 from tests.tape import Tapes
-from tests.tape import capture as captured_by_tape
 
 GPUS = ["cuda"] if torch.cuda.is_available() else []
 NARROW = {
@@ -149,7 +149,7 @@ def test_what_cannot_be_captured_stays_eager_and_says_so_once(run, tapes, caplog
 @pytest.mark.parametrize("broken", ["nothing happens", "garbage"])
 def test_a_graph_that_computes_something_else_is_dropped(broken, monkeypatch, caplog):
     def capture(run, inputs):
-        replay, outputs = captured_by_tape(run, inputs)
+        replay, outputs = tape.capture(run, inputs)
 
         def wrong():
             replay()
@@ -170,7 +170,7 @@ def test_a_state_that_is_left_behind_is_noticed(monkeypatch, caplog):
     """The graph's outputs are right, but the weights stay where they were."""
 
     def capture(run, inputs):
-        replay, outputs = captured_by_tape(run, inputs)
+        replay, outputs = tape.capture(run, inputs)
 
         def stuck():
             before = network[0].weight.detach().clone()
@@ -196,6 +196,24 @@ def test_a_state_that_is_left_behind_is_noticed(monkeypatch, caplog):
     monkeypatch.setattr(captured, "capture_on", lambda device: capture)
     assert torch.equal(take(network), expected)
     assert "results differ" in caplog.text
+
+
+def test_no_graph_of_a_parameter_is_alive_during_a_capture(monkeypatch):
+    """Its node would belong to the stream of eager steps: see the test of inner steps below."""
+    network, alive = perceptron(), []
+
+    def node(parameter):
+        return torch.autograd.graph.get_gradient_edge(parameter).node.metadata
+
+    def capture(run, inputs):
+        for parameter in network.parameters():
+            node(parameter)["mine"] = True  # gone with the node, unless someone holds it
+            alive.append("mine" in node(parameter))
+        return tape.capture(run, inputs)
+
+    monkeypatch.setattr(captured, "capture_on", lambda device: capture)
+    trained(network, some_batches(*[6] * 4))
+    assert alive == [False] * 4
 
 
 def test_a_failed_capture_leaves_modes_and_streams_as_they_were(monkeypatch, caplog):
@@ -228,7 +246,7 @@ def test_an_inner_model_whose_step_fails_is_in_eval_mode():
 
 def test_rounding_is_no_difference(monkeypatch, caplog):
     def capture(run, inputs):
-        replay, outputs = captured_by_tape(run, inputs)
+        replay, outputs = tape.capture(run, inputs)
 
         def rounding():
             replay()
