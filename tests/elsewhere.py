@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 import benchmark
 from benchmark import rng
+from tests.tape import INDEXING, tells_the_host
 
 if torch.cuda.is_available():
     # a registered device takes the place of the real one in `torch.accelerator`
@@ -44,13 +45,6 @@ class _Module(backend_registration._DummyBackendModule):
 backend_registration._setup_privateuseone_for_python_backend("elsewhere", backend_module=_Module())
 aten = torch.ops.aten
 CPU, DEVICE = torch.device("cpu"), torch.device("elsewhere:0")
-
-# What tells the host of values, or makes tensors whose sizes hang on them.
-_WAITING = {
-    *(aten._local_scalar_dense, aten.equal, aten.is_nonzero, aten._linalg_check_errors),
-    *(aten.nonzero, aten.masked_select, aten.bincount, aten._unique2, aten.unique_dim),
-}
-_INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
 
 
 class ElsewhereTensor(Tensor):
@@ -166,11 +160,7 @@ class _Dispatch(TorchDispatchMode):
             target = args[0].device
         elif operator is not aten._to_copy:
             self._expect_one_device(func, given, source)
-        if source == DEVICE and (
-            operator in _WAITING
-            or target == CPU
-            or (operator in _INDEXING and any(x.dtype == torch.bool for x in given[1:]))
-        ):
+        if source == DEVICE and (target == CPU or tells_the_host(operator, given)):
             self.elsewhere.wait()
         if "device" in kwargs:
             kwargs["device"] = CPU
@@ -180,7 +170,7 @@ class _Dispatch(TorchDispatchMode):
 
     def _expect_one_device(self, func: Any, given: list[Tensor], device: torch.device) -> None:
         """Scalars may be of the CPU, and so may be indices."""
-        if func.overloadpacket in _INDEXING:
+        if func.overloadpacket in INDEXING:
             given = given[:1]
         if any(x.device != device and x.ndim for x in given):
             raise RuntimeError(f"{func}: tensors of {', '.join(str(x.device) for x in given)}")

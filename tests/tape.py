@@ -1,4 +1,4 @@
-"""Capture on the CPU, by the rules of CUDA graphs.
+"""Capture on the CPU, by the rules of CUDA graphs on storage, waiting and random streams.
 
 A tape records the operators of a function on the storage that they were called with. While it
 records, nothing happens: all that was there before is put back. Replaying calls the same operators
@@ -17,11 +17,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
+# What tells the host of values, or makes tensors whose sizes hang on them.
 _WAITING = {
     *(aten._local_scalar_dense, aten.equal, aten.is_nonzero, aten._linalg_check_errors),
     *(aten.nonzero, aten.masked_select, aten.bincount, aten._unique2, aten.unique_dim),
 }
-_INDEXING = {aten.index, aten.index_put, aten.index_put_}
+INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
+
+
+def tells_the_host(operator: Any, given: Sequence[Tensor]) -> bool:
+    """Say whether the host waits for this operator on a device; `given` are its tensors."""
+    masked = operator in INDEXING and any(x.dtype == torch.bool for x in given[1:])
+    return masked or operator in _WAITING
 
 
 class Tape(TorchDispatchMode):
@@ -36,10 +43,8 @@ class Tape(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        masks = func.overloadpacket in _INDEXING and any(
-            isinstance(x, Tensor) and x.dtype == torch.bool for x in tree_leaves(args[1:])
-        )
-        if func.overloadpacket in _WAITING or masks or kwargs.get("generator") is not None:
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if tells_the_host(func.overloadpacket, given) or kwargs.get("generator") is not None:
             raise RuntimeError(f"{func}: operation not permitted when stream is capturing")
         for storage in _storages((args, kwargs)):
             if storage._cdata not in self._own | self._before.keys():

@@ -84,6 +84,12 @@ def perceptron(*layers, device="cpu"):
         return nn.Sequential(nn.Linear(5, 7), *layers, nn.Linear(7, 2)).to(device)
 
 
+def inner_model():
+    factory = NetworkFactory(shape=ImageShape(3, 8, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
+    network = factory("convnet", 2, generator(), widths=(4, 4))
+    return InnerModel(network, lr=0.1, momentum=0.9, weight_decay=1e-3)
+
+
 def some_batches(*sizes, device="cpu"):
     draw = partial(torch.randn, generator=generator())
     return [(draw(size, 5).to(device), draw(size, 2).to(device)) for size in sizes]
@@ -236,12 +242,10 @@ def test_a_failed_capture_leaves_modes_and_streams_as_they_were(monkeypatch, cap
 
 
 def test_an_inner_model_whose_step_fails_is_in_eval_mode():
-    factory = NetworkFactory(shape=ImageShape(3, 8, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
-    network = factory("convnet", 2, generator(), widths=(4, 4))
-    model = InnerModel(network, lr=0.1, momentum=0.9, weight_decay=1e-3)
+    model = inner_model()
     with pytest.raises(UserWarning, match="target size"):
         model.step(torch.rand(6, 3, 8, 8), torch.rand(6, 1))
-    assert not any(module.training for module in network.modules())
+    assert not any(module.training for module in model.network.modules())
 
 
 def test_rounding_is_no_difference(monkeypatch, caplog):
@@ -384,19 +388,12 @@ def test_no_graph_of_an_outer_step_is_alive_in_an_inner_one(norm, monkeypatch, t
 
 def test_a_restored_inner_model_is_captured_anew(both):
     def run():
-        factory = NetworkFactory(shape=ImageShape(3, 8, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
-        model = InnerModel(
-            factory("convnet", 2, generator(), widths=(4, 4)),
-            lr=0.1,
-            momentum=0.9,
-            weight_decay=1e-3,
-        )
+        model = inner_model()
         stream = generator(3)
         batch = torch.rand(6, 3, 8, 8, generator=stream), torch.randn(6, 2, generator=stream)
         for _ in range(4):
             model.step(*batch)
-        saved = {k: v for k, v in model.state_dict().items()}
-        model.load_state_dict(saved)
+        model.load_state_dict(model.state_dict())
         for _ in range(4):
             model.step(*batch)
         return [*model.network.state_dict().values()]
