@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar, get_args
 
 from benchmark.grid import RecipeName
 from benchmark.memory import GIB
-from benchmark.network import Precision
+from benchmark.network import Layout, Precision
 from benchmark.planning.sheets import SHEETS
 from benchmark.spec import UsageError, unknown
 
@@ -135,7 +135,7 @@ def new_parser() -> Parser:
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     _add_grid(parser)
     place = parser.add_argument_group("where")
-    _add_store(place, "keeps the chosen precision")
+    _add_store(place, "keeps measured precision and layout")
     _add_device(place, f"auto, cpu, cuda, ... (calibrated), or by data sheet: {', '.join(SHEETS)}")
     _add_memory(place)
     place.add_argument(
@@ -188,7 +188,7 @@ def _add_timing(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=_path, metavar="FILE", help="write all measurements")
     parser.add_argument("--report", type=_path, metavar="FILE", help="write a report in Markdown")
-    _add_store(parser, "keeps the chosen precision")
+    _add_store(parser, "keeps measured precision and layout")
     _add_device(parser)
 
 
@@ -260,6 +260,9 @@ def _add_device(
     parser.add_argument("--device", default="auto", help=known)
     parser.add_argument(
         "--precision", choices=get_args(Precision), help="of networks (default: measured)"
+    )
+    parser.add_argument(
+        "--layout", choices=get_args(Layout), help="of images in memory (default: measured)"
     )
 
 

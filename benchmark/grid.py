@@ -5,7 +5,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, NamedTuple, get_args
 
 from benchmark import plugins
-from benchmark.network import Precision
+from benchmark.network import Layout, Precision
 from benchmark.pretrain import RECIPES, Length, Recipe
 from benchmark.probes.linear import Probe
 from benchmark.probing import HEAD, PROBES, HeadProbe
@@ -27,7 +27,8 @@ TEACHER_MODEL = "teacher-model"  # owner of the backbone settings of a teacher p
 # Flags that change a suite and take values, in the order of `Suite.flags`.
 FLAGS = (
     *("source", "size", "teacher", "methods", "controls", "students", "downstream", "budgets"),
-    *("seeds", "recipe", "probes", "labels_per_class", "precision", "student_steps", "set"),
+    *("seeds", "recipe", "probes", "labels_per_class", "precision", "layout", "student_steps"),
+    "set",
 )
 # Those that only choose which numbers there are; after any other, a suite's notes may not apply.
 CELL_FLAGS = (
@@ -77,7 +78,7 @@ class Suite:
         settings: changes of defaults, by owner: a method, model, probe, kind of teacher, or a
             recipe by its objective (`mse`, `cross-entropy`); `teacher` is whichever kind of teacher
             is pretrained, and `teacher-model` its backbone.
-        precision: of all networks; None means that a measurement on the device decides.
+        precision, layout: of all networks; None means that a measurement on the device decides.
         flags: what the command line changed, as flags.
     """
 
@@ -100,6 +101,7 @@ class Suite:
     labels_per_class: tuple[int | None, ...] = (None, 10)
     settings: Mapping[str, Settings] = field(default_factory=dict)
     precision: Precision | None = None
+    layout: Layout | None = None
     where_present: tuple[str, ...] = ()
     ablation_budgets: tuple[int, ...] = ()
     flags: str = ""

@@ -1,7 +1,7 @@
 """A backbone with normalisation and head, as trained by every method and student."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Literal
@@ -15,6 +15,12 @@ from benchmark.memory import Chunks, keeps_images_apart
 from benchmark.whitening import Whitening
 
 Precision = Literal["fp32", "bf16"]
+Layout = Literal["channels-last", "contiguous"]
+
+MEMORY_FORMATS: Mapping[Layout, torch.memory_format] = {
+    "channels-last": torch.channels_last,
+    "contiguous": torch.contiguous_format,
+}
 
 
 class Network(nn.Module):

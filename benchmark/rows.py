@@ -48,8 +48,8 @@ class Row:
             wall-clock time of this number's stages (all probes of a student on one dataset share
             its features).
         distill_peak_mib, pretrain_peak_mib, features_peak_mib: peak memory of these.
-        device, precision: where and how it was computed; `provenance` has versions, commit, code
-            and time.
+        device, precision: where and how it was computed; `provenance` has layout, versions,
+            commit, code and time.
     """
 
     key: str

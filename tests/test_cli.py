@@ -21,6 +21,7 @@ from benchmark import cli, plugins, rows
 from benchmark import experiment as experiment_module
 from benchmark.commands import run as run_command
 from benchmark.methods.random import Random
+from benchmark.network import Network
 
 ROOT = Path(__file__).parents[1]
 
@@ -410,6 +411,21 @@ def test_a_method_that_is_no_dataclass_is_told(run, plug):
     )
 
 
+def test_a_forced_layout_is_that_of_networks_and_is_recorded(run, tmp_path, monkeypatch):
+    seen, init = set(), Network.__init__
+
+    def spied(self, *given, memory_format, **how):
+        seen.add(memory_format)
+        init(self, *given, memory_format=memory_format, **how)
+
+    monkeypatch.setattr(Network, "__init__", spied)
+    assert run("--precision", "fp32", "--layout", "contiguous")[0] == 0
+    found = rows.read(tmp_path / "results" / "toy" / "rows.jsonl")
+    assert {row.provenance["layout"] for row in found} == {"contiguous"}
+    assert seen == {torch.contiguous_format}
+    assert "\n- layout: contiguous\n" in (tmp_path / "results/toy/report.md").read_text()
+
+
 @pytest.mark.parametrize("command", [[], ["run"], ["list"], ["report"], ["compare"], ["teacher"]])
 def test_help_shows_worked_examples_that_are_understood(command, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -557,6 +573,7 @@ def test_an_interrupt_is_one_line(run, monkeypatch):
         ("--jobs 1,2", "argument --jobs: 1,2: expected a whole number from 1"),
         ("--recipe papr", "unknown recipe 'papr': did you mean 'paper'? known: paper, equal-steps"),
         ("--precision fp8", "unknown precision 'fp8': known: fp32, bf16"),
+        ("--layout nchw", "unknown layout 'nchw': known: channels-last, contiguous"),
         ("--device gpu", "--device gpu: .*; expected auto, cpu or cuda"),
         ("--method random", "unknown argument '--method': did you mean '--methods'? known: -h, "),
         (

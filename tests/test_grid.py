@@ -256,7 +256,7 @@ def test_every_flag_of_a_suite_is_known_by_what_it_changes():
     run = commands.choices["run"]
     groups = {group.title.partition(" (")[0]: group for group in run._action_groups}
     grid = {action.dest for action in groups["what to run"]._group_actions}
-    assert grid - {"suite", "no_ablation"} == set(FLAGS) - {"precision"}
+    assert grid - {"suite", "no_ablation"} == set(FLAGS) - {"precision", "layout"}
     assert set(CELL_FLAGS) < set(FLAGS)
 
 
@@ -265,7 +265,8 @@ def test_flags_are_told_of_in_their_order():
         *("--source digits", "--size 8", "--teacher supervised", "--methods random"),
         *("--controls none", "--students vit", "--downstream digits", "--budgets 4,2"),
         *("--seeds 0", "--recipe equal-steps", "--probes fair", "--labels-per-class all,2"),
-        *("--precision fp32", "--student-steps 3", "--no-ablation", "--set vit.depth=1"),
+        *("--precision fp32", "--layout contiguous", "--student-steps 3", "--no-ablation"),
+        "--set vit.depth=1",
     )
     backwards = [word for flag in reversed(given) for word in flag.split()]
     assert suite_of(new_parser().parse_args(["run", *backwards])).flags == " ".join(given)

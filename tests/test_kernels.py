@@ -48,7 +48,7 @@ def rates(monkeypatch):
         copied=1e10,
     )
     monkeypatch.setattr(time_command, "measure_rates", lambda clock: rates)
-    monkeypatch.setattr(time_command, "choose_precision", lambda device, cache: "fp32")
+    monkeypatch.setattr(time_command, "choose", lambda *_, **given: ("fp32", "channels-last"))
 
 
 def test_twins_are_made_of_layers_of_the_framework():
@@ -227,6 +227,7 @@ def test_the_command_prints_a_table_and_writes_what_it_measured(rates, tmp_path,
         "--only view-expansion,ridge-solve"
     )
     assert f"Made by `{command}`." in document
+    assert "backbones in fp32 and channels-last, " in document
 
 
 def test_a_wrong_name_is_said_before_anything_is_timed(capsys):

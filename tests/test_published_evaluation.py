@@ -21,7 +21,8 @@ import torch
 
 from benchmark import plugins
 from benchmark.allocation import keep_freed_memory
-from benchmark.compute import Compute, choose_precision
+from benchmark.compute import Compute
+from benchmark.convolutions import choose
 from benchmark.grid import probe_of
 from benchmark.images import final_probe, load_splits
 from benchmark.kernels import _setting
@@ -225,7 +226,7 @@ def document(seconds, accuracy, strengths, compute):
 @pytest.mark.evaluation
 @pytest.mark.skipif(not DATA, reason="BENCHMARK_DATA does not name a folder with CIFAR")
 def test_the_whole_evaluation_agrees_with_a_plain_one(tmp_path):
-    compute = Compute(CPU, choose_precision(CPU, tmp_path), threads=torch.get_num_threads())
+    compute = Compute(CPU, *choose(CPU, tmp_path), threads=torch.get_num_threads())
     for name in DOWNSTREAM:
         images_of(name, tmp_path)  # decoded once, before anything is timed
     given = (*pairs(tmp_path), compute)

@@ -101,6 +101,14 @@ def test_penalties_at_the_end_of_what_was_tried_are_counted(new_row, tmp_path):
     assert "penalty" not in written(tmp_path, [replace(row, strength=1.0) for row in found])
 
 
+def test_layouts_are_told_as_far_as_rows_record_them(new_row, tmp_path):
+    old = new_row(seed=0)
+    new = new_row(seed=1, provenance={**old.provenance, "layout": "contiguous"})
+    assert "layout" not in written(tmp_path, [old])
+    assert "\n- layout: contiguous\n" in written(tmp_path, [new])
+    assert "\n- layout: contiguous, not recorded\n" in written(tmp_path, [old, new])
+
+
 def test_rows_of_two_machines_stand_side_by_side(new_row, tmp_path):
     rows = [
         new_row(seed=0, value=40.0),

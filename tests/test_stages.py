@@ -960,9 +960,10 @@ def test_any_other_change_of_a_suite_is_another_key(toy_suite, whole, change):
     assert not done(replace(toy_suite, **change), root)
 
 
-def test_precision_is_part_of_the_key(toy_suite, whole):
+@pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"layout": "contiguous"}])
+def test_precision_and_layout_are_part_of_the_key(toy_suite, whole, changes):
     root, _, _ = whole
-    compute = Compute(torch.device("cpu"), "bf16")
+    compute = replace(CPU, **changes)
     experiment = Experiment(toy_suite, store=Store(root), compute=compute, data=DataOptions())
     assert not any(is_done(cell, experiment) for cell in cells(toy_suite))
 

@@ -11,7 +11,8 @@ import torch
 
 from benchmark import plugins
 from benchmark.check import check, owners
-from benchmark.compute import Compute, choose_precision, choose_tf32, find_device
+from benchmark.compute import Compute, choose_tf32, find_device
+from benchmark.convolutions import choose
 from benchmark.experiment import DataOptions, Experiment
 from benchmark.grid import FLAGS, Cell, Suite, cells, with_settings
 from benchmark.images import is_present
@@ -107,7 +108,9 @@ def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
     """Return the requested device, and how the networks of a suite run on it."""
     device = find_device(arguments.device)
     choose_tf32()
-    precision = suite.precision or choose_precision(device, arguments.store)
+    precision, layout = choose(
+        device, arguments.store, precision=suite.precision, layout=suite.layout
+    )
     threads = None
     if device.type == "cpu":
         threads = max(1, _THREADS // jobs_of(arguments, device))
@@ -115,6 +118,7 @@ def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
     return Compute(
         device,
         precision,
+        layout,
         threads=threads,
         all_threads=threads and _THREADS,
         max_memory=getattr(arguments, "max_memory", None)

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from benchmark import plugins
-from benchmark.compute import Compute, choose_precision, choose_tf32, find_device
+from benchmark.compute import Compute, choose_tf32, find_device
+from benchmark.convolutions import choose
 from benchmark.files import atomic, expect_writable
 from benchmark.planning.network_cost import operations_of
 from benchmark.provenance import remember_code
@@ -34,8 +35,10 @@ def main(arguments: argparse.Namespace) -> int:
     device = find_device(arguments.device)
     choose_tf32()
     remember_code()
-    precision = arguments.precision or choose_precision(device, arguments.store)
-    compute = Compute(device, precision, threads=torch.get_num_threads())
+    precision, layout = choose(
+        device, arguments.store, precision=arguments.precision, layout=arguments.layout
+    )
+    compute = Compute(device, precision, layout, threads=torch.get_num_threads())
     clock = Clock(device=device)
     rates = measure_rates(clock)
     measured = _measure_all(names, compute, small=arguments.small, rates=rates, clock=clock)
@@ -58,8 +61,12 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _flags(arguments: argparse.Namespace) -> list[str]:
     """Return the flags that were given and decide where and how kernels run."""
-    device = [] if arguments.device == "auto" else [f"--device {arguments.device}"]
-    return device + ([f"--precision {arguments.precision}"] if arguments.precision else [])
+    given = {
+        "device": None if arguments.device == "auto" else arguments.device,
+        "precision": arguments.precision,
+        "layout": arguments.layout,
+    }
+    return [f"--{name} {value}" for name, value in given.items() if value]
 
 
 def _measure_all(

@@ -57,7 +57,7 @@ def factory(compute: Compute, side: int) -> NewNetwork:
 
 def plain(compute: Compute) -> Compute:
     """Return the setting of twins: the same device, in fp32 and the default layout."""
-    return replace(compute, precision="fp32", memory_format=torch.contiguous_format)
+    return replace(compute, precision="fp32", layout="contiguous")
 
 
 def network(compute: Compute, side: int, model: str, num_outputs: int, **settings: Any) -> Network:

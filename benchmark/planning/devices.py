@@ -24,7 +24,7 @@ from benchmark.captured import CALLS_TO_CAPTURE, CapturedStep, capture_on, tenso
 from benchmark.compute import Compute
 from benchmark.grid import Suite
 from benchmark.memory import share_of
-from benchmark.network import Network, Precision
+from benchmark.network import MEMORY_FORMATS, Network, Precision
 from benchmark.planning.network_cost import Operator, Pass, operators_of
 from benchmark.planning.networks import Networks, headless, networks_of
 from benchmark.planning.sheets import SHEETS, Sheet
@@ -178,7 +178,7 @@ class NamedDevice(Device):
 
     @classmethod
     def of(cls, name: str, suite: Suite, *, max_memory: int | None = None) -> "NamedDevice":
-        """Return a named device, for the networks of a suite: in bf16 by default.
+        """Return a named device, for the networks of a suite: bf16 and channels-last by default.
 
         Args:
             name: one of `SHEETS`.
@@ -191,6 +191,7 @@ class NamedDevice(Device):
         networks = networks_of(
             suite,
             suite.precision or "bf16",
+            memory_format=MEMORY_FORMATS[suite.layout or "channels-last"],
             max_memory=max_memory or share_of(1e9 * _sheet(name).memory),
             elsewhere=True,
         )

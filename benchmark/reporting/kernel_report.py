@@ -40,6 +40,7 @@ def record(
             "threads": torch.get_num_threads(),
             "processors": os.cpu_count(),
             "precision": compute.precision,
+            "layout": compute.layout,
             "clock": clock.name,
         },
         "small": small,
@@ -117,7 +118,7 @@ def _line(kernel: Mapping[str, Any]) -> list[Cell]:
 
 
 def machine(recorded: Mapping[str, Any]) -> str:
-    """Return one paragraph on where, how and at what rates the kernels were measured."""
+    """Return one paragraph on where, how and at what rates; older records lack the layout."""
     place = recorded["machine"]
     rates = ", ".join(
         f"{rate} {_amount(speed)} operations/s"
@@ -126,9 +127,10 @@ def machine(recorded: Mapping[str, Any]) -> str:
     apart = ""
     if recorded.get("twins_apart", False):
         apart = " and in processes of their own, which do not keep freed memory"
+    backbones = " and ".join(place[name] for name in ("precision", "layout") if name in place)
     return (
         f"{place['device']} of {place['processors']}, torch {place['torch']}, "
-        f"backbones in {place['precision']}, twins in fp32{apart}; {CLOCKS[place['clock']]}. "
+        f"backbones in {backbones}, twins in fp32{apart}; {CLOCKS[place['clock']]}. "
         f"Rates: {rates}, copy {_amount(recorded['bytes_per_second'])} bytes/s. "
         f"Commit {short_commit(place['commit'])}, {place['finished_at']}."
     )

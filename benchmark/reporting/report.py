@@ -137,6 +137,7 @@ def facts(rows: Sequence[Row]) -> dict[str, str]:
         "seeds": _every(row.seed for row in rows),
         "device": _every(row.device for row in rows),
         "precision": _every(row.precision for row in rows),
+        **_layout(rows),
         **_probing(rows),
         "protocol": _every(row.protocol for row in rows),
         "commit": _every(short_commit(row.provenance["commit"]) for row in rows),
@@ -159,6 +160,12 @@ def _versions(rows: Sequence[Row]) -> dict[str, str]:
         return {}
     parts = sorted(f"{len(made)} of {_every(made)}" for made in found.values())
     return {"versions": f"the code of pretraining and probes changed: {'; '.join(parts)}"}
+
+
+def _layout(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the memory layouts, unless all rows are older than this record."""
+    found = [row.provenance.get("layout", "not recorded") for row in rows]
+    return {} if set(found) == {"not recorded"} else {"layout": _every(found)}
 
 
 def _probing(rows: Sequence[Row]) -> dict[str, str]:

@@ -114,7 +114,11 @@ class _Evaluation:
             probe_seconds=score.seconds,
             device=device_name(experiment.compute.device),
             precision=experiment.compute.precision,
-            provenance={**provenance(experiment.compute.device), "code": evaluation_code()},
+            provenance={
+                **provenance(experiment.compute.device),
+                "layout": experiment.compute.layout,
+                "code": evaluation_code(),
+            },
             **facts,
         )
 

@@ -1,0 +1,113 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmark import convolutions
+from benchmark.convolutions import choose
+from benchmark.planning.devices import Roofline
+from benchmark.planning.network_cost import Pass, operators_of
+from benchmark.planning.sheets import SHEETS
+
+CPU = torch.device("cpu")
+LAST, CONTIGUOUS = "channels-last", "contiguous"
+SECONDS = {
+    "fp32 channels-last": 1.0,
+    "fp32 contiguous": 1.0,
+    "bf16 channels-last": 0.5,
+    "bf16 contiguous": 0.5,
+}
+
+
+@pytest.fixture
+def timings(monkeypatch):
+    """Pretend that a convolution takes so long, and list what is asked."""
+
+    def pretend(seconds):
+        asked = []
+
+        def measure(device, precision, layout):
+            asked.append(f"{precision} {layout}")
+            return seconds[asked[-1]]
+
+        monkeypatch.setattr(convolutions, "_seconds", measure)
+        return asked
+
+    return pretend
+
+
+@pytest.mark.parametrize(("bf16", "expected"), [(0.5, "bf16"), (0.9, "fp32"), (3.0, "fp32")])
+def test_bf16_only_where_it_is_clearly_faster(tmp_path, timings, bf16, expected):
+    timings({**SECONDS, "bf16 channels-last": bf16, "bf16 contiguous": bf16})
+    assert choose(CPU, tmp_path) == (expected, LAST)
+
+
+@pytest.mark.parametrize(("contiguous", "expected"), [(0.4, CONTIGUOUS), (0.45, LAST), (1.0, LAST)])
+def test_channels_last_unless_the_other_is_clearly_faster(tmp_path, timings, contiguous, expected):
+    timings({**SECONDS, "bf16 contiguous": contiguous})
+    assert choose(CPU, tmp_path) == ("bf16", expected)
+
+
+def test_the_layout_is_that_of_the_chosen_precision(tmp_path, timings):
+    timings({**SECONDS, "fp32 contiguous": 0.7, "bf16 contiguous": 0.6})
+    assert choose(CPU, tmp_path) == ("bf16", LAST)
+    assert choose(CPU, tmp_path, precision="fp32") == ("fp32", CONTIGUOUS)
+
+
+def test_what_is_given_is_not_chosen(tmp_path, timings):
+    asked = timings({**SECONDS, "bf16 contiguous": 0.1})
+    assert choose(CPU, tmp_path, precision="fp32", layout="contiguous") == ("fp32", CONTIGUOUS)
+    assert not asked
+    assert choose(CPU, tmp_path) == ("bf16", CONTIGUOUS)
+    assert choose(CPU, tmp_path, precision="fp32") == ("fp32", LAST)
+    assert choose(CPU, tmp_path, layout="channels-last") == ("bf16", LAST)
+
+
+def test_a_machine_is_measured_once(tmp_path, timings):
+    asked = timings(SECONDS)
+    choose(CPU, tmp_path)
+    asked_again = timings({**SECONDS, "bf16 channels-last": 2.0, "bf16 contiguous": 2.0})
+    assert choose(CPU, tmp_path) == ("bf16", LAST)
+    assert choose(CPU, tmp_path / "other") == ("fp32", LAST)
+    assert asked == asked_again == list(SECONDS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[1]", "null", '"text"', '{"MACHINE": "fp32"}', '{"MACHINE": [1.0]}'),
+        '{"MACHINE": {"fp32 channels-last": 1.0}}',
+        json.dumps({"MACHINE": {**SECONDS, "bf16 contiguous": None}}),
+        json.dumps({"MACHINE": {**SECONDS, "bf16 contiguous": -1.0}}),
+    ],
+)
+def test_a_record_that_makes_no_sense_is_measured_anew(tmp_path, timings, content, monkeypatch):
+    monkeypatch.setattr(convolutions, "device_name", lambda device: "MACHINE")
+    machine = f"MACHINE, torch {torch.__version__}"
+    (tmp_path / "convolutions.json").write_text(content.replace("MACHINE", machine))
+    timings(SECONDS)
+    assert choose(CPU, tmp_path) == ("bf16", LAST)
+    assert json.loads((tmp_path / "convolutions.json").read_text()) == {machine: SECONDS}
+
+
+def test_the_real_measurement_takes_time_and_draws_from_no_global_stream():
+    before = torch.default_generator.get_state()
+    assert convolutions._seconds(CPU, "fp32", "contiguous") > 0
+    assert torch.equal(torch.default_generator.get_state(), before)
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_a_gpu_is_measured_by_more_than_launches(name):
+    """As far as the plan's model tells, bf16 comes out clearly faster on every card it knows."""
+    device = Roofline.of(SHEETS[name])
+    times = convolutions._IMAGES_OF_A_GPU // convolutions._IMAGES
+    seconds = {}
+    for precision in ("fp32", "bf16"):
+        few = operators_of(convolutions._convolution(CPU, precision, LAST, convolutions._IMAGES))
+        many = tuple(
+            replace(one, operations=one.operations * times, num_bytes=one.num_bytes * times)
+            for one in few
+        )
+        seconds[precision] = device.seconds(Pass(operators=many, saved=0, weights=0))
+    assert seconds["fp32"] > 1.2 * seconds["bf16"]
