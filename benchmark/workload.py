@@ -81,6 +81,7 @@ class Work:
         num_bytes: read and written outside the passes.
         operators: operator calls outside the passes, each at least as long as a launch.
         captured: all of this is replayed from a CUDA graph where that is possible.
+        launches: operator calls that replaying takes (`benchmark.captured.launches`).
     """
 
     network: Architecture | None = None
@@ -96,6 +97,7 @@ class Work:
     num_bytes: int | float = 0
     operators: int | float = 0
     captured: bool = False
+    launches: int | float = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Counts of the work of the outer loop in `_outer_loop`."""
 
+from benchmark.captured import launches
 from benchmark.spec import Problem
 from benchmark.workload import TO_IMAGES, Architecture, Forecast, Work
 
@@ -71,6 +72,7 @@ def _work(
             batch=inner,
             products=inner_steps * decoding * inner / views,
             captured=True,
+            launches=inner_steps * launches(num_inputs=2, num_outputs=0),
         ),
     )
 

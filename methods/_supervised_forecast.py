@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import torch
 
+from benchmark.captured import launches
 from benchmark.network import Network
 from benchmark.spec import Problem
 from benchmark.workload import DRAW, TO_IMAGES, Architecture, Work
 
 _DISTANCE = 24  # operators of the distance of one tensor's gradients, and of its gradient
+_GATHERING = 10  # operators of drawing and normalising a class's real images
 _MATCHED = (
     7 / 3
 )  # training passes: a gradient of the weights, differentiated with respect to images
@@ -39,6 +41,7 @@ def class_match_work(
             batch=real,
             operators=steps * k * (2 * DRAW + tensors * _DISTANCE),
             captured=True,
+            launches=steps * k * launches(num_inputs=4, num_outputs=2),
         ),
         Work(
             network=network,
@@ -47,6 +50,7 @@ def class_match_work(
             splits=False,
             captured=True,
         ),
+        Work(operators=steps * k * _GATHERING),
     )
 
 

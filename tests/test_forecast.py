@@ -165,7 +165,7 @@ def test_drawn_views_and_pairs_are_counted(toy_problem):
 
 def test_class_matches_are_counted_as_by_hand(labelled_problem):
     """Three models, two steps each on three classes of two images; one training between."""
-    real, distilled, _, inner = SMALL["dsa"].forecast(shapes_of(labelled_problem(N=6))).work
+    real, distilled, _, _, inner = SMALL["dsa"].forecast(shapes_of(labelled_problem(N=6))).work
     assert real.training == 3 * 2 * 3 * 5
     assert distilled.training == pytest.approx(3 * 2 * 3 * 2 * 7 / 3)
     assert inner.training == 3 * 1 * 2 * 6

@@ -51,8 +51,8 @@ def test_a_named_device_is_expected_to_take_its_roofline():
     assert device.seconds(work) == pytest.approx(10 * step + 2 * view + 1000 * 7e-6)
     replayed = device.roofline.seconds(made.cost(NET, 16, training=True), captured=True)
     assert replayed < step / 2  # of this network, which is tiny
-    work = Work(network=NET, training=160, batch=16, operators=1000, captured=True)
-    assert device.seconds(work) == pytest.approx(10 * replayed + 1000 * 1.5e-6)
+    work = Work(network=NET, training=160, batch=16, operators=1000, captured=True, launches=40)
+    assert device.seconds(work) == pytest.approx(10 * replayed + 1000 * 1.5e-6 + 40 * 7e-6)
     beside = Work(products=6e12, num_bytes=1e12)
     assert device.seconds(beside) == pytest.approx(6 / (0.6 * 66.9) + 1 / (0.7 * 3.35))
     assert device.seconds(Work(bf16_products=6e12)) == pytest.approx(6 / (0.6 * 989.4))
@@ -119,15 +119,22 @@ def test_a_captured_step_is_timed_as_it_is_replayed(monkeypatch):
         for module in (captured, devices):
             patches.setattr(module, "capture_on", lambda device: replays)
         device = ThisDevice(networks(), Clock(device=torch.device("cpu")))
-        assert device.roofline.replay < device.roofline.launch
+        assert device.captures
+        assert replays.captures == 1
+        assert replays.replays == 1 + 17 + 3 * 20  # its check, then steps to measure launches
+        assert device.roofline.replay != device.roofline.launch
         eager = device.pass_seconds(NET, 8, training=True)
-        assert replays.replays == 0
+        assert replays.captures == 1
         assert device.pass_seconds(NET, 8, training=True, captured=True) != eager
-        assert replays.captures == 1
-        assert replays.replays == 1 + 1 + 3  # its check, and what is timed
+        assert replays.captures == 2
+        assert replays.replays == 78 + 1 + 1 + 3  # once more to warm up
         assert device.pass_seconds(NET, 8, training=False, captured=True) > 0
-        assert replays.captures == 1
+        assert replays.captures == 2
+        without, with_launches = (device.seconds(Work(launches=num)) for num in (0, 1000))
+        assert with_launches == without + 1000 * device.roofline.launch
     here = ThisDevice(networks(), Clock(device=torch.device("cpu")))
+    assert not here.captures
+    assert here.seconds(Work(launches=1000)) == 0
     assert here.roofline.replay == here.roofline.launch
     timed = [here.pass_seconds(NET, 8, training=True, captured=how) for how in (False, True)]
     assert timed[0] == timed[1]

@@ -12,7 +12,7 @@ from benchmark.methods._trajectory import FlatNetwork
 from benchmark.network_factory import NetworkFactory
 from benchmark.planning.devices import NamedDevice
 from benchmark.planning.networks import Networks
-from benchmark.planning.planner import predict
+from benchmark.planning.planner import _Planner, predict
 from benchmark.planning.probe_cost import Probed, probe_bytes
 from benchmark.probes import fair, paper
 from benchmark.probes.fair import FairProbe
@@ -69,6 +69,18 @@ def test_chunks_are_planned_as_they_are_taken(architecture, training, splits, ma
 
 def _kind(training):
     return "training" if training else "forward"
+
+
+def test_graphs_keep_the_memory_of_the_largest_captured_pass(toy_suite):
+    device = NamedDevice.of("h100", toy_suite)
+    memory = _Planner(toy_suite, device).memory
+    eager, large, small = (
+        Work(network=INSTANCE, training=num, batch=num, captured=captured)
+        for num, captured in ((8, False), (20, True), (4, True))
+    )
+    assert memory([eager, large, small]) == memory([eager]) + memory([large])
+    device.captures = False
+    assert memory([eager, large, small]) == memory([large])
 
 
 def test_what_is_differentiated_twice_is_held_whole():

@@ -29,7 +29,7 @@ class Metronome(Device):
 
     def __init__(self, side):
         factory = NetworkFactory(shape=ImageShape(3, side, side), mean=(0.5,) * 3, std=(0.5,) * 3)
-        self.name, self.networks = "metronome", Free(factory)
+        self.name, self.networks, self.captures = "metronome", Free(factory), False
 
     def pass_seconds(self, architecture, batch, *, training):
         return float(batch)

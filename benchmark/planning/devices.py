@@ -43,7 +43,7 @@ _LAUNCH_SECONDS = 7e-6
 _REPLAY_SECONDS = 1.5e-6
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_LAUNCH_STEPS = 50  # of a tiny network, to measure the time of a launch
+_TINY_LAYERS, _TINY_STEPS = 8, 20  # of a network that measures launches
 _TRIALS = 3  # of each calibrated pass, of which the median counts
 _MOST_SIDE = 4096  # of a calibrated product
 _MOST_IMAGES = 64  # in a calibrated batch on a CPU
@@ -124,10 +124,14 @@ class Device(ABC):
         reported: the device's name in its rows.
         networks: those that images pass through.
         roofline: its rates.
+        captures: whether steps are replayed from CUDA graphs.
     """
 
-    def __init__(self, name: str, networks: Networks, roofline: Roofline) -> None:
+    def __init__(
+        self, name: str, networks: Networks, roofline: Roofline, *, captures: bool
+    ) -> None:
         self.name, self.networks, self.roofline = name, networks, roofline
+        self.captures = captures
         self.reported = name
         self._known: dict[Work, float] = {}
 
@@ -151,6 +155,8 @@ class Device(ABC):
     def _seconds(self, work: Work) -> float:
         moved = work.num_bytes / self.roofline.rates.copied
         total = moved + work.operators * self.roofline.least(captured=work.captured)
+        if self.captures:
+            total += work.launches * self.roofline.launch
         products: dict[Precision, int | float] = {"fp32": work.products, "bf16": work.bf16_products}
         for precision, operations in products.items():
             if operations:
@@ -173,7 +179,7 @@ class NamedDevice(Device):
             UsageError: it is not in `SHEETS`.
         """
         sheet = _sheet(name)
-        super().__init__(sheet.title, networks, Roofline.of(sheet))
+        super().__init__(sheet.title, networks, Roofline.of(sheet), captures=True)
         self.reported = sheet.reported
 
     @classmethod
@@ -225,13 +231,13 @@ class ThisDevice(Device):
     """The device that the networks are on; each pass is timed when first needed."""
 
     def __init__(self, networks: Networks, clock: Clock) -> None:
-        launch, self._captures = _measured_launch(clock), capture_on(clock.device) is not None
+        captures = capture_on(clock.device) is not None
         roofline = Roofline(
             rates=measure_rates(clock),
-            launch=launch,
-            replay=min(launch, _REPLAY_SECONDS) if self._captures else launch,
+            launch=(launch := _measured_launch(clock)),
+            replay=_measured_launch(clock, captured=True) if captures else launch,
         )
-        super().__init__(device_name(clock.device), networks, roofline)
+        super().__init__(device_name(clock.device), networks, roofline, captures=captures)
         self.clock = clock
         self._timed: dict[tuple[Architecture, bool, bool, int], Calibration] = {}
         self._rates: dict[tuple[Precision, int, int, int], float] = {}
@@ -260,7 +266,7 @@ class ThisDevice(Device):
         few = batch
         if self.clock.device.type == "cpu":
             few = _round(min(batch, _MOST_IMAGES, self._affordable(architecture)))
-        captured = captured and training and self._captures
+        captured = captured and training and self.captures
         key = headless(architecture), training, captured, few
         if key not in self._timed:
             run = _Run(self.networks.of(architecture), self.networks.new_network.shape, few)
@@ -335,22 +341,31 @@ class _Run:
         return ()
 
 
-def _measured_launch(clock: Clock) -> float:
-    """Return how long an operator on tiny tensors takes, with its share of Python overhead."""
-    with torch.random.fork_rng(devices=[]):
-        network = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)).to(clock.device)
-    images = torch.ones(8, 8, device=clock.device)
-    optimizer = torch.optim.Adam(network.parameters())
+def _measured_launch(clock: Clock, *, captured: bool = False) -> float:
+    """Return how long an operator on tiny tensors takes, with its share of Python's overhead.
 
-    def step() -> None:
+    In a captured step that includes copies of inputs.
+    """
+    with torch.random.fork_rng(devices=[]):
+        layers = [layer for _ in range(_TINY_LAYERS) for layer in (nn.Linear(8, 8), nn.ReLU())]
+        network = nn.Sequential(*layers).to(clock.device)
+    images = torch.ones(8, 8, device=clock.device)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-9, momentum=0.9)
+
+    def step(images: Tensor) -> tuple[()]:
         optimizer.zero_grad()
         network(images).square().mean().backward()
         optimizer.step()
+        return ()
+
+    take: Callable[[Tensor], object] = step
+    if captured:
+        take = CapturedStep(step, partial(tensors_of, network, optimizer))
 
     def run() -> None:
-        for _ in range(_LAUNCH_STEPS):
-            step()
+        for _ in range(_TINY_STEPS):
+            take(images)
 
-    step()
-    num = _LAUNCH_STEPS * len(operators_of(step))
+    run()
+    num = _TINY_STEPS * len(operators_of(partial(step, images)))
     return median(clock.seconds(run) for _ in range(_TRIALS)) / num

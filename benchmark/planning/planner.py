@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from benchmark.captured import launches
 from benchmark.grid import (
     TEACHER,
     Cell,
@@ -80,9 +81,14 @@ class _Planner:
     def memory(self, works: Iterable[Work]) -> int | float:
         """Return the memory of the largest pass, with as much of its batch as fits at once.
 
-        Chunks are recomputed in the backward pass, which `seconds` leaves out.
+        Chunks are recomputed in the backward pass, which `seconds` leaves out. CUDA graphs keep
+        the memory of the largest captured pass for themselves.
         """
-        return max((self._pass_bytes(work) for work in works), default=0.0)
+        largest = {False: 0.0, True: 0.0}
+        for work in works:
+            apart = work.captured and self.device.captures
+            largest[apart] = max(largest[apart], self._pass_bytes(work))
+        return sum(largest.values())
 
     def _pass_bytes(self, work: Work) -> int | float:
         if work.network is None or not (work.forward or work.training):
@@ -247,7 +253,13 @@ class _Planner:
         batches = math.ceil(pairs / recipe.batch_size)
         steps, batch = self.suite.lengths[self.suite.recipe].num_steps(batches), pairs // batches
         return (
-            Work(network=student, training=steps * pairs / batches, batch=batch, captured=True),
+            Work(
+                network=student,
+                training=steps * pairs / batches,
+                batch=batch,
+                captured=True,
+                launches=steps * launches(num_inputs=2, num_outputs=1),
+            ),
             Work(operators=steps * (_GATHERING + DRAW * recipe.augment)),
         )
 
@@ -289,6 +301,6 @@ class _Planner:
                 key=keys.probe(key, *protocol),
                 label=cell.variant.label,
                 N=cell.N,
-                seconds=self.seconds([found]),
+                seconds=self.seconds(found),
                 memory=held + self.images_bytes,
             )

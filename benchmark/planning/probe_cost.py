@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from benchmark.captured import launches
 from benchmark.memory import num_at_once
 from benchmark.network import Precision
 from benchmark.probes.fair import ROUGH, FairProbe, bytes_of_draw
@@ -80,7 +81,9 @@ def assumed_steps(precision: Precision) -> str:
     )
 
 
-def probe_work(kind: Probe | HeadProbe, sizes: Probed, *, precision: Precision = "fp32") -> Work:
+def probe_work(
+    kind: Probe | HeadProbe, sizes: Probed, *, precision: Precision = "fp32"
+) -> tuple[Work, ...]:
     """Count fitting a probe and predicting the test split.
 
     Args:
@@ -91,11 +94,11 @@ def probe_work(kind: Probe | HeadProbe, sizes: Probed, *, precision: Precision =
     b, _ = sizes.subsets
     predicted = 2 * b * sizes.num_test * sizes.p * sizes.k
     if isinstance(kind, HeadProbe):
-        return Work(products=predicted)
+        return (Work(products=predicted),)
     if isinstance(kind, PaperProbe):
         return _descent(kind, sizes, predicted)
     assert isinstance(kind, FairProbe)
-    return _regression(kind, sizes, predicted, precision)
+    return (_regression(kind, sizes, predicted, precision),)
 
 
 def probe_bytes(kind: Probe | HeadProbe, sizes: Probed, *, max_memory: int | None) -> int:
@@ -141,7 +144,7 @@ def _steps_to(tolerance: float, k: int) -> Steps:
     return Steps(all_, led)
 
 
-def _descent(kind: PaperProbe, sizes: Probed, predicted: int | float) -> Work:
+def _descent(kind: PaperProbe, sizes: Probed, predicted: int | float) -> tuple[Work, Work]:
     """Count SGD: 4 b k w operations per image of a step, for b classifiers on w features.
 
     With fewer images than features, w is the number of coordinates in their span, which takes a QR
@@ -150,13 +153,16 @@ def _descent(kind: PaperProbe, sizes: Probed, predicted: int | float) -> Work:
     (b, q), k = sizes.subsets, sizes.k
     batch, w = min(kind.batch, q), min(sizes.p, q)
     span = b * (4 * sizes.p * q * q + 4 * k * sizes.p * q) if sizes.p > q else 0
-    return Work(
-        products=kind.steps * b * 4 * batch * k * w + span + predicted,
+    steps = Work(
+        products=kind.steps * b * 4 * batch * k * w,
         shape=(k, batch, w),
         num_bytes=4 * kind.steps * b * (4 * batch * w + 6 * k * w + 6 * batch * k),
-        operators=kind.steps * _DESCENT_OPERATORS + b * math.ceil(kind.steps * batch / q),
+        operators=kind.steps * _DESCENT_OPERATORS,
         captured=True,
+        launches=kind.steps * launches(num_inputs=2, num_outputs=0),
     )
+    shuffles = b * math.ceil(kind.steps * batch / q)
+    return steps, Work(products=span + predicted, shape=steps.shape, operators=shuffles)
 
 
 def _regression(
