@@ -1,8 +1,8 @@
 """The precision and layout in which convolutions are fastest on a device, measured once."""
 
 import json
-import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from operator import ne
 from pathlib import Path
 from typing import get_args
@@ -13,6 +13,7 @@ from torch import nn
 from benchmark.files import atomic
 from benchmark.network import MEMORY_FORMATS, Layout, Precision
 from benchmark.provenance import device_name
+from benchmark.timing import Clock, interleaved
 
 _Choice = tuple[Precision, Layout]
 _CHOICES: Mapping[str, _Choice] = {
@@ -55,7 +56,7 @@ def _convolutions(device: torch.device, cache: Path) -> Mapping[_Choice, float]:
     machine = f"{device_name(device)}, torch {torch.__version__}"
     known = _read(file)
     if machine not in known:
-        known[machine] = {name: _seconds(device, *choice) for name, choice in _CHOICES.items()}
+        known[machine] = _measure(device)
         with atomic(file) as temporary:
             temporary.write_text(json.dumps(known, indent=1))
     return {choice: known[machine][name] for name, choice in _CHOICES.items()}
@@ -78,22 +79,25 @@ def _is_valid(found: object) -> bool:
     )
 
 
-def _seconds(device: torch.device, precision: Precision, layout: Layout) -> float:
-    """Return the shortest of three timings of a mid-sized layer, forward and backward."""
+def _measure(device: torch.device) -> dict[str, float]:
+    """Return the shortest of several timings of a mid-sized layer, forward and backward, by choice.
+
+    Choices take turns, so that none of them meets all of a disturbance.
+    """
     num_images = _IMAGES if device.type == "cpu" else _IMAGES_OF_A_GPU
-    run = _convolution(device, precision, layout, num_images)
-    seconds = []
-    for _ in range(4):
-        started = time.perf_counter()
+    runs = {
+        name: _convolution(device, *choice, num_images=num_images)
+        for name, choice in _CHOICES.items()
+    }
+    clock = Clock(device=device)
+    for run in runs.values():
         run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds[1:])
+    timings = interleaved([partial(clock.seconds, run) for run in runs.values()], seconds=1.0)
+    return {name: min(timing.seconds) for name, timing in zip(runs, timings, strict=True)}
 
 
 def _convolution(
-    device: torch.device, precision: Precision, layout: Layout, num_images: int
+    device: torch.device, precision: Precision, layout: Layout, *, num_images: int
 ) -> Callable[[], None]:
     memory_format = MEMORY_FORMATS[layout]
     with torch.random.fork_rng(devices=[]):

@@ -27,6 +27,8 @@ REPORTS = Path(__file__).parents[1] / "reports"
 NAMES = plugins.names("kernels")
 CPU = torch.device("cpu")
 ITERATIVE = {"fair-probe", "student-evaluation"}  # end within a tolerance, after steps as needed
+EXACT = {"basis-decode", "paper-probe", "ridge-solve", "siamese-augmentation", "view-expansion"}
+ROUNDED = {*NAMES} - EXACT  # by networks, or by features
 ROUNDING = 1e-4  # of float32 in small kernels; full-size ones add up more of it
 
 
@@ -70,14 +72,15 @@ def test_fast_and_plain_agree_and_start_from_the_same_place_again(name):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["barlow-twins-step", "feature-extraction", "krr-st-step", "ours-step", "pretraining-epoch"],
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_bf16_agrees_within_its_tolerance(name):
+    """With more difference than fp32 may have, where it is used."""
     tiny, exact = (kernel(name, precision, small=True) for precision in ("bf16", "fp32"))
-    assert exact.tolerance < deviation(tiny.fast(), tiny.plain()) <= tiny.tolerance
-    assert dict(tiny.operations) != dict(exact.operations)
+    rounds = dict(tiny.operations) != dict(exact.operations)
+    found = deviation(tiny.fast(), tiny.plain())
+    assert found <= tiny.tolerance
+    assert rounds == (found > exact.tolerance) or name in ITERATIVE
+    assert rounds == (name in ROUNDED)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ITERATIVE])

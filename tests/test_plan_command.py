@@ -52,6 +52,26 @@ def test_a_named_device_is_expected_not_measured(plan, tmp_path):
     assert not (tmp_path / ".benchmark").exists()
 
 
+def test_what_graphs_save_is_told_where_steps_are_captured(plan):
+    code, out, _ = plan("--device", "h100")
+    assert code == 0
+    header, _, *lines = (line.strip("| ").split("|") for line in out.splitlines() if "|" in line)
+    columns = [name.strip() for name in header]
+    each, eager = columns.index("each"), columns.index("each without CUDA graphs")
+    found = {(line[0].strip(), line[1].strip()): line for line in lines}
+    for (stage, probe), line in found.items():
+        captured = stage == "pretraining" or probe.startswith("paper,")
+        assert (line[eager].strip() != "–") == captured
+        if captured:
+            assert seconds(line[eager]) > seconds(line[each])
+    assert "CUDA graphs" not in plan("--device", "cpu", "--jobs", "1")[1]
+
+
+def seconds(cell):
+    number, unit = cell.split()
+    return float(number) * {"ms": 1e-3, "s": 1, "min": 60}[unit]
+
+
 def test_this_device_is_calibrated_and_checked(plan, new_row, tmp_path):
     """The plan's own device compares; another machine's rows are refused a comparison."""
     known = {"suite": "toy", "label": "random", "method": "random", "N": 4}

@@ -63,9 +63,11 @@ def dsa_step(compute: Compute, *, small: bool = False) -> Kernel:
             own.training(epochs * of_distilled),
         ),
         num_bytes=(3 * of_real * seen.num_bytes + (7 + 3 * epochs) * of_distilled * own.num_bytes),
-        tolerance=2e-1,
+        tolerance=0.2 if compute.precision == "bf16" else 1e-3,
         tried=(
             "The matching as in `gradient-matching`. Inner models are trained in fp32, by the same "
-            "code in the twin: two thirds of the operations."
+            "code in the twin: two thirds of the operations. Capturing these steps as CUDA graphs "
+            "would save nothing: by the plan for an H100, memory bounds them on 100 images and "
+            "more, not launches."
         ),
     )

@@ -52,7 +52,7 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
         plain=plain,
         operations=gradient_matching_operations(seen, own, of_real=of_real, of_distilled=k),
         num_bytes=3 * of_real * seen.num_bytes + 7 * k * own.num_bytes,
-        tolerance=2e-1,
+        tolerance=0.2 if compute.precision == "bf16" else 1e-3,
         tried=(
             "With one image per class, an outer step of `dsa` is this for all classes. Real "
             "images, nearly all of the arithmetic, in the run's precision: bf16 changes their "
@@ -63,7 +63,6 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
             "pooling, 0.48 in bf16. Gradients of biases and norms, which the distance ignores, are "
             "left out, and each class is differentiated separately, so that one graph is held at a "
             "time: that saves memory, but no time. On a GPU, the matching of a class is replayed "
-            "from a CUDA graph for each augmentation: by the plan for an H100, 2.2 minutes for a "
-            "set at N = 100 instead of 4.5; not measured."
+            "from a CUDA graph for each augmentation; not measured: see the plan for an H100."
         ),
     )

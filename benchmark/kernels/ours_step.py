@@ -18,7 +18,7 @@ __all__ = ["ours_step"]
 def ours_step(compute: Compute, *, small: bool = False) -> Kernel:
     """Return the step on a batch of `ours`; see `_outer_step` for operations and bytes."""
     m, real_batch, side, d, widths = (
-        (4, 6, 16, 64, (8, 8)) if small else (50, 128, 32, 512, (128, 256, 512))
+        (4, 6, 16, 64, (8, 8)) if small else (250, 1024, 32, 512, (128, 256, 512))
     )
     u, q = (5, 4) if small else (200, 200)
     views = Ours().views
@@ -57,8 +57,5 @@ def ours_step(compute: Compute, *, small: bool = False) -> Kernel:
         operations=step.operations(m=m),
         num_bytes=step.num_bytes(m=m),
         tolerance=0.3 if compute.precision == "bf16" else 1e-2,
-        tried=(
-            "Like `krr-st-step`; all views in one pass of the network. The published shape has "
-            "five times the distilled images and eight times the real ones."
-        ),
+        tried=("Like `krr-st-step`; all views in one pass of the network. The published shape."),
     )

@@ -25,7 +25,8 @@ _TRIED = (
     "images by 6 to 8 %. The second derivative of instance norm in closed form saved a fifth of "
     "the total time: PyTorch's is a chain of elementwise operations. There is no CUDA graph of an "
     "unroll, in which the augmentation differs from step to step: it would have to be pulled back "
-    "step by step, which again takes 15."
+    "step by step, which again takes 15. By the plan for an H100 memory bounds the steps of "
+    "experts, on 256 images, so that graphs would save nothing there."
 )
 
 

@@ -7,6 +7,7 @@ once: students share distilled sets, downstream datasets share students, probes 
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -77,6 +78,12 @@ class _Planner:
             total += self.device.seconds(work)
             total += self.device.seconds(self._represented(work.represented))
         return total
+
+    def eager_seconds(self, works: Sequence[Work]) -> float | None:
+        """Return how long items of work take without CUDA graphs; None if that is how they run."""
+        if not (self.device.captures and any(work.captured for work in works)):
+            return None
+        return self.seconds(replace(work, captured=False, launches=0) for work in works)
 
     def memory(self, works: Iterable[Work]) -> int | float:
         """Return the memory of the largest pass, with as much of its batch as fits at once.
@@ -224,6 +231,7 @@ class _Planner:
             label=label,
             N=cell.N,
             seconds=None if forecast is None else self.seconds(known.work),
+            eager_seconds=self.eager_seconds(known.work),
             charged=charged,
             memory=self.memory(known.work) + known.held + self.images_bytes,
             disk=known.stored or (stored if method.limit != "none" else 0),
@@ -244,6 +252,7 @@ class _Planner:
             label=cell.variant.label,
             N=cell.N,
             seconds=None if forecast is None else self.seconds(works),
+            eager_seconds=self.eager_seconds(works),
             memory=self.memory(works) + self.images_bytes,
             disk=self.device.networks.cost(student, 2, training=False).weights,
         )
@@ -302,5 +311,6 @@ class _Planner:
                 label=cell.variant.label,
                 N=cell.N,
                 seconds=self.seconds(found),
+                eager_seconds=self.eager_seconds(found),
                 memory=held + self.images_bytes,
             )

@@ -23,6 +23,7 @@ class Task:
         key: unique; it begins with the stage.
         label, N: of the method that it belongs to; empty and None if shared by all.
         seconds: expected time; None if unknown.
+        eager_seconds: expected time without CUDA graphs; None if nothing would be captured.
         charged: seconds of by-products, which its measured time includes.
         memory: peak bytes of tensors.
         disk: bytes left in the store.
@@ -34,6 +35,7 @@ class Task:
     label: str = ""
     N: int | None = None
     seconds: int | float | None
+    eager_seconds: int | float | None = None
     charged: int | float = 0
     memory: int | float = 0
     disk: int | float = 0

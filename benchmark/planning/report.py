@@ -58,6 +58,8 @@ def stage_table(prediction: Prediction, lines: Mapping[tuple[str, str], Line]) -
     groups: dict[tuple[str, str], list[Task]] = {}
     for task in prediction.tasks:
         groups.setdefault((task.stage, task.line), []).append(task)
+    captured = any(task.eager_seconds is not None for task in prediction.tasks)
+    graphs = ("each without CUDA graphs",) if captured else ()
     measured = ("measured each", "expected / measured") if lines else ()
     return Table(
         name="plan-stages",
@@ -67,16 +69,20 @@ def stage_table(prediction: Prediction, lines: Mapping[tuple[str, str], Line]) -
             "on a CPU, that of the process itself comes on top. Disk: use of the store, without "
             "decoded images."
         ),
-        columns=("stage", "of", "times", "each", "together", "memory", "disk", *measured),
+        columns=("stage", "of", "times", "each", "together", *graphs, "memory", "disk", *measured),
         body=[
-            _line(place, groups[place], lines)
+            _line(place, groups[place], lines, captured=captured)
             for place in sorted(groups, key=lambda place: _ORDER.index(place[0]))
         ],
     )
 
 
 def _line(
-    place: tuple[str, str], tasks: Sequence[Task], lines: Mapping[tuple[str, str], Line]
+    place: tuple[str, str],
+    tasks: Sequence[Task],
+    lines: Mapping[tuple[str, str], Line],
+    *,
+    captured: bool,
 ) -> list[Cell]:
     total = seconds_of(tasks)
     known = all(task.seconds is not None for task in tasks)
@@ -86,6 +92,7 @@ def _line(
         Cell(f"{len(tasks)}", value=len(tasks)),
         _time(total / len(tasks)) if known else Cell("unknown"),
         _time(total) if known else Cell("unknown"),
+        *([_eager(tasks)] if captured else []),
         _amount(max(task.memory for task in tasks)),
         _amount(sum(task.disk for task in tasks)),
     ]
@@ -96,6 +103,11 @@ def _line(
         return [*cells, MISSING, MISSING]
     ratio = MISSING if line.ratio is None else Cell(f"{line.ratio:.2f}", value=line.ratio)
     return [*cells, _time(line.measured / line.num), ratio]
+
+
+def _eager(tasks: Sequence[Task]) -> Cell:
+    eager = [task.eager_seconds for task in tasks if task.eager_seconds is not None]
+    return _time(sum(eager) / len(tasks)) if len(eager) == len(tasks) else MISSING
 
 
 def method_table(prediction: Prediction) -> Table:
