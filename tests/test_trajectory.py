@@ -189,11 +189,9 @@ def test_the_graphs_held_are_those_of_one_segment():
     assert peak(match, 64, keep_every=8) == pytest.approx(
         8 * peak(match, 64, keep_every=1), rel=0.2
     )
-    for num_steps in (16, 36, 64, 100, 144, 256):
-        segments = math.ceil(2 * math.sqrt(num_steps))
-        assert peak(match, num_steps) == pytest.approx(
-            segments * peak(match, num_steps, keep_every=1), rel=0.2
-        )
+    each = peak(match, 64) / math.sqrt(64)
+    for num_steps in (16, 30, 36, 100, 144, 256, 400):
+        assert peak(match, num_steps) < 1.1 * each * math.ceil(math.sqrt(num_steps))
     assert peak(unrolled, 64) > 10 * peak(unrolled, 4)
 
 

@@ -65,7 +65,7 @@ def pretraining_epoch(compute: Compute, *, small: bool = False) -> Kernel:
             "one after the other (0.10 s in bf16). torch.compile reduced a step of a ConvNet (32, "
             "64, 128) to 0.82 and of a quarter-width ResNet-18 to 0.77 of its time, after half a "
             "minute of compiling: more than one pretraining would save. On a GPU, steps are "
-            "replayed from a CUDA graph; not measured: see the plan for an H100. There torch.compile "
-            "was not tried either."
+            "replayed from a CUDA graph; not measured: see the plan for an H100. There "
+            "torch.compile is untried."
         ),
     )
