@@ -186,6 +186,11 @@ def _add_timing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--small", action="store_true", help="tiny shapes: seconds instead of minutes"
     )
+    parser.add_argument(
+        "--twins-here",
+        action="store_true",
+        help="run plain twins in this process, which keeps freed memory (default: in their own)",
+    )
     parser.add_argument("--json", type=_path, metavar="FILE", help="write all measurements")
     parser.add_argument("--report", type=_path, metavar="FILE", help="write a report in Markdown")
     _add_store(parser, "keeps measured precision and layout")

@@ -166,6 +166,22 @@ def test_a_twin_runs_in_a_process_of_its_own(monkeypatch):
         assert all(0 < timer() < 60 for _ in range(2))
 
 
+@pytest.mark.parametrize(
+    ("flags", "where"),
+    [
+        ((), "in processes of their own, which do not keep freed memory"),
+        (("--twins-here",), "in the same process, which keeps freed memory"),
+    ],
+)
+def test_where_twins_run_is_told(flags, where, rates, monkeypatch, tmp_path, capsys):
+    started, start = [], time_command._twin
+    monkeypatch.setattr(time_command, "_twin", lambda *given: started.append(1) or start(*given))
+    line = ["time", "--only", "view-expansion", "--device", "cpu", "--store", str(tmp_path)]
+    assert main([*line, *flags]) == 0
+    assert len(started) == (not flags)
+    assert f"twins in fp32 and {where}; " in capsys.readouterr().out
+
+
 def test_the_median_of_an_even_number_is_between_the_middle_two():
     assert Timing(seconds=(5.0, 1.0, 2.0)).median == 2
     assert Timing(seconds=(4.0, 1.0, 2.0, 9.0)).median == 3

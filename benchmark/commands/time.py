@@ -41,14 +41,14 @@ def main(arguments: argparse.Namespace) -> int:
     compute = Compute(device, precision, layout, threads=torch.get_num_threads())
     clock = Clock(device=device)
     rates = measure_rates(clock)
-    measured = _measure_all(names, compute, small=arguments.small, rates=rates, clock=clock)
+    measured = _measure_all(names, compute, arguments, rates=rates, clock=clock)
     found = record(
         measured,
         rates=rates,
         compute=compute,
         clock=clock,
         small=arguments.small,
-        twins_apart=_twins_apart(compute, small=arguments.small),
+        twins_apart=_twins_apart(compute, arguments),
         flags=_flags(arguments),
     )
     if arguments.json:
@@ -66,17 +66,23 @@ def _flags(arguments: argparse.Namespace) -> list[str]:
         "precision": arguments.precision,
         "layout": arguments.layout,
     }
-    return [f"--{name} {value}" for name, value in given.items() if value]
+    flags = [f"--{name} {value}" for name, value in given.items() if value]
+    return flags + ["--twins-here"] * arguments.twins_here
 
 
 def _measure_all(
-    names: Sequence[str], compute: Compute, *, small: bool, rates: Rates, clock: Clock
+    names: Sequence[str],
+    compute: Compute,
+    arguments: argparse.Namespace,
+    *,
+    rates: Rates,
+    clock: Clock,
 ) -> list[Measurement]:
     """Measure kernels one by one, building each when its turn comes, and freeing it afterwards."""
     measured = []
     for name in names:
-        kernel = plugins.load("kernels", name)(compute, small=small)
-        apart = _twins_apart(compute, small=small)
+        kernel = plugins.load("kernels", name)(compute, small=arguments.small)
+        apart = _twins_apart(compute, arguments)
         with _twin(name, compute) if apart else nullcontext() as plain:
             found = measure(
                 name, kernel, rates=rates, clock=clock, count=operations_of, plain=plain
@@ -86,13 +92,13 @@ def _measure_all(
     return measured
 
 
-def _twins_apart(compute: Compute, *, small: bool) -> bool:
+def _twins_apart(compute: Compute, arguments: argparse.Namespace) -> bool:
     """Say whether twins get processes of their own, where memory is allocated as usual.
 
     This process keeps freed memory (`benchmark.allocation`), which is one of the optimisations. It
     matters for large tensors on a CPU.
     """
-    return compute.device.type == "cpu" and not small
+    return compute.device.type == "cpu" and not (arguments.small or arguments.twins_here)
 
 
 @contextmanager

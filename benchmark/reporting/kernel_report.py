@@ -127,6 +127,8 @@ def machine(recorded: Mapping[str, Any]) -> str:
     apart = ""
     if recorded.get("twins_apart", False):
         apart = " and in processes of their own, which do not keep freed memory"
+    elif "--twins-here" in recorded["flags"]:
+        apart = " and in the same process, which keeps freed memory"
     backbones = " and ".join(place[name] for name in ("precision", "layout") if name in place)
     return (
         f"{place['device']} of {place['processors']}, torch {place['torch']}, "
