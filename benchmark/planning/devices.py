@@ -56,7 +56,7 @@ def assumptions() -> str:
         f"matrix products are assumed to attain {_PRODUCT_SHARE:.0%} of the vendor's peak, "
         f"convolutions {_CONVOLUTION_SHARE:.0%}, and memory {_BANDWIDTH_SHARE:.0%} of the vendor's "
         f"bandwidth; an operator takes at least {1e6 * _LAUNCH_SECONDS:g} us, or "
-        f"{1e6 * _REPLAY_SECONDS:g} us in a CUDA graph"
+        f"{1e6 * _REPLAY_SECONDS:g} us in a CUDA graph, around which inputs and outputs are copied"
     )
 
 
@@ -232,11 +232,9 @@ class ThisDevice(Device):
 
     def __init__(self, networks: Networks, clock: Clock) -> None:
         captures = capture_on(clock.device) is not None
-        roofline = Roofline(
-            rates=measure_rates(clock),
-            launch=(launch := _measured_launch(clock)),
-            replay=_measured_launch(clock, captured=True) if captures else launch,
-        )
+        launch = _measured_launch(clock)
+        replay = _measured_launch(clock, captured=True) if captures else launch
+        roofline = Roofline(rates=measure_rates(clock), launch=launch, replay=replay)
         super().__init__(device_name(clock.device), networks, roofline, captures=captures)
         self.clock = clock
         self._timed: dict[tuple[Architecture, bool, bool, int], Calibration] = {}
