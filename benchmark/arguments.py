@@ -183,9 +183,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 def _add_timing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", type=_names, metavar="A,B", help="kernels (default: all)")
-    parser.add_argument(
-        "--small", action="store_true", help="tiny shapes: seconds instead of minutes"
-    )
+    parser.add_argument("--small", action="store_true", help="tiny shapes, for a quick look")
     parser.add_argument(
         "--twins-here",
         action="store_true",
@@ -263,12 +261,8 @@ def _add_device(
     parser: argparse._ActionsContainer, known: str = "auto, cpu, cuda, cuda:1, ..."
 ) -> None:
     parser.add_argument("--device", default="auto", help=known)
-    parser.add_argument(
-        "--precision", choices=get_args(Precision), help="of networks (default: measured)"
-    )
-    parser.add_argument(
-        "--layout", choices=get_args(Layout), help="of images in memory (default: measured)"
-    )
+    for flag, values in (("--precision", Precision), ("--layout", Layout)):
+        parser.add_argument(flag, choices=get_args(values), help="of networks (default: measured)")
 
 
 def _add_memory(parser: argparse._ActionsContainer) -> None:

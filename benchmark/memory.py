@@ -3,9 +3,9 @@
 A stage may take `max_memory` bytes. Half of them are for the peak of one network pass; the other
 half is for everything else: images, representations, features, weights, and on a GPU the memory
 that the graphs of captured steps keep (`benchmark.captured`), as much as the largest such step
-takes. The peak of a pass is
-measured, not guessed: the pass and, with gradients, its backward pass run with a few images, and
-every new tensor is counted while it is alive. Scratch space inside operators is not counted.
+takes. The peak of a pass is measured, not guessed: the pass and, with gradients, its backward pass
+run with a few images, and every new tensor is counted while it is alive. Scratch space inside
+operators is not counted.
 
 A batch that does not fit is processed in equal chunks. With gradients, a chunk's graph is discarded
 and recomputed in the backward pass (activation checkpointing), so that one is held at a time, at

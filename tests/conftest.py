@@ -169,6 +169,7 @@ def toy_suite(image_folder: Path) -> Suite:
             "resnet-small": {"widths": (4, 4)},
         },
         precision="fp32",
+        layout="channels-last",
     )
 
 

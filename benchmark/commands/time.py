@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from multiprocessing import get_context
@@ -41,14 +41,19 @@ def main(arguments: argparse.Namespace) -> int:
     compute = Compute(device, precision, layout, threads=torch.get_num_threads())
     clock = Clock(device=device)
     rates = measure_rates(clock)
-    measured = _measure_all(names, compute, arguments, rates=rates, clock=clock)
+    # This process keeps freed memory (`benchmark.allocation`), which is one of the optimisations.
+    apart = device.type == "cpu" and not (arguments.small or arguments.twins_here)
+    measured = [
+        _measure(name, compute, small=arguments.small, apart=apart, rates=rates, clock=clock)
+        for name in names
+    ]
     found = record(
         measured,
         rates=rates,
         compute=compute,
         clock=clock,
         small=arguments.small,
-        twins_apart=_twins_apart(compute, arguments),
+        twins_apart=apart,
         flags=_flags(arguments),
     )
     if arguments.json:
@@ -70,35 +75,15 @@ def _flags(arguments: argparse.Namespace) -> list[str]:
     return flags + ["--twins-here"] * arguments.twins_here
 
 
-def _measure_all(
-    names: Sequence[str],
-    compute: Compute,
-    arguments: argparse.Namespace,
-    *,
-    rates: Rates,
-    clock: Clock,
-) -> list[Measurement]:
-    """Measure kernels one by one, building each when its turn comes, and freeing it afterwards."""
-    measured = []
-    for name in names:
-        kernel = plugins.load("kernels", name)(compute, small=arguments.small)
-        apart = _twins_apart(compute, arguments)
-        with _twin(name, compute) if apart else nullcontext() as plain:
-            found = measure(
-                name, kernel, rates=rates, clock=clock, count=operations_of, plain=plain
-            )
-        sys.stderr.write(f"{name}: {found.ratio:.2f}, differs by {found.deviation:.1g}\n")
-        measured.append(found)
-    return measured
-
-
-def _twins_apart(compute: Compute, arguments: argparse.Namespace) -> bool:
-    """Say whether twins get processes of their own, where memory is allocated as usual.
-
-    This process keeps freed memory (`benchmark.allocation`), which is one of the optimisations. It
-    matters for large tensors on a CPU.
-    """
-    return compute.device.type == "cpu" and not (arguments.small or arguments.twins_here)
+def _measure(
+    name: str, compute: Compute, *, small: bool, apart: bool, rates: Rates, clock: Clock
+) -> Measurement:
+    """Measure a kernel; its twin has a process of its own if it is to be `apart`."""
+    kernel = plugins.load("kernels", name)(compute, small=small)
+    with _twin(name, compute) if apart else nullcontext() as plain:
+        found = measure(name, kernel, rates=rates, clock=clock, count=operations_of, plain=plain)
+    sys.stderr.write(f"{name}: {found.ratio:.2f}, differs by {found.deviation:.1g}\n")
+    return found
 
 
 @contextmanager

@@ -57,5 +57,5 @@ def ours_step(compute: Compute, *, small: bool = False) -> Kernel:
         operations=step.operations(m=m),
         num_bytes=step.num_bytes(m=m),
         tolerance=0.3 if compute.precision == "bf16" else 1e-2,
-        tried=("Like `krr-st-step`; all views in one pass of the network. The published shape."),
+        tried="The published shape. Like `krr-st-step`; all views in one pass of the network.",
     )
