@@ -1,6 +1,5 @@
 """Where and how networks run: device, precision and memory layout."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import torch
 
 from benchmark.network import MEMORY_FORMATS, Layout, Precision
 from benchmark.spec import UsageError
+from benchmark.tf32 import driver_has_tf32
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Compute:
 
     Attributes:
         device: where everything lives.
-        precision: of backbones; with fp32 on CUDA, convolutions use TF32, see `choose_tf32`.
+        precision: of backbones; with fp32 on CUDA, convolutions use TF32, see `benchmark.tf32`.
         layout: of images and weights in memory, except where a method has its own.
         threads: of every process on a CPU; with other numbers, sums round differently.
         all_threads: of the teacher's stages, which run alone.
@@ -41,7 +41,7 @@ class Compute:
     @property
     def settings(self) -> dict[str, str | int | None]:
         """What the keys of all computed results must cover."""
-        tf32 = {"tf32": _driver_has_tf32()} if self.device.type == "cuda" else {}
+        tf32 = {"tf32": driver_has_tf32()} if self.device.type == "cuda" else {}
         return {
             **tf32,
             "device": self.device.type,
@@ -66,20 +66,6 @@ class Compute:
             yield
         finally:
             torch.set_num_threads(before)
-
-
-def choose_tf32() -> None:
-    """Let a GPU run convolutions, but not matrix products, in TF32, whatever the environment says.
-
-    These are torch's defaults, which `TORCH_ALLOW_TF32_CUBLAS_OVERRIDE` changes; whether the driver
-    disables TF32 altogether (`NVIDIA_TF32_OVERRIDE=0`) is part of every key.
-    """
-    torch.backends.cudnn.allow_tf32 = True
-    torch.backends.cuda.matmul.allow_tf32 = False
-
-
-def _driver_has_tf32() -> bool:
-    return os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
 
 
 def find_device(name: str) -> torch.device:

@@ -18,7 +18,6 @@ import torch
 from tqdm import tqdm
 
 from benchmark.allocation import keep_freed_memory
-from benchmark.compute import choose_tf32
 from benchmark.experiment import Experiment
 from benchmark.grid import Cell
 from benchmark.memory import is_out_of_memory, make_room
@@ -30,6 +29,7 @@ from benchmark.spec import NonFiniteError, UsageError
 from benchmark.stages.distillation import OverBudgetError, RefusedError
 from benchmark.stages.keys import distilled_key
 from benchmark.stages.probing import is_done
+from benchmark.tf32 import choose_tf32
 
 _HALVINGS = 4  # of memory, before giving up on a cell that runs out of it
 

@@ -244,7 +244,7 @@ def measure_rates(clock: Clock) -> Rates:
         ("matrix product bf16", torch.bfloat16),
     )
     for rate, dtype in products:
-        operations[rate] = _product_rate(8192 if large else 1024, dtype, clock)
+        operations[rate] = large_product_rate(dtype, clock)
     convolutions: tuple[tuple[Rate, torch.dtype], ...] = (
         ("convolution fp32", torch.float32),
         ("convolution bf16", torch.bfloat16),
@@ -256,7 +256,9 @@ def measure_rates(clock: Clock) -> Rates:
     return Rates(operations=operations, copied=copied)
 
 
-def _product_rate(side: int, dtype: torch.dtype, clock: Clock) -> float:
+def large_product_rate(dtype: torch.dtype, clock: Clock) -> float:
+    """Measure the operations per second of a product of large square matrices."""
+    side = 1024 if clock.device.type == "cpu" else 8192
     matrix = torch.ones(side, side, device=clock.device, dtype=dtype)
     return 2 * side**3 / _fastest(matrix.mm, matrix, clock)
 

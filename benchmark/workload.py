@@ -77,6 +77,7 @@ class Work:
         represented: images that the teacher represents alongside.
         products: operations of matrix products in fp32; double precision counts twice.
         bf16_products: operations of matrix products in bf16.
+        tf32_products: of those that a GPU runs in TF32, and a CPU in fp32 (`benchmark.tf32`).
         shape: rows x inner x columns of these products, unless they are large and roughly square.
         num_bytes: read and written outside the passes.
         operators: operator calls outside the passes, each at least as long as a launch.
@@ -93,6 +94,7 @@ class Work:
     represented: int | float = 0
     products: int | float = 0
     bf16_products: int | float = 0
+    tf32_products: int | float = 0
     shape: tuple[int, int, int] | None = None
     num_bytes: int | float = 0
     operators: int | float = 0

@@ -34,8 +34,9 @@ def _work(
     """Count the outer steps on m distilled images under all `views`, and the pool's warm-up.
 
     With s support points, b queries and p features, ridge regression and its gradients take 6 s s p
-    + 4 b s p + 6 b s d + 6 s s d + s^3 operations. The staggered models of a pool are trained to
-    half of `max_age` on average. It is ignored that a replaced model skips its step.
+    + 4 b s p + 6 b s d + 6 s s d + s^3 operations, the first two in TF32 where networks run in
+    bf16. The staggered models of a pool are trained to half of `max_age` on average. It is ignored
+    that a replaced model skips its step.
 
     Args:
         settings: of the loop.
@@ -51,7 +52,8 @@ def _work(
     shown = _shown(settings, views)
     inner, s = _pairs(settings, views, m), _pairs(settings, shown, m)
     b, p = shown * settings.real_batch, settings.sample_model(problem.new_network).num_features
-    ridge = 6 * s * s * p + 4 * b * s * p + 6 * b * s * d + 6 * s * s * d + s**3
+    kernels, rest = 6 * s * s * p + 4 * b * s * p, 6 * b * s * d + 6 * s * s * d + s**3
+    in_tf32 = kernels if problem.precision == "bf16" else 0
     inner_steps = steps
     if settings.staggered:
         inner_steps += settings.pool_size * settings.max_age // 2
@@ -63,7 +65,8 @@ def _work(
             forward=steps * b,
             batch=b,
             represented=steps * b if anew else 0,
-            products=steps * (ridge + 3 * decoding * s / shown),
+            products=steps * (kernels - in_tf32 + rest + 3 * decoding * s / shown),
+            tf32_products=steps * in_tf32,
         ),
         Work(network=network, training=steps * s * TO_IMAGES, batch=s, splits=True),
         Work(

@@ -173,7 +173,13 @@ class Bilevel:
             queries = network.features(real)
         distilled, support_targets = self.distilled_batch(shown)
         support = network.features(distilled)
-        predicted = ridge_predict(support, support_targets, queries, ridge=self.settings.ridge)
+        predicted = ridge_predict(
+            support,
+            support_targets,
+            queries,
+            ridge=self.settings.ridge,
+            precision=network.precision,
+        )
         return mse_loss(predicted, targets)
 
     def real_batch(

@@ -1,8 +1,14 @@
 """Kernel ridge regression: the only place where a linear system is solved."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from benchmark.network import Precision
+from benchmark.tf32 import products_in_tf32
 
 
 def ridge_predict(
@@ -11,6 +17,7 @@ def ridge_predict(
     queries: Float[Tensor, "b p"],
     *,
     ridge: float,
+    precision: Precision = "fp32",
 ) -> Float[Tensor, "b d"]:
     """Predict targets of `queries` by ridge regression on `support` and `targets`.
 
@@ -25,9 +32,40 @@ def ridge_predict(
     it is solved by Cholesky, in the dtype of the features (never bf16: lambda would vanish beside
     the trace). If it is not, because features are not finite or `ridge` is too small, the
     prediction is NaN, which shows in the loss; this needs no synchronisation.
+
+    `precision` is that of the network that made the features. With bf16, a GPU runs products of
+    features, which are most of the arithmetic, in TF32; the system is solved in fp32 all the same.
     """
-    kernel = support @ support.T + 1
+    product = _product_in_tf32 if precision == "bf16" else _product
+    kernel = product(support, support) + 1
     regularised = kernel + torch.diag(ridge * kernel.detach().trace().expand(len(kernel)))
     factor, failed = torch.linalg.cholesky_ex(regularised)
     weights = torch.cholesky_solve(targets, factor)
-    return torch.where(failed == 0, (queries @ support.T + 1) @ weights, torch.nan)
+    return torch.where(failed == 0, (product(queries, support) + 1) @ weights, torch.nan)
+
+
+def _product(x: Float[Tensor, "n p"], y: Float[Tensor, "m p"]) -> Float[Tensor, "n m"]:
+    return x @ y.T
+
+
+def _product_in_tf32(x: Float[Tensor, "n p"], y: Float[Tensor, "m p"]) -> Float[Tensor, "n m"]:
+    product: Tensor = _ProductInTf32.apply(x, y)
+    return product
+
+
+class _ProductInTf32(torch.autograd.Function):
+    """`_product`, and its gradients, which go back to the network in bf16."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(x, y)
+        with products_in_tf32():
+            return x @ y.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, y = ctx.saved_tensors
+        of_x, of_y = ctx.needs_input_grad
+        with products_in_tf32():
+            return (gradient @ y if of_x else None, (x.T @ gradient).T if of_y else None)

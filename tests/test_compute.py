@@ -4,7 +4,6 @@ import pytest
 import timm
 import torch
 
-from benchmark import compute
 from benchmark.compute import Compute, find_device
 from benchmark.network import Layout
 from benchmark.spec import UsageError
@@ -30,22 +29,6 @@ def test_a_device_that_nothing_was_written_for_is_refused(name):
         UsageError, match=f"^--device {name}: not supported; expected auto, cpu or cuda"
     ):
         find_device(name)
-
-
-def test_an_environment_does_not_decide_on_tf32(monkeypatch):
-    places = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = [place.allow_tf32 for place in places]
-    try:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = False, True
-        compute.choose_tf32()
-        assert [place.allow_tf32 for place in places] == [True, False]
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-    gpu = Compute(torch.device("cuda"), "fp32")
-    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
-    assert gpu.settings["tf32"]
-    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
-    assert not gpu.settings["tf32"]
 
 
 @pytest.mark.parametrize("layout", get_args(Layout))

@@ -28,6 +28,7 @@ MAY_IMPORT = {  # besides the shared files of its own folder
         "benchmark.ranges",
         "benchmark.rng",
         "benchmark.settings",
+        "benchmark.tf32",
         "benchmark.whitening",
         "benchmark.workload",
     },

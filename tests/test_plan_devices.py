@@ -24,7 +24,7 @@ def networks():
 
 
 def test_each_operator_takes_what_bounds_it():
-    roofline = Roofline(rates=RATES, launch=0.5, replay=0.1)
+    roofline = Roofline(rates=RATES, launch=0.5, replay=0.1, tf32=1.0)
     operators = (
         Operator(200, "convolution fp32", 100),  # 20 s of arithmetic, 2 s of memory
         Operator(200, "matrix product fp32", 400),  # 2 s, 8 s
@@ -55,6 +55,7 @@ def test_a_named_device_is_expected_to_take_its_roofline():
     assert device.seconds(work) == pytest.approx(10 * replayed + 1000 * 1.5e-6 + 40 * 7e-6)
     beside = Work(products=6e12, num_bytes=1e12)
     assert device.seconds(beside) == pytest.approx(6 / (0.6 * 66.9) + 1 / (0.7 * 3.35))
+    assert device.seconds(Work(tf32_products=6e12)) == pytest.approx(6 / (0.6 * 494.7))
     assert device.seconds(Work(bf16_products=6e12)) == pytest.approx(6 / (0.6 * 989.4))
 
 

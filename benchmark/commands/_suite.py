@@ -11,7 +11,7 @@ import torch
 
 from benchmark import plugins
 from benchmark.check import check, owners
-from benchmark.compute import Compute, choose_tf32, find_device
+from benchmark.compute import Compute, find_device
 from benchmark.convolutions import choose
 from benchmark.experiment import DataOptions, Experiment
 from benchmark.grid import FLAGS, Cell, Suite, cells, with_settings
@@ -21,6 +21,7 @@ from benchmark.pretrain import Length
 from benchmark.provenance import remember_code
 from benchmark.spec import UsageError, unknown
 from benchmark.store import Store
+from benchmark.tf32 import choose_tf32
 
 _THREADS = torch.get_num_threads()
 

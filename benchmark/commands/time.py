@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 
 from benchmark import plugins
-from benchmark.compute import Compute, choose_tf32, find_device
+from benchmark.compute import Compute, find_device
 from benchmark.convolutions import choose
 from benchmark.files import atomic, expect_writable
 from benchmark.planning.network_cost import operations_of
 from benchmark.provenance import remember_code
 from benchmark.reporting.kernel_report import document, machine, record, table
+from benchmark.tf32 import choose_tf32
 from benchmark.timing import Clock, Kernel, Measurement, Rates, measure, measure_rates
 
 

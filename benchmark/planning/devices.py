@@ -30,7 +30,8 @@ from benchmark.planning.networks import Networks, headless, networks_of
 from benchmark.planning.sheets import SHEETS, Sheet
 from benchmark.provenance import device_name
 from benchmark.spec import ImageShape, unknown
-from benchmark.timing import Clock, Operations, Rate, Rates, measure_rates
+from benchmark.tf32 import products_in_tf32
+from benchmark.timing import Clock, Operations, Rate, Rates, large_product_rate, measure_rates
 from benchmark.workload import Architecture, Work
 
 # Assumed shares of data sheet values that eager code attains: matrix products and convolutions of
@@ -68,11 +69,13 @@ class Roofline:
         rates: operations and bytes per second.
         launch: seconds of the smallest operator.
         replay: likewise, in a captured step.
+        tf32: operations per second of large matrix products in TF32, on a CPU in fp32.
     """
 
     rates: Rates
     launch: float
     replay: float
+    tf32: float
 
     @classmethod
     def of(cls, sheet: Sheet) -> "Roofline":
@@ -90,6 +93,7 @@ class Roofline:
             ),
             launch=_LAUNCH_SECONDS,
             replay=_REPLAY_SECONDS,
+            tf32=1e12 * _PRODUCT_SHARE * sheet.tf32,
         )
 
     def seconds(self, cost: Pass, *, captured: bool = False) -> float:
@@ -161,6 +165,7 @@ class Device(ABC):
         for precision, operations in products.items():
             if operations:
                 total += operations / self.product_rate(precision, work.shape)
+        total += work.tf32_products / self.roofline.tf32
         for images, training in ((work.forward, False), (work.training, True)):
             if work.network is not None and images:
                 total += (images / work.batch) * self.pass_seconds(
@@ -234,7 +239,10 @@ class ThisDevice(Device):
         captures = capture_on(clock.device) is not None
         launch = _measured_launch(clock)
         replay = _measured_launch(clock, captured=True) if captures else launch
-        roofline = Roofline(rates=measure_rates(clock), launch=launch, replay=replay)
+        rates = measure_rates(clock)
+        with products_in_tf32():
+            tf32 = large_product_rate(torch.float32, clock)
+        roofline = Roofline(rates=rates, launch=launch, replay=replay, tf32=tf32)
         super().__init__(device_name(clock.device), networks, roofline, captures=captures)
         self.clock = clock
         self._timed: dict[tuple[Architecture, bool, bool, int], Calibration] = {}
