@@ -9,6 +9,7 @@ from benchmark.planning import devices
 from benchmark.planning.devices import NamedDevice, Roofline, ThisDevice
 from benchmark.planning.network_cost import Operator, Pass
 from benchmark.planning.networks import Networks
+from benchmark.planning.report import calibration_table
 from benchmark.planning.sheets import SHEETS
 from benchmark.spec import ImageShape, UsageError
 from benchmark.timing import Clock, Rates
@@ -131,6 +132,8 @@ def test_a_captured_step_is_timed_as_it_is_replayed(monkeypatch):
         assert replays.replays == 78 + 1 + 1 + 3  # once more to warm up
         assert device.pass_seconds(NET, 8, training=False, captured=True) > 0
         assert replays.captures == 2
+        passes = [row[1].text for row in calibration_table(device).body]
+        assert passes == ["training", "training, replayed", "forward"]
         without, with_launches = (device.seconds(Work(launches=num)) for num in (0, 1000))
         assert with_launches == without + 1000 * device.roofline.launch
     here = ThisDevice(networks(), Clock(device=torch.device("cpu")))

@@ -228,6 +228,7 @@ class Calibration:
 
     architecture: Architecture
     training: bool
+    captured: bool
     batch: int
     seconds: float
 
@@ -282,6 +283,7 @@ class ThisDevice(Device):
             self._timed[key] = Calibration(
                 architecture=architecture,
                 training=training,
+                captured=captured,
                 batch=few,
                 seconds=self._timing(step),
             )

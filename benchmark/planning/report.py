@@ -157,7 +157,7 @@ def calibration_table(device: ThisDevice) -> Table:
     body, shares = [], []
     for timed in device.calibrations:
         cost = device.networks.cost(timed.architecture, timed.batch, training=timed.training)
-        expected = device.roofline.seconds(cost)
+        expected = device.roofline.seconds(cost, captured=timed.captured)
         shares.append(expected / timed.seconds)
         layout = "default layout" if timed.architecture.default_layout else ""
         how = [f"{name} {value}" for name, value in timed.architecture.settings]
@@ -165,7 +165,9 @@ def calibration_table(device: ThisDevice) -> Table:
         body.append(
             [
                 Cell(f"{timed.architecture.model} {settings}".strip()),
-                Cell("training" if timed.training else "forward"),
+                Cell(
+                    f"{'training' if timed.training else 'forward'}{', replayed' * timed.captured}"
+                ),
                 Cell(f"{timed.batch}", value=timed.batch),
                 _time(timed.seconds),
                 Cell(f"{shares[-1]:.2f}", value=shares[-1]),
