@@ -160,14 +160,13 @@ def calibration_table(device: ThisDevice) -> Table:
         expected = device.roofline.seconds(cost, captured=timed.captured)
         shares.append(expected / timed.seconds)
         layout = "default layout" if timed.architecture.default_layout else ""
+        kind = "training" if timed.training else "forward"
         how = [f"{name} {value}" for name, value in timed.architecture.settings]
         settings = ", ".join(filter(None, [*how, timed.architecture.precision, layout]))
         body.append(
             [
                 Cell(f"{timed.architecture.model} {settings}".strip()),
-                Cell(
-                    f"{'training' if timed.training else 'forward'}{', replayed' * timed.captured}"
-                ),
+                Cell(kind + ", replayed" * timed.captured),
                 Cell(f"{timed.batch}", value=timed.batch),
                 _time(timed.seconds),
                 Cell(f"{shares[-1]:.2f}", value=shares[-1]),
