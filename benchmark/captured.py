@@ -123,6 +123,11 @@ def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[Ten
     ]
 
 
+def captures(device: torch.device) -> bool:
+    """Say whether steps on a device are captured: a failed capture has ended that."""
+    return capture_on(device) is not None and not _given_up
+
+
 def capture_on(device: torch.device) -> Capture | None:
     """Return how functions are captured on a device, or None if they are not."""
     return partial(_capture_on_cuda, device) if device.type == "cuda" else None

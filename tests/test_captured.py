@@ -113,6 +113,28 @@ def test_each_shape_has_a_graph_of_its_own(both):
     assert (tapes.captures, tapes.replays) == (2, 6)
 
 
+def test_each_type_has_a_graph_of_its_own(tapes):
+    double = CapturedStep(lambda x: (2 * x,))
+    for dtype in (torch.float32, torch.float64) * 4:
+        (found,) = double(torch.ones(3, dtype=dtype))
+        assert found.dtype == dtype
+    assert tapes.captures == 2
+
+
+def test_parameters_are_compared_apart_from_what_moves_more():
+    """A parameter that stays behind, beside a buffer and a counter that move by far."""
+    weight = torch.zeros(3).requires_grad_()
+    before = [weight, torch.zeros(3), torch.tensor(0)]
+    after = [x + 1 for x in before]
+    after[0] = (weight.detach() + 1e-3).requires_grad_()
+    after[1] = after[1] * 1e6
+    assert captured._state_agrees(after, after, before)
+    for i in range(3):
+        assert not captured._state_agrees([*after[:i], before[i], *after[i + 1 :]], after, before)
+    hurried = [*after[:2], torch.tensor(2)]
+    assert not captured._state_agrees(hurried, after, before)
+
+
 def test_dropout_draws_anew_from_the_stream_of_an_eager_run(both):
     def run():
         with torch.random.fork_rng(devices=[]):
@@ -159,7 +181,7 @@ def test_a_graph_that_computes_something_else_is_dropped(broken, monkeypatch, ca
 
         def wrong():
             replay()
-            outputs[0].mul_(1.02)
+            outputs[0].mul_(1.012)
 
         return (lambda: None) if broken == "nothing happens" else wrong, outputs
 

@@ -134,7 +134,11 @@ def test_an_outer_loop_is_counted_as_by_hand(toy_problem):
     assert (inner.training, inner.batch) == ((5 + 2 * 2) * 8, 8)
     s, b, p, d = 8, 8, 16 * 2 * 2, 6
     ridge = 6 * s * s * p + 4 * b * s * p + 6 * b * s * d + 6 * s * s * d + s**3
-    assert real.products == 5 * ridge
+    assert (real.products, real.tf32_products) == (5 * ridge, 0)
+    in_bf16 = dataclasses.replace(shapes_of(toy_problem(N=8)), precision="bf16")
+    real, *_ = SMALL["krr-st"].forecast(in_bf16).work
+    kernels = 6 * s * s * p + 4 * b * s * p
+    assert (real.products, real.tf32_products) == (5 * (ridge - kernels), 5 * kernels)
 
 
 def test_augmented_copies_are_represented_once_and_held(toy_problem):
@@ -160,6 +164,7 @@ def test_drawn_views_and_pairs_are_counted(toy_problem):
     assert real.forward == 5 * 8
     assert distilled.training == pytest.approx(5 * 8 * 2 / 3)  # eight images in one view
     assert inner.training == (5 + 2 * 2) * 4 * 2
+    assert (inner.captured, inner.launches) == (True, (5 + 2 * 2) * 3)  # two inputs, and the graph
     assert fitting.operators > 0
 
 
@@ -170,6 +175,8 @@ def test_class_matches_are_counted_as_by_hand(labelled_problem):
     assert distilled.training == pytest.approx(3 * 2 * 3 * 2 * 7 / 3)
     assert inner.training == 3 * 1 * 2 * 6
     assert (real.batch, distilled.batch, inner.batch) == (5, 2, 6)
+    assert (real.launches, distilled.launches) == (3 * 2 * 3 * 7, 0)  # four in, two out, the graph
+    assert (real.captured, distilled.captured, inner.captured) == (True, True, False)
     assert [work.network.precision for work in (real, distilled, inner)] == [None, "fp32", "fp32"]
     assert all(work.network.default_layout for work in (real, distilled, inner))
 

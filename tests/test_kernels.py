@@ -50,7 +50,11 @@ def rates(monkeypatch):
         copied=1e10,
     )
     monkeypatch.setattr(time_command, "measure_rates", lambda clock: rates)
-    monkeypatch.setattr(time_command, "choose", lambda *_, **given: ("fp32", "channels-last"))
+
+    def choose(*_, precision, layout):
+        return precision or "fp32", layout or "channels-last"
+
+    monkeypatch.setattr(time_command, "choose", choose)
 
 
 def test_twins_are_made_of_layers_of_the_framework():
@@ -79,7 +83,9 @@ def test_bf16_agrees_within_its_tolerance(name):
     rounds = dict(tiny.operations) != dict(exact.operations)
     found = deviation(tiny.fast(), tiny.plain())
     assert found <= tiny.tolerance
-    assert rounds == (found > exact.tolerance) or name in ITERATIVE
+    if name not in ITERATIVE:
+        assert rounds == (found > exact.tolerance)
+        assert not rounds or tiny.tolerance < 6 * found
     assert rounds == (name in ROUNDED)
 
 
@@ -230,7 +236,8 @@ def test_rates_are_of_this_world():
 def test_the_command_prints_a_table_and_writes_what_it_measured(rates, tmp_path, capsys):
     files = {kind: tmp_path / f"kernels.{kind}" for kind in ("json", "md")}
     line = ["time", "--only", "view-expansion,ridge-solve", "--small", "--device", "cpu"]
-    line += ["--json", str(files["json"]), "--report", str(files["md"]), "--precision", "fp32"]
+    line += ["--json", str(files["json"]), "--report", str(files["md"])]
+    line += ["--precision", "fp32", "--layout", "contiguous"]
     assert main([*line, "--store", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     found = json.loads(files["json"].read_text("utf-8"))
@@ -242,11 +249,11 @@ def test_the_command_prints_a_table_and_writes_what_it_measured(rates, tmp_path,
     document = files["md"].read_text("utf-8")
     assert document == kernel_report.document(found)
     command = (
-        "python -m benchmark time --small --device cpu --precision fp32 "
+        "python -m benchmark time --small --device cpu --precision fp32 --layout contiguous "
         "--only view-expansion,ridge-solve"
     )
     assert f"Made by `{command}`." in document
-    assert "backbones in fp32 and channels-last, " in document
+    assert "backbones in fp32 and contiguous, " in document
 
 
 def test_a_wrong_name_is_said_before_anything_is_timed(capsys):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmark.grid import cells
+from benchmark.grid import cells, recipe_of
 from benchmark.loop import CheckpointedLoop
 from benchmark.memory import GIB, _LiveBytes
 from benchmark.methods._trajectory import FlatNetwork
@@ -81,6 +81,20 @@ def test_graphs_keep_the_memory_of_the_largest_captured_pass(toy_suite):
     assert memory([eager, large, small]) == memory([eager]) + memory([large])
     device.captures = False
     assert memory([eager, large, small]) == memory([large])
+
+
+def test_steps_of_students_are_replayed_and_cost_more_without_graphs(toy_suite):
+    device = NamedDevice.of("h100", toy_suite)
+    planner = _Planner(toy_suite, device)
+    recipe = recipe_of(toy_suite, "mse")
+    steps, gathering = planner._steps(INSTANCE, 3 * recipe.batch_size, recipe)
+    num = steps.training / steps.batch
+    assert num > 1
+    assert (steps.captured, steps.launches) == (True, num * 4)  # two in, one out, the graph
+    assert not gathering.captured
+    eager = planner.seconds([Work(network=INSTANCE, training=steps.training, batch=steps.batch)])
+    assert planner.eager_seconds([steps]) == eager > planner.seconds([steps])
+    assert planner.eager_seconds([gathering]) is None
 
 
 def test_what_is_differentiated_twice_is_held_whole():

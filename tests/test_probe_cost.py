@@ -1,5 +1,6 @@
 """What probes are counted to take: which products are in bf16, against a solver that is watched."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,13 @@ def test_what_stays_in_higher_precision_is_counted_there(kind, sizes):
     plain, led = (probe_work(kind, sizes, precision=precision) for precision in ("fp32", "bf16"))
     assert plain == led
     assert all(work.products > 0 for work in plain)
+
+
+def test_steps_of_the_paper_probe_are_replayed_and_nothing_else():
+    steps, rest = probe_work(PaperProbe(steps=70), MANY)
+    assert (steps.captured, steps.launches) == (True, 70 * 3)
+    assert (rest.captured, rest.launches) == (False, 0)
+    assert rest.operators == math.ceil(70 * PaperProbe().batch / MANY.n)
 
 
 @pytest.mark.parametrize(("labels_per_class", "turns"), [(3, 3), (10, 5), (20, 3)])

@@ -109,13 +109,13 @@ def compute_of(suite: Suite, arguments: argparse.Namespace) -> Compute:
     """Return the requested device, and how the networks of a suite run on it."""
     device = find_device(arguments.device)
     choose_tf32()
-    precision, layout = choose(
-        device, arguments.store, precision=suite.precision, layout=suite.layout
-    )
     threads = None
     if device.type == "cpu":
         threads = max(1, _THREADS // jobs_of(arguments, device))
         torch.set_num_threads(threads)
+    precision, layout = choose(
+        device, arguments.store, precision=suite.precision, layout=suite.layout
+    )
     return Compute(
         device,
         precision,

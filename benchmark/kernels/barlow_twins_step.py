@@ -74,7 +74,7 @@ def barlow_twins_step(compute: Compute, *, small: bool = False) -> Kernel:
         plain=plain,
         operations=total(cost.training(2 * b, head=False), products, correlation),
         num_bytes=3 * 2 * b * cost.num_bytes,
-        tolerance=0.5 if bf16 else 1e-2,
+        tolerance=0.3 if bf16 else 1e-3,
         tried=(
             "Augmentation of the whole batch at once instead of image by image; bf16 for backbone "
             "and projector, and channels-last, where that is faster. The two augmentations stay "

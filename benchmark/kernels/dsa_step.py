@@ -66,8 +66,8 @@ def dsa_step(compute: Compute, *, small: bool = False) -> Kernel:
         tolerance=0.2 if compute.precision == "bf16" else 1e-3,
         tried=(
             "The matching as in `gradient-matching`. Inner models are trained in fp32, by the same "
-            "code in the twin: two thirds of the operations. Capturing these steps as CUDA graphs "
-            "would save nothing: by the plan for an H100, memory bounds them on 100 images and "
-            "more, not launches."
+            "code in the twin: two thirds of the operations. Their steps are no CUDA graphs: at "
+            "rates that the plan assumes for an H100, memory bounds most of the operators, and "
+            "graphs would take off a seventh on 100 images and a twentieth on 256."
         ),
     )

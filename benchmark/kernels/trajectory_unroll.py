@@ -25,8 +25,8 @@ _TRIED = (
     "images by 6 to 8 %. The second derivative of instance norm in closed form saved a fifth of "
     "the total time: PyTorch's is a chain of elementwise operations. There is no CUDA graph of an "
     "unroll, in which the augmentation differs from step to step: it would have to be pulled back "
-    "step by step, which again takes 15. By the plan for an H100 memory bounds the steps of "
-    "experts, on 256 images, so that graphs would save nothing there."
+    "step by step, which again takes 15. Experts are not captured either: at the rates that "
+    "the plan assumes for an H100, graphs would take a twentieth off their steps on 256 images."
 )
 
 
@@ -82,7 +82,7 @@ def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
             head=passes * cost.head,
         ),
         num_bytes=passes * cost.num_bytes,
-        tolerance=0.2 if compute.precision == "bf16" else 1e-2,
+        tolerance=0.2 if compute.precision == "bf16" else 1e-3,
         tried=_TRIED,
     )
 

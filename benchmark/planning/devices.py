@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import rng
-from benchmark.captured import CALLS_TO_CAPTURE, CapturedStep, capture_on, tensors_of
+from benchmark.captured import CALLS_TO_CAPTURE, CapturedStep, captures, tensors_of
 from benchmark.compute import Compute
 from benchmark.grid import Suite
 from benchmark.memory import share_of
@@ -159,8 +159,6 @@ class Device(ABC):
     def _seconds(self, work: Work) -> float:
         moved = work.num_bytes / self.roofline.rates.copied
         total = moved + work.operators * self.roofline.least(captured=work.captured)
-        if self.captures:
-            total += work.launches * self.roofline.launch
         products: dict[Precision, int | float] = {"fp32": work.products, "bf16": work.bf16_products}
         for precision, operations in products.items():
             if operations:
@@ -215,6 +213,9 @@ class NamedDevice(Device):
         cost = self.networks.cost(architecture, batch, training=training)
         return self.roofline.seconds(cost, captured=captured)
 
+    def _seconds(self, work: Work) -> float:
+        return super()._seconds(work) + work.launches * self.roofline.launch
+
 
 def _sheet(name: str) -> Sheet:
     if name not in SHEETS:
@@ -234,17 +235,22 @@ class Calibration:
 
 
 class ThisDevice(Device):
-    """The device that the networks are on; each pass is timed when first needed."""
+    """The device that the networks are on; each pass is timed when first needed.
+
+    Replays are timed with the copies around them, so that `Work.launches` are no extra.
+    """
 
     def __init__(self, networks: Networks, clock: Clock) -> None:
-        captures = capture_on(clock.device) is not None
-        launch = _measured_launch(clock)
-        replay = _measured_launch(clock, captured=True) if captures else launch
+        launch = replay = _measured_launch(clock)
+        if captures(clock.device):
+            replay = _measured_launch(clock, captured=True)
         rates = measure_rates(clock)
         with products_in_tf32():
             tf32 = large_product_rate(torch.float32, clock)
         roofline = Roofline(rates=rates, launch=launch, replay=replay, tf32=tf32)
-        super().__init__(device_name(clock.device), networks, roofline, captures=captures)
+        super().__init__(
+            device_name(clock.device), networks, roofline, captures=captures(clock.device)
+        )
         self.clock = clock
         self._timed: dict[tuple[Architecture, bool, bool, int], Calibration] = {}
         self._rates: dict[tuple[Precision, int, int, int], float] = {}

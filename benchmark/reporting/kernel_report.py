@@ -87,11 +87,12 @@ def table(recorded: Mapping[str, Any]) -> Table:
             f"implementation of the same computation. {_PREDICTED if predicted else ''}Floor: a "
             "lower bound, the time of the operations at the rate of a large matrix product or "
             "convolution, or of the bytes at that of a large copy, whichever is longer. "
-            "Difference: between the two outputs, relative to the norm of the twin's."
+            "Difference: between the two outputs, relative to the norm of the twin's; it may be as "
+            "large as the tolerance."
         ),
         columns=(
             *("kernel", "fast", "plain", "ratio", *(["predicted"] if predicted else [])),
-            *("operations", "bytes", "floor", "times the floor", "difference"),
+            *("operations", "bytes", "floor", "times the floor", "difference", "tolerance"),
         ),
         body=[_line(kernel) for kernel in recorded["kernels"]],
     )
@@ -112,9 +113,15 @@ def _line(kernel: Mapping[str, Any]) -> list[Cell]:
         Cell(_amount(operations), value=operations),
         Cell(_amount(kernel["bytes"]), value=kernel["bytes"]),
         Cell(f"{_seconds(kernel['floor_seconds'])}, {kernel['floor_bound']}"),
-        Cell(f"{kernel['times_floor']:.2f}", value=kernel["times_floor"]),
+        Cell(_times_floor(kernel["times_floor"]), value=kernel["times_floor"]),
         Cell(difference, value=kernel["deviation"]),
+        Cell(f"{kernel['tolerance']:g}", value=kernel["tolerance"]),
     ]
+
+
+def _times_floor(times: float) -> str:
+    """Return a ratio; what is faster than possible was measured beside other processes."""
+    return f"{times:.2f}{' (rates were disturbed)' if times < 1 else ''}"
 
 
 def machine(recorded: Mapping[str, Any]) -> str:
