@@ -137,6 +137,15 @@ class Rates:
         """Return the seconds that operations take at these rates."""
         return math.fsum(n / self.operations[rate] for rate, n in operations.items())
 
+    def faster(self, others: "Rates") -> "Rates":
+        """Return the higher of two measurements of each rate."""
+        return Rates(
+            operations={
+                rate: max(n, others.operations[rate]) for rate, n in self.operations.items()
+            },
+            copied=max(self.copied, others.copied),
+        )
+
     def floor(self, kernel: Kernel) -> "Floor":
         """Return the least time that a kernel can take here."""
         arithmetic = self.arithmetic(kernel.operations)
@@ -158,17 +167,34 @@ class Measurement:
     """The measurement of one kernel.
 
     Attributes:
-        predicted: the ratio that operations alone would give, those of the twin at its own rates;
-            None if the kernel has no operations, or the twin's are not counted.
+        rates: of the device.
+        of_twin: operations of the twin.
+        deviation: of the outputs.
     """
 
     name: str
     kernel: Kernel = field(repr=False)
     fast: Timing
     plain: Timing
-    floor: Floor
-    predicted: float | None
+    rates: Rates
+    of_twin: Operations
     deviation: float
+
+    @property
+    def floor(self) -> Floor:
+        """The least time that the kernel can take."""
+        return self.rates.floor(self.kernel)
+
+    @property
+    def predicted(self) -> float | None:
+        """The ratio that operations alone would give, those of the twin at its own rates.
+
+        None if the kernel has no operations, or the twin's are not counted.
+        """
+        own = self.rates.arithmetic(self.kernel.operations)
+        if not own or not self.kernel.twin_is_counted:
+            return None
+        return self.rates.arithmetic(self.of_twin) / own
 
     @property
     def ratio(self) -> float:
@@ -203,8 +229,6 @@ def measure(
     outcome: list[Outcome] = []
     operations = count(lambda: outcome.append(kernel.plain()))
     found = deviation(kernel.fast(), outcome[0])
-    own = rates.arithmetic(kernel.operations)
-    predicted = rates.arithmetic(operations) / own if own and kernel.twin_is_counted else None
     fast, twin = interleaved(
         (partial(clock.seconds, kernel.fast), plain or partial(clock.seconds, kernel.plain))
     )
@@ -213,8 +237,8 @@ def measure(
         kernel=kernel,
         fast=fast,
         plain=twin,
-        floor=rates.floor(kernel),
-        predicted=predicted,
+        rates=rates,
+        of_twin=operations,
         deviation=found,
     )
 

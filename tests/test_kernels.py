@@ -226,6 +226,20 @@ def test_the_floor_is_the_longer_of_arithmetic_and_memory():
     assert floor(20.0) == Floor(seconds=4.0, bound="memory")
 
 
+def test_floors_are_of_the_faster_rates_before_and_after(monkeypatch, tmp_path, capsys):
+    def rates(speed):
+        return Rates(operations=dict.fromkeys(get_args(timing.Rate), speed), copied=1e18)
+
+    found = iter([rates(1e6), rates(2e6)])
+    monkeypatch.setattr(time_command, "measure_rates", lambda clock: next(found))
+    file = tmp_path / "kernels.json"
+    line = ["time", "--only", "basis-decode", "--small", "--device", "cpu", "--json", str(file)]
+    assert main([*line, "--precision", "fp32", "--layout", "contiguous"]) == 0
+    (measured,) = json.loads(file.read_text("utf-8"))["kernels"]
+    assert measured["floor_seconds"] == sum(measured["operations"].values()) / 2e6
+    assert "(rates were disturbed)" in capsys.readouterr().out
+
+
 def test_rates_are_of_this_world():
     rates = timing.measure_rates(Clock(device=CPU))
     assert rates.operations.keys() == set(get_args(timing.Rate))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def main(arguments: argparse.Namespace) -> int:
         _measure(name, compute, small=arguments.small, apart=apart, rates=rates, clock=clock)
         for name in names
     ]
+    rates = rates.faster(measure_rates(clock))  # either may have been disturbed
+    measured = [replace(one, rates=rates) for one in measured]
     found = record(
         measured,
         rates=rates,
