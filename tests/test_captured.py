@@ -62,9 +62,9 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def trained(network, batches, *, new_step=CapturedStep):
+def trained(network, batches, *, lr=0.1, new_step=CapturedStep):
     """Take a step of SGD with momentum on each batch; return losses and weights."""
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, fused=True)
 
     def run(images, targets):
         loss = mse_loss(network(images), targets)
@@ -231,19 +231,19 @@ def test_no_weights_of_a_student_can_be_left_behind(model):
     """Nor their momenta; some biases and scales move so little that it would pass for rounding."""
     factory = NetworkFactory(shape=ImageShape(3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
     network = factory(model, 3, generator(), **NARROW[model]).train()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.005, momentum=0.9)
-    images, targets = torch.rand(6, 3, 32, 32, generator=generator()), torch.eye(3).repeat(2, 1)
+    batch = torch.rand(6, 3, 32, 32, generator=generator()), torch.eye(3).repeat(2, 1)
+    states = []
 
-    def step():
-        optimizer.zero_grad()
-        mse_loss(network(images), targets).backward()
-        optimizer.step()
-        return [
-            x.detach().clone().requires_grad_(x.requires_grad)
-            for x in tensors_of(network, optimizer)
-        ]
+    def recorded(run, state):
+        def take(*inputs):
+            outputs = run(*inputs)
+            states.append([x.detach().clone().requires_grad_(x.requires_grad) for x in state()])
+            return outputs
 
-    *_, before, after = (step() for _ in range(8))
+        return take
+
+    trained(network, [batch] * 8, lr=0.005, new_step=recorded)
+    before, after = states[-2:]
     assert captured._state_agrees(after, after, before)
     moving = [i for i, x in enumerate(after) if x.ndim > 1 and not torch.equal(x, before[i])]
     assert len(moving) == 2 * sum(x.ndim > 1 for x in network.parameters())

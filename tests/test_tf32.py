@@ -11,6 +11,7 @@ from benchmark.loop import CheckpointedLoop
 from benchmark.methods import _outer_loop
 from benchmark.methods._ridge import ridge_predict
 from benchmark.methods.krr_st import KrrSt
+from benchmark.network import MEMORY_FORMATS
 from benchmark.network_factory import NetworkFactory
 from benchmark.spec import ImageShape
 from benchmark.tf32 import choose_tf32, products_in_tf32
@@ -99,7 +100,7 @@ def test_features_of_inner_models_have_no_more_digits_than_bf16(layout):
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         precision="bf16",
-        memory_format=Compute(torch.device("cpu"), "bf16", layout).memory_format,
+        memory_format=MEMORY_FORMATS[layout],
     )
     settings = KrrSt(inner_widths=(4, 8)).inner_settings
     network = factory("convnet", 3, torch.Generator().manual_seed(0), **settings).eval()
