@@ -111,6 +111,28 @@ def draw_each(
     ]
 
 
+def apply_each(
+    augmentations: Sequence[Augmentation], batches: Sequence[Float[Tensor, "_ c h w"]]
+) -> list[Float[Tensor, "_ c h w"]]:
+    """Return each batch under its own augmentation, with one pass for each operation.
+
+    Args:
+        augmentations: one per batch, each with parameters shared by the batch.
+        batches: of any sizes.
+    """
+    augmented: dict[int, Tensor] = {}
+    for operation in dict.fromkeys(augment.operation for augment in augmentations):
+        mine = [i for i, augment in enumerate(augmentations) if augment.operation == operation]
+        sizes = [len(batches[i]) for i in mine]
+        uniform = torch.cat(
+            [augmentations[i].uniform.expand(size, 3) for i, size in zip(mine, sizes, strict=True)]
+        )
+        together = Augmentation(operation=operation, uniform=uniform)
+        parts = together(torch.cat([batches[i] for i in mine])).split(sizes)
+        augmented |= dict(zip(mine, parts, strict=True))
+    return [augmented[i] for i in range(len(batches))]
+
+
 def expect_operations(names: Sequence[str]) -> None:
     """Raise a UsageError unless all of these are operations."""
     for name in names:

@@ -16,9 +16,10 @@ normalisation in training mode, is never split.
 DATM's graphs of inner steps are measured and limited likewise (`methods/_graphs_at_once.py`).
 
 Nothing else needs this at published sizes. The source is represented in batches of 1 024 (pixels:
-12 MiB at 32x32), distilled images are decoded one batch at a time, and IDM's groups and DSA's
-classes are a few hundred images in a small network. A probe holds the features of all images, and
-`fair` a standardised copy of those that it is fitted on, whatever the budget.
+12 MiB at 32x32), distilled images are decoded one batch at a time, DSA's classes and IDM's views
+are a few hundred images in a small network, and IDM augments 8 192 real images at once (96 MiB). A
+probe holds the features of all images, and `fair` a standardised copy of those that it is fitted
+on, whatever the budget.
 
 All of this depends only on sizes, not on the memory that happens to be free, so that the same
 command gives the same numbers.

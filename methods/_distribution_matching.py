@@ -1,5 +1,7 @@
 """Matching the mean features of real and distilled images, and partition-and-expand."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch.nn.functional import interpolate
 
 from benchmark.network import Network
 
-_CHUNK = 512  # real images in one forward pass, as a whole class may be drawn
+REAL_CHUNK = 1024  # real images in one forward pass; on a CPU, 4 096 took 2.4 times as long
 
 
 def expand(canvases: Float[Tensor, "b c h w"]) -> Float[Tensor, "b4 c h w"]:
@@ -28,10 +30,13 @@ def shrink(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
 
 
 @torch.no_grad()
-def mean_features(network: Network, images: Float[Tensor, "b c h w"]) -> Float[Tensor, " p"]:
-    """Return the mean of the backbone's features of real images."""
-    parts = [network.features(chunk).sum(0) for chunk in images.split(_CHUNK)]
-    return torch.stack(parts).sum(0) / len(images)
+def mean_features(
+    network: Network, batches: Sequence[Float[Tensor, "_ c h w"]]
+) -> Float[Tensor, "k p"]:
+    """Return the mean of the backbone's features over each batch of real images."""
+    chunks = torch.cat(list(batches)).split(REAL_CHUNK)
+    features = torch.cat([network.features(chunk) for chunk in chunks])
+    return torch.stack([part.mean(0) for part in features.split([len(b) for b in batches])])
 
 
 def feature_distance(

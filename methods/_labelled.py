@@ -5,6 +5,7 @@ which take no storage. During distillation, images are *normalised* (mean 0, sta
 per channel, by the statistics of the source), as these methods were published.
 """
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +65,7 @@ class RealImages:
 
     images: UInt8[Tensor, "n c h w"]
     labels: Int64[Tensor, " n"]
-    rows: tuple[Int64[Tensor, " r"], ...]
+    rows: tuple[Int64[Tensor, " _"], ...]
     mean: Float[Tensor, "c 1 1"]
     std: Float[Tensor, "c 1 1"]
     generator: torch.Generator
@@ -106,6 +107,21 @@ class RealImages:
     def draw_rows(self, c: int, most: int) -> Int64[Tensor, " b"]:
         """Return the indices of the images that `of_class` would return."""
         return self.rows[c][self._draw(len(self.rows[c]), most)]
+
+    def draw_rows_of_each_class(self, most: int) -> list[Int64[Tensor, " _"]]:
+        """Return such indices for each class, with one sort for all of them."""
+        between = torch.rand(
+            len(self.labels),
+            dtype=torch.float64,
+            generator=self.generator,
+            device=self.generator.device,
+        )
+        order = (self.labels + between.to(self.labels.device)).argsort()
+        return [part[:most] for part in order.split([len(rows) for rows in self.rows])]
+
+    def batches(self, rows: Sequence[Int64[Tensor, " _"]]) -> list[Float[Tensor, "_ c h w"]]:
+        """Return the images of these indices, batch by batch."""
+        return list(self._normalised(torch.cat(list(rows))).split([len(part) for part in rows]))
 
     def of_any_class(self, most: int) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, " b"]]:
         """Return distinct images drawn without regard to class, and their labels."""

@@ -5,12 +5,14 @@ from dataclasses import replace
 import torch
 
 from benchmark.captured import launches
+from benchmark.differentiable_augmentation import OPERATIONS
 from benchmark.network import Network
 from benchmark.spec import Problem
 from benchmark.workload import DRAW, TO_IMAGES, Architecture, Work
 
 _DISTANCE = 24  # operators of the distance of one tensor's gradients, and of its gradient
 _GATHERING = 10  # operators of drawing and normalising a class's real images
+_REGROUPING = 2  # operators that bring batches with one operation together
 _MATCHED = (
     7 / 3
 )  # training passes: a gradient of the weights, differentiated with respect to images
@@ -55,19 +57,40 @@ def class_match_work(
 
 
 def feature_match_work(
-    network: Architecture, *, k: int, views: int, steps: int, real: int, group: int
+    network: Architecture,
+    *,
+    k: int,
+    views: int,
+    steps: int,
+    real: int,
+    chunk: int,
+    together: int,
+    group: int,
 ) -> tuple[Work, ...]:
-    """Count IDM's outer steps: features of `real` images, and of the `views` of a class."""
+    """Count IDM's outer steps: features of `real` images and of the `views` of each of k classes.
+
+    Up to `together` real images are augmented at once, and `chunk` of them pass through the
+    network; up to `group` views do both.
+    """
     batch = views * min(k, max(1, group // views))
+    augmenting = _augmenting(k, together // real) + 2 * _augmenting(k, group // views)
     return (
         Work(
             network=replace(network, precision=None),  # `_labelled.RealImages.seen_by`
             forward=steps * k * real,
-            batch=real,
-            operators=2 * steps * k * DRAW,
+            batch=min(chunk, k * real, real * max(1, together // real)),
+            operators=steps * (augmenting + k),  # a mean per class
         ),
         Work(network=network, training=steps * k * views * TO_IMAGES, batch=batch, splits=True),
     )
+
+
+def _augmenting(k: int, group: int) -> float:
+    """Return the operators of augmenting k batches in groups, one pass for each operation drawn."""
+    group = min(k, max(1, group))
+    num = len(OPERATIONS)
+    drawn = num * (1 - (1 - 1 / num) ** group)
+    return k / group * drawn * (DRAW + _REGROUPING)
 
 
 def trained(network: Architecture, *, steps: int, batch: int) -> Work:

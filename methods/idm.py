@@ -66,7 +66,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from benchmark import rng
-from benchmark.differentiable_augmentation import OPERATIONS, draw_each, expect_operations
+from benchmark.differentiable_augmentation import (
+    OPERATIONS,
+    Augmentation,
+    apply_each,
+    draw_each,
+    expect_operations,
+)
 from benchmark.network import Network
 from benchmark.ranges import expect_counts, expect_momenta, expect_not_negative
 from benchmark.settings import NEUTRAL
@@ -82,7 +88,7 @@ from benchmark.spec import (
 )
 from benchmark.workload import Forecast
 
-from ._distribution_matching import expand, feature_distance, mean_features, shrink
+from ._distribution_matching import REAL_CHUNK, expand, feature_distance, mean_features, shrink
 from ._labelled import RealImages, hard_labelled, images_per_class, new_inner_model
 from ._network_queue import NetworkQueue, QueuedModel
 from ._published import expect_recipe, resolve
@@ -93,6 +99,7 @@ __all__ = ["Idm"]
 
 Start = Literal["quarters", "whole"]
 
+_REAL_TOGETHER = 8192  # real images augmented at once, unless one class has more: 96 MiB at 32x32
 _JUDGES = 10  # networks of the final queue for comparing initial and final canvases
 
 
@@ -252,6 +259,8 @@ class Idm:
                     views=4 * ipc,
                     steps=self.outer_steps + 2 * min(_JUDGES, self.queue_size),
                     real=min(recipe.real_batch, min(problem.outline.class_sizes or ())),
+                    chunk=REAL_CHUNK,
+                    together=_REAL_TOGETHER,
                     group=self.group_images,
                 ),
                 trained(
@@ -328,26 +337,40 @@ class Idm:
         distances: list[Tensor] = []
         entropies: list[Tensor] = []
         drawn = draw_each(real.generator, [1] * k, operations=self.augmentations)
-        for classes in torch.arange(k).split(max(1, self.group_images // (4 * ipc))):
-            leaf = images[classes[0] : classes[-1] + 1].detach().requires_grad_()
-            views, targets = [], []
-            for c, canvases in zip(classes.tolist(), leaf, strict=True):
-                augment = drawn[c]
-                batch = augment(real.of_class(c, recipe.real_batch))
-                targets.append(mean_features(real.seen_by(model.network), batch))
-                views.append(augment(expand(canvases)))
-            features = model.network.features(torch.cat(views))
-            distance = feature_distance(
-                features.unflatten(0, (len(classes), 4 * ipc)), torch.stack(targets)
-            )
-            labels = classes.repeat_interleave(4 * ipc).to(images.device)
-            entropy = cross_entropy(model.network.head(features), labels) * len(classes)
+        targets = _targets(model.network, real, drawn, most=recipe.real_batch)
+        for group in _groups(k, size=self.group_images // (4 * ipc)):
+            leaf = images[group].detach().requires_grad_()
+            views = expand(leaf.flatten(0, 1)).unflatten(0, (4, len(leaf), ipc)).transpose(0, 1)
+            augmented = apply_each(drawn[group], list(views.flatten(1, 2)))
+            features = model.network.features(torch.cat(augmented))
+            distance = feature_distance(features.unflatten(0, (len(leaf), 4 * ipc)), targets[group])
+            labels = torch.arange(k, device=images.device)[group].repeat_interleave(4 * ipc)
+            entropy = cross_entropy(model.network.head(features), labels) * len(leaf)
             gradients += torch.autograd.grad(distance + weight * entropy, [leaf])
             distances.append(distance.detach())
             entropies.append(entropy.detach())
         distance, entropy = torch.stack(distances).sum() / k, torch.stack(entropies).sum() / k
         parts = {"feature_distance": distance, "cross_entropy": entropy}
         return torch.cat(gradients), {**parts, "objective": distance + weight * entropy}
+
+
+def _targets(
+    network: Network, real: RealImages, drawn: Sequence[Augmentation], *, most: int
+) -> Float[Tensor, "k p"]:
+    """Return the mean features of augmented real images of each class, up to `most` of them."""
+    seen, rows = real.seen_by(network), real.draw_rows_of_each_class(most)
+    return torch.cat(
+        [
+            mean_features(seen, apply_each(drawn[group], real.batches(rows[group])))
+            for group in _groups(len(rows), size=_REAL_TOGETHER // most)
+        ]
+    )
+
+
+def _groups(k: int, *, size: int) -> list[slice]:
+    """Return consecutive classes in groups of `size`, or single ones."""
+    size = max(1, size)
+    return [slice(first, first + size) for first in range(0, k, size)]
 
 
 def _quartered(real: RealImages, c: int, ipc: int) -> Float[Tensor, "ipc c h w"]:

@@ -28,8 +28,7 @@ class InstanceNorm(nn.GroupNorm):
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return each channel of each image with mean 0 and variance 1, scaled and shifted."""
         if input.device.type != "cpu":
-            # other devices' kernels need the weights' dtype, and before torch 2.14 this layout
-            input = input.to(self.weight.dtype).contiguous()
+            input = input.contiguous()  # as other devices' kernels need it before torch 2.14
         normalised: Tensor = _Normalise.apply(input, self.weight, self.bias, self.eps)
         return normalised
 
@@ -39,8 +38,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        b, c, h, w = x.shape
-        y, mean, rstd = torch.native_group_norm(x, weight, bias, b, c, h * w, c, eps)
+        y, mean, rstd = _normalised(x, weight, bias, eps)
         ctx.save_for_backward(x, weight, mean, rstd)
         return y
 
@@ -61,12 +59,8 @@ class _Gradient(torch.autograd.Function):
     def forward(
         ctx: Any, g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor
     ) -> tuple[Tensor, ...]:
-        b, c, h, w = x.shape
         ctx.save_for_backward(g, x, weight, mean, rstd)
-        gradient: tuple[Tensor, ...] = torch.ops.aten.native_group_norm_backward(
-            g.contiguous(), x, mean, rstd, weight, b, c, h * w, c, [True, True, True]
-        )
-        return gradient
+        return _gradient(g.contiguous(), x, weight, mean, rstd)
 
     @staticmethod
     def backward(ctx: Any, p: Tensor, q: Tensor, r: Tensor) -> tuple[Tensor | None, ...]:
@@ -85,6 +79,51 @@ class _Gradient(torch.autograd.Function):
                 )
                 at_weight += part
         return at_g, at_x, at_weight, None, None
+
+
+def _normalised(
+    x: Float[Tensor, "b c h w"], weight: Float[Tensor, " c"], bias: Float[Tensor, " c"], eps: float
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c"], Float[Tensor, "b c"]]:
+    """Return y, and mean and rstd of x in the weights' dtype."""
+    b, c, h, w = x.shape
+    if not _as_channels(x, weight):
+        return torch.native_group_norm(x, weight, bias, b, c, h * w, c, eps)
+    y, mean, rstd = torch.native_batch_norm(
+        x.view(1, b * c, h, w), weight.repeat(b), bias.repeat(b), None, None, True, 0.0, eps
+    )
+    return y.view(x.shape), mean.view(b, c), rstd.view(b, c)
+
+
+def _gradient(
+    g: Float[Tensor, "b c h w"],
+    x: Float[Tensor, "b c h w"],
+    weight: Float[Tensor, " c"],
+    mean: Float[Tensor, "b c"],
+    rstd: Float[Tensor, "b c"],
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " c"], Float[Tensor, " c"]]:
+    """Return the gradient at x, weight and bias."""
+    b, c, h, w = x.shape
+    wanted = [True, True, True]
+    if not _as_channels(x, weight):
+        gradient: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_group_norm_backward(
+            g, x, mean, rstd, weight, b, c, h * w, c, wanted
+        )
+        return gradient
+    images, upstream = (y.view(1, b * c, h, w) for y in (x, g))
+    of_channels = (weight.repeat(b), None, None, mean.flatten(), rstd.flatten())
+    eps = 0.0  # is in rstd already
+    at_x, at_weight, at_bias = torch.ops.aten.native_batch_norm_backward(
+        upstream, images, *of_channels, True, eps, wanted
+    )
+    return at_x.view(x.shape), at_weight.view(b, c).sum(0), at_bias.view(b, c).sum(0)
+
+
+def _as_channels(x: Tensor, weight: Tensor) -> bool:
+    """Say whether each channel of each image is normalised as a channel of one image.
+
+    Only a CPU's group norm takes images of another dtype than its weights, but any batch norm does.
+    """
+    return x.dtype != weight.dtype and x.device.type != "cpu"
 
 
 def _second_gradient(

@@ -8,7 +8,13 @@ import torch
 import torchvision.transforms.v2.functional as vision
 from safetensors import safe_open
 
-from benchmark.differentiable_augmentation import OPERATIONS, Augmentation, draw, draw_each
+from benchmark.differentiable_augmentation import (
+    OPERATIONS,
+    Augmentation,
+    apply_each,
+    draw,
+    draw_each,
+)
 from benchmark.spec import UsageError
 
 RECORDED = Path(__file__).parent / "fixtures" / "augmentation.safetensors"
@@ -112,6 +118,22 @@ def test_each_image_may_have_its_own_parameters(operation):
     alone = [fixed(operation, row.tolist())(x[i : i + 1]) for i, row in enumerate(augment.uniform)]
     torch.testing.assert_close(augment(x), torch.cat(alone))
     assert len(augment.uniform.unique(dim=0)) == 4
+
+
+@pytest.mark.parametrize("operations", [None, ("flip", "color"), ()], ids=["all", "two", "none"])
+def test_augmenting_each_batch_is_augmenting_them_one_by_one(operations):
+    sizes = (3, 1, 4, 2, 2, 3, 1, 2)
+    batches = [x.requires_grad_() for x in images(sum(sizes)).split(sizes)]
+    drawn = draw_each(generator(9), [1] * len(sizes), operations=operations)
+    together = apply_each(drawn, batches)
+    for batch, augment, augmented in zip(batches, drawn, together, strict=True):
+        expected = augment(batch)
+        torch.testing.assert_close(augmented, expected)
+        up = torch.randn(batch.shape, generator=generator(10)).to(batch)
+        gradients = [
+            torch.autograd.grad(x, batch, up, retain_graph=True)[0] for x in (augmented, expected)
+        ]
+        torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -39,8 +39,12 @@ def test_both_derivatives_are_those_of_finite_differences(norm, memory_format):
     assert gradgradcheck(called(norm), (x, norm.weight, norm.bias))
 
 
+@pytest.mark.parametrize("as_channels", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
-def test_numbers_and_second_derivatives_are_those_of_torch(norm, dtype, tolerance):
+def test_numbers_and_second_derivatives_are_those_of_torch(
+    norm, dtype, tolerance, as_channels, monkeypatch
+):
+    monkeypatch.setattr(_instance_norm, "_as_channels", lambda *_: as_channels)
     theirs = nn.GroupNorm(3, 3)
     theirs.load_state_dict(norm.state_dict())
     x = images(4, 3, 8, 8, dtype=dtype)
@@ -55,6 +59,22 @@ def test_numbers_and_second_derivatives_are_those_of_torch(norm, dtype, toleranc
     for mine, other in zip(outcomes(norm), outcomes(theirs), strict=True):
         assert mine.dtype == other.dtype
         assert (mine - other).norm() <= tolerance * other.norm()
+
+
+def test_bf16_is_normalised_in_float32_on_any_device(norm, device):
+    norm, x = norm.to(device), images(4, 3, 8, 8, dtype=torch.bfloat16)
+    up, second = torch.randn(2, 4, 3, 8, 8).to(x.dtype)
+
+    def outcomes(layer, dtype, place):
+        layer, images = layer.to(place), x.detach().to(place, dtype).requires_grad_()
+        y = layer(images)
+        first = grad(y, (images, *layer.parameters()), up.to(y), create_graph=True)
+        at_x = grad(first[0], images, second.to(y))
+        return [outcome.detach().cpu().float() for outcome in (y, *first, *at_x)]
+
+    found = outcomes(norm, torch.bfloat16, device)
+    for mine, exact in zip(found, outcomes(norm, torch.float32, "cpu"), strict=True):
+        assert (mine - exact).norm() <= 1e-2 * exact.norm()
 
 
 def test_second_derivatives_of_a_few_images_at_a_time_are_those_of_all(norm, monkeypatch):

@@ -43,6 +43,27 @@ def test_draws_are_different_normalised_images_of_the_class(labelled_problem):
     torch.testing.assert_close(everything.double().mean((0, 2, 3)), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_draws_of_each_class_are_different_images_of_it_in_any_order(labelled_problem):
+    problem = labelled_problem(N=3)
+    keep = torch.cat(
+        [torch.arange(36)[problem.labels != 1], (problem.labels == 1).nonzero()[:4, 0]]
+    )
+    problem = replace(problem, images=problem.images[keep], labels=problem.labels[keep])
+    real = RealImages.of(problem, torch.Generator().manual_seed(0))
+    seen = [set() for _ in range(3)]
+    for _ in range(150):  # each image of twelve comes first at some time
+        rows = real.draw_rows_of_each_class(5)
+        assert [len(part) for part in rows] == [5, 4, 5]  # all of a class with fewer
+        for c, part in enumerate(rows):
+            assert (problem.labels[part] == c).all()
+            assert len(part.unique()) == len(part)
+            seen[c].add(int(part[0]))
+    assert [len(first) for first in seen] == [12, 4, 12]
+    for batch, part in zip(real.batches(rows), rows, strict=True):
+        expected = problem.images[part] / 255
+        torch.testing.assert_close(real.pixels(batch), expected)
+
+
 def test_draws_of_any_class_carry_their_labels(labelled_problem):
     problem = labelled_problem(N=3)
     real = RealImages.of(problem, torch.Generator().manual_seed(0))

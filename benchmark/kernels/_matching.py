@@ -50,9 +50,11 @@ def match_features_plainly(
     """Match class by class: features first, then the classifier on the same views again."""
     gradients, objective = [], torch.zeros((), device=images.device)
     drawn = [draw(real.generator) for _ in images]
+    rows = real.draw_rows_of_each_class(real_batch)
     for c, (canvases, augment) in enumerate(zip(images, drawn, strict=True)):
         leaf = canvases.detach().clone().requires_grad_()
-        wanted = network.features(augment(real.of_class(c, real_batch))).detach()
+        (batch,) = real.batches([rows[c]])
+        wanted = network.features(augment(batch)).detach()
         views = augment(_quarters(leaf))
         features = network.features(views)
         labels = torch.full((len(views),), c, device=images.device)
