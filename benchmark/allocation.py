@@ -9,14 +9,17 @@ import ctypes
 import sys
 from collections.abc import Callable
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # malloc.h: M_TRIM_THRESHOLD, ...
 _NEVER, _LARGEST = 2**31 - 1, 2**30  # bytes: of free memory at the end, of a block
 
 
 def keep_freed_memory() -> bool:
     """Let this process keep freed memory; say whether its C library supports that."""
-    mallopt = _of_glibc("mallopt")
-    return bool(mallopt and mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, _NEVER))
+    if not (mallopt := _of_glibc("mallopt")):
+        return False
+    # before 2.35 no threshold above 32 MiB is accepted: there no block at all is mapped on its own
+    kept = mallopt(_MMAP_THRESHOLD, _LARGEST) or mallopt(_MMAP_MAX, 0)
+    return bool(kept and mallopt(_TRIM_THRESHOLD, _NEVER))
 
 
 def release_freed_memory() -> None:

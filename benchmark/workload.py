@@ -8,7 +8,7 @@ that.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark.network import Precision
@@ -113,6 +113,7 @@ class Forecast:
         held: bytes held throughout, besides source images and the networks of `work`.
         disk: bytes that `once` leaves on disk.
         stored: bytes of the distilled set, if no budget determines them.
+        own_recipe: how the method's own evaluation changes the recipe, as far as that is known.
     """
 
     work: tuple[Work, ...] = ()
@@ -121,6 +122,7 @@ class Forecast:
     held: int | float = 0
     disk: int | float = 0
     stored: int | float = 0
+    own_recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

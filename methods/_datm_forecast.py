@@ -54,12 +54,17 @@ def trajectory_forecast(
                 batch=batch,
                 graphs=2 * len(segments[-1]),  # of a step, and of its gradient
                 splits=False,
-                operators=3 * method.outer_steps * T * DRAW,
+                operators=3 * method.outer_steps * T * DRAW * bool(method.augmentations),
             ),
         ),
         once=(
             Work(products=2 * (2 * n * x * x + 9 * x**3)),
-            trained(expert, steps=_GSAM * num * epochs * math.ceil(n / size), batch=size),
+            trained(
+                expert,
+                steps=_GSAM * num * epochs * math.ceil(n / size),
+                batch=size,
+                augmentations=method.augmentations,
+            ),
         ),
         pairs=m,
         held=4 * n * x + 2 * 4 * made.num_weights * len(segments),

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from benchmark import rng
-from benchmark.differentiable_augmentation import OPERATIONS, draw
+from benchmark.differentiable_augmentation import draw
 from benchmark.files import free_bytes
 from benchmark.spec import Loop, NonFiniteError, Storage, UsageError
 
@@ -56,7 +56,7 @@ class ExpertTraining:
         batch_size: of real images, augmented independently.
         storage: precision of a snapshot. Training continues from the stored weights, so that half
             precision also gives the same numbers after an interruption.
-        augmentations: one of these is drawn for each batch.
+        augmentations: one of these is drawn for each batch; left out of fingerprints.
     """
 
     lr: float
@@ -64,7 +64,7 @@ class ExpertTraining:
     alpha: float
     batch_size: int
     storage: Storage
-    augmentations: tuple[str, ...] = field(default=OPERATIONS, repr=False)
+    augmentations: tuple[str, ...] = field(repr=False)
 
 
 def gsam_direction(

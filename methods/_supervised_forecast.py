@@ -1,17 +1,17 @@
 """Counts of the work of the supervised peers' steps."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
 from benchmark.captured import launches
-from benchmark.differentiable_augmentation import OPERATIONS
 from benchmark.network import Network
 from benchmark.spec import Problem
 from benchmark.workload import DRAW, TO_IMAGES, Architecture, Work
 
 _DISTANCE = 24  # operators of the distance of one tensor's gradients, and of its gradient
-_GATHERING = 10  # operators of drawing and normalising a class's real images
+_GATHERING = 10  # operators of drawing and normalising a batch of real images
 _REGROUPING = 2  # operators that bring batches with one operation together
 _MATCHED = (
     7 / 3
@@ -32,7 +32,14 @@ def classifier(
 
 
 def class_match_work(
-    network: Architecture, made: Network, *, k: int, ipc: int, steps: int, real: int
+    network: Architecture,
+    made: Network,
+    *,
+    k: int,
+    ipc: int,
+    steps: int,
+    real: int,
+    augmentations: Sequence[str],
 ) -> tuple[Work, ...]:
     """Count DSA's outer steps: for each class, a gradient of `real` images, and one to match it."""
     tensors = sum(parameter.ndim >= 2 for parameter in made.parameters())
@@ -41,7 +48,7 @@ def class_match_work(
             network=replace(network, precision=None),  # `_labelled.RealImages.seen_by`
             training=steps * k * real,
             batch=real,
-            operators=steps * k * (2 * DRAW + tensors * _DISTANCE),
+            operators=steps * k * (2 * DRAW * bool(augmentations) + tensors * _DISTANCE),
             captured=True,
             launches=steps * k * launches(num_inputs=4, num_outputs=2),
         ),
@@ -66,6 +73,7 @@ def feature_match_work(
     chunk: int,
     together: int,
     group: int,
+    augmentations: Sequence[str],
 ) -> tuple[Work, ...]:
     """Count IDM's outer steps: features of `real` images and of the `views` of each of k classes.
 
@@ -73,7 +81,8 @@ def feature_match_work(
     network; up to `group` views do both.
     """
     batch = views * min(k, max(1, group // views))
-    augmenting = _augmenting(k, together // real) + 2 * _augmenting(k, group // views)
+    num = len(augmentations)
+    augmenting = _augmenting(k, together // real, num) + 2 * _augmenting(k, group // views, num)
     return (
         Work(
             network=replace(network, precision=None),  # `_labelled.RealImages.seen_by`
@@ -85,17 +94,21 @@ def feature_match_work(
     )
 
 
-def _augmenting(k: int, group: int) -> float:
-    """Return the operators of augmenting k batches in groups, one pass for each operation drawn."""
+def _augmenting(k: int, group: int, num: int) -> float:
+    """Return the operators of augmenting k batches in groups, in a pass for each of `num` drawn."""
+    if not num:
+        return 0.0
     group = min(k, max(1, group))
-    num = len(OPERATIONS)
     drawn = num * (1 - (1 - 1 / num) ** group)
     return k / group * drawn * (DRAW + _REGROUPING)
 
 
-def trained(network: Architecture, *, steps: int, batch: int) -> Work:
-    """Count steps of a network on augmented batches."""
-    return Work(network=network, training=steps * batch, batch=batch, operators=steps * DRAW)
+def trained(
+    network: Architecture, *, steps: int, batch: int, augmentations: Sequence[str] = ()
+) -> Work:
+    """Count steps of a network on batches, perhaps augmented."""
+    around = _GATHERING + DRAW * bool(augmentations)
+    return Work(network=network, training=steps * batch, batch=batch, operators=steps * around)
 
 
 def weight_bytes(network: torch.nn.Module) -> int:

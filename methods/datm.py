@@ -48,7 +48,7 @@ Differences from the released code (NUS-HPC-AI-Lab/DATM):
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -88,7 +88,7 @@ from ._zca import Zca, affordable, stored_whitening
 
 __all__ = ["Datm"]
 
-_EVALUATION_BATCH = 128  # batch_train in the released evaluation
+_EVALUATION = {"batch_size": 128}  # batch_train in the released evaluation
 _NOT_WHITENED = (
     "datm's evaluation whitens images, but the budget has no room for the whitening's components: "
     "choose a larger budget, or a teacher with longer representations"
@@ -229,7 +229,7 @@ class Datm:
         """See `spec.Method`."""
         recipe = self._resolve(problem.outline)
         network = self._new_network(problem, recipe, torch.Generator().manual_seed(0))
-        return trajectory_forecast(self, problem, recipe, network)
+        return replace(trajectory_forecast(self, problem, recipe, network), own_recipe=_EVALUATION)
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the images within [0, 1], with their soft labels."""
@@ -240,7 +240,7 @@ class Datm:
             targets=stored["logits"].softmax(1).unsqueeze(0),
             objective="cross-entropy",
             own=OwnEvaluation(
-                recipe={"lr": float(stored["learning_rate"]), "batch_size": _EVALUATION_BATCH},
+                recipe={"lr": float(stored["learning_rate"]), **_EVALUATION},
                 images=stored["images"],
                 whitening=whitening,
             ),
@@ -291,11 +291,11 @@ class Datm:
         """
         network = self._new_network(problem, recipe, torch.Generator().manual_seed(0))
         # the default is left out of the key, from which random numbers follow
-        fewer = () if self.augmentations == OPERATIONS else self.augmentations
+        others = () if self.augmentations == OPERATIONS else (self.augmentations,)
         key = fingerprint(
             *(problem.images, problem.labels, self.zca_eps, self._training),
             *(self.inner_model, recipe.inner_widths, self.inner_norm),
-            *(network.shapes, network.network.precision, *fewer),
+            *(network.shapes, network.network.precision, *others),
         )
         with nullcontext(problem.cache) if problem.cache else TemporaryDirectory() as folder:
             place = Path(folder) / f"datm-{key[:16]}"

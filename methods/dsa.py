@@ -199,9 +199,15 @@ class Dsa:
                     ipc=ipc,
                     steps=steps,
                     real=min(self.real_batch, min(problem.outline.class_sizes or ())),
+                    augmentations=self.augmentations,
                 ),
                 Work(network=network, forward=settled, batch=k * self.batch_norm_images),
-                trained(network, steps=inner * -(-k * ipc // batch), batch=batch),
+                trained(
+                    network,
+                    steps=inner * -(-k * ipc // batch),
+                    batch=batch,
+                    augmentations=self.augmentations,
+                ),
             ),
             pairs=k * ipc,
         )

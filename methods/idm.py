@@ -262,6 +262,7 @@ class Idm:
                     chunk=REAL_CHUNK,
                     together=_REAL_TOGETHER,
                     group=self.group_images,
+                    augmentations=self.augmentations,
                 ),
                 trained(
                     network,

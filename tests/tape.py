@@ -88,10 +88,13 @@ class Tapes:
 
     def __init__(self) -> None:
         self.captures = self.replays = 0
+        self.refuse = False  # to capture anything more
 
     def __call__(
         self, run: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor]
     ) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
+        if self.refuse:
+            raise RuntimeError("operation not permitted when stream is capturing")
         self.captures += 1
         replay, outputs = capture(run, inputs)
 

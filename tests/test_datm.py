@@ -338,8 +338,10 @@ def test_seeds_share_the_experts_that_the_data_and_settings_determine(problem, m
     assert len(trained) == 6 + 2
     assert same(first, distil(method, replace(problem, cache=None)))
     assert len(trained) == 6 + 2 + 6
-    distil(replace(method, expert_rho=0.02), problem)
-    assert len(trained) == 6 + 2 + 6 + 6
+    changes = ({"expert_rho": 0.02}, {"augmentations": ("flip",)}, {"augmentations": ()})
+    for num, change in enumerate(changes, 1):
+        distil(replace(method, **change), problem)
+        assert len(trained) == 6 + 2 + 6 + 6 * num
 
 
 def test_experts_learn_in_single_precision(problem, tmp_path):

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from benchmark.differentiable_augmentation import OPERATIONS
 from benchmark.loop import CheckpointedLoop
 from benchmark.methods._experts import Experts, ExpertTraining, Snapshots, gsam_direction
 from benchmark.methods._trajectory import FlatNetwork
@@ -92,7 +93,9 @@ def _experts(tmp_path):
             return FlatNetwork(network(stream, widths=(4, 4), k=3, side=8))
 
         size = new_network(generator()).num_weights
-        training = ExpertTraining(lr=lr, rho=0.01, alpha=0.3, batch_size=10, storage=storage)
+        training = ExpertTraining(
+            lr=lr, rho=0.01, alpha=0.3, batch_size=10, storage=storage, augmentations=OPERATIONS
+        )
         return Experts(
             Snapshots(tmp_path / folder / "key", size, storage),
             images,

@@ -181,6 +181,37 @@ def test_class_matches_are_counted_as_by_hand(labelled_problem):
     assert all(work.network.default_layout for work in (real, distilled, inner))
 
 
+def test_feature_matches_are_counted_as_by_hand(labelled_problem):
+    """Six steps, and two of each of four judges; three classes of eight views, five real images.
+
+    All real images are augmented together, and all views; inner training augments nothing.
+    """
+    problem = shapes_of(labelled_problem(N=6))
+    real, distilled, inner = SMALL["idm"].forecast(problem).work
+    steps = 6 + 2 * 4
+    assert (real.forward, real.batch) == (steps * 3 * 5, 3 * 5)
+    assert distilled.training == pytest.approx(steps * 3 * 8 * 2 / 3)
+    assert inner.training == 6 * 2 * 2 * 8
+    drawn = 6 * (1 - (5 / 6) ** 3)  # operations among three draws of six, on average
+    assert real.operators == pytest.approx(steps * (3 * drawn * (18 + 2) + 3))
+    bare = dataclasses.replace(SMALL["idm"], augmentations=())
+    assert bare.forecast(problem).work[0].operators == steps * 3
+
+
+@pytest.mark.parametrize("name", ["dsa", "idm", "datm"])
+def test_what_is_not_augmented_is_counted_without(name, labelled_problem):
+    problem = shapes_of(labelled_problem(N=6))
+    usual, bare = (
+        dataclasses.replace(SMALL[name], **changes).forecast(problem)
+        for changes in ({}, {"augmentations": ()})
+    )
+    assert [work.training for work in bare.work] == [work.training for work in usual.work]
+    for stage in ("work", "once") if name == "datm" else ("work",):
+        assert sum(work.operators for work in getattr(bare, stage)) < sum(
+            work.operators for work in getattr(usual, stage)
+        )
+
+
 def test_trajectories_are_counted_as_by_hand(labelled_problem):
     """Five steps in one segment, all with their graphs; in two, the first is run once before.
 

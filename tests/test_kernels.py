@@ -19,6 +19,7 @@ from benchmark.commands import time as time_command
 from benchmark.compute import Compute
 from benchmark.kernels._labelled import new_classifier
 from benchmark.kernels._setting import plain as plainly
+from benchmark.models._instance_norm import InstanceNorm
 from benchmark.planning.network_cost import operations_of
 from benchmark.reporting import kernel_report
 from benchmark.timing import Clock, Floor, Kernel, Rates, Timing, deviation, interleaved
@@ -63,6 +64,12 @@ def test_twins_are_made_of_layers_of_the_framework():
     )
     modules = {type(layer).__module__.split(".")[0] for layer in network.backbone.children()}
     assert modules == {"torch"}
+
+
+def test_the_librarys_own_layers_are_timed_in_the_precision_and_layout_of_twins_too():
+    compute = Compute(CPU, "fp32", "contiguous")
+    network = new_classifier(compute, side=8, widths=(4, 4), num_outputs=3)
+    assert any(isinstance(layer, InstanceNorm) for layer in network.backbone.children())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -142,6 +142,11 @@ def test_a_captured_step_is_timed_as_it_is_replayed(monkeypatch):
         passes = [row[1].text for row in calibration_table(device).body]
         assert passes == ["training", "training, replayed", "forward"]
         assert device.seconds(Work(launches=1000)) == 0  # they have been timed with the step
+        replays.refuse = True
+        assert device.pass_seconds(NET, 16, training=True, captured=True) > 0
+        assert not device.captures
+        last = calibration_table(device).body[-1]
+        assert last[1].text == "training"
     here = ThisDevice(networks(), Clock(device=torch.device("cpu")))
     assert not here.captures
     assert here.seconds(Work(launches=1000)) == 0

@@ -8,13 +8,15 @@ import pytest
 from benchmark import plugins
 from benchmark.grid import cells
 from benchmark.images import final_probe, load_splits, sizes_of
+from benchmark.methods.random import Random
 from benchmark.network_factory import NetworkFactory
 from benchmark.planning.devices import Device
 from benchmark.planning.network_cost import Pass
 from benchmark.planning.networks import Networks
 from benchmark.planning.planner import predict
+from benchmark.pretrain import Length
 from benchmark.spec import ImageShape, UsageError
-from benchmark.workload import Work
+from benchmark.workload import Forecast, Work
 
 
 class Free(Networks):
@@ -27,9 +29,11 @@ class Free(Networks):
 class Metronome(Device):
     """Every image takes a second, whatever the network; nothing else takes any time."""
 
+    captures = False
+
     def __init__(self, side):
         factory = NetworkFactory(shape=ImageShape(3, side, side), mean=(0.5,) * 3, std=(0.5,) * 3)
-        self.name, self.networks, self.captures = "metronome", Free(factory), False
+        self.name, self.networks = "metronome", Free(factory)
 
     def pass_seconds(self, architecture, batch, *, training):
         return float(batch)
@@ -77,6 +81,18 @@ def test_students_take_the_steps_that_pretraining_takes(planned):
         recipe="paper",
     )
     assert {task.seconds for task in tasks_of(prediction, "pretraining")} == {3 * 12}
+
+
+def test_an_own_recipe_changes_the_steps_where_it_is_asked_for(planned, monkeypatch):
+    def forecast(self, problem):
+        return Forecast(pairs=12, own_recipe={"batch_size": 4})
+
+    monkeypatch.setattr(Random, "forecast", forecast)
+    suite = {"controls": (), "methods": ("random",), "budgets": (12,), "ablation": ()}
+    for recipe, batches in (("paper", 2), ("own", 3)):
+        lengths = {recipe: Length(steps=60)}
+        _, prediction = planned(**suite, recipe=recipe, lengths=lengths)
+        assert {task.seconds for task in tasks_of(prediction, "pretraining")} == {60 * 12 / batches}
 
 
 def test_features_are_those_of_both_splits(planned):

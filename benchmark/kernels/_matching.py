@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
 from benchmark.compute import Compute
-from benchmark.differentiable_augmentation import draw
+from benchmark.differentiable_augmentation import draw_each
 from benchmark.methods._labelled import RealImages
 from benchmark.methods._network_queue import QueuedModel
 from benchmark.network import Network
@@ -26,7 +26,7 @@ def match_gradients_plainly(
     parameters = list(network.parameters())
     leaf = images.detach().clone().requires_grad_()
     loss = torch.zeros((), device=images.device)
-    drawn = [draw(real.generator) for _ in images]
+    drawn = draw_each(real.generator, [1] * len(images))  # like the fast ones
     for c, augment in enumerate(drawn):
         real_batch_of_class = augment(real.of_class(c, real_batch))
         target = torch.autograd.grad(_loss(network, real_batch_of_class, c), parameters)
@@ -49,7 +49,7 @@ def match_features_plainly(
 ) -> tuple[Float[Tensor, "k ipc c h w"], Float[Tensor, ""]]:
     """Match class by class: features first, then the classifier on the same views again."""
     gradients, objective = [], torch.zeros((), device=images.device)
-    drawn = [draw(real.generator) for _ in images]
+    drawn = draw_each(real.generator, [1] * len(images))  # like the fast ones
     rows = real.draw_rows_of_each_class(real_batch)
     for c, (canvases, augment) in enumerate(zip(images, drawn, strict=True)):
         leaf = canvases.detach().clone().requires_grad_()

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -52,12 +51,18 @@ def factory(compute: Compute, side: int) -> NewNetwork:
     def of_twin(model: str, num_outputs: int, generator: torch.Generator, **how: Any) -> Network:
         return obvious(new_network(model, num_outputs, generator, **how))
 
-    return of_twin if compute == plain(compute) else new_network
+    return of_twin if isinstance(compute, _OfTwin) else new_network
+
+
+class _OfTwin(Compute):
+    """The setting of twins."""
 
 
 def plain(compute: Compute) -> Compute:
     """Return the setting of twins: the same device, in fp32 and the default layout."""
-    return replace(compute, precision="fp32", layout="contiguous")
+    return _OfTwin(
+        device=compute.device, precision="fp32", layout="contiguous", threads=compute.threads
+    )
 
 
 def network(compute: Compute, side: int, model: str, num_outputs: int, **settings: Any) -> Network:

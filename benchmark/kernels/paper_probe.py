@@ -50,6 +50,6 @@ def paper_probe(compute: Compute, *, small: bool = False) -> Kernel:
         tried=(
             "Batches gathered at once, the gradient in closed form, and a class-major layout, in "
             "which products with few classes are fast on a CPU. On a GPU, steps are replayed from "
-            "a CUDA graph; not measured: see the plan for an H100."
+            "a CUDA graph, which every call captures anew; not measured: see the plan for an H100."
         ),
     )

@@ -64,8 +64,8 @@ def pretraining_epoch(compute: Compute, *, small: bool = False) -> Kernel:
             "convolutions: three ConvNets (32, 64, 128) on 64 images took 0.36 s instead of 0.16 s "
             "one after the other (0.10 s in bf16). torch.compile reduced a step of a ConvNet (32, "
             "64, 128) to 0.82 and of a quarter-width ResNet-18 to 0.77 of its time, after half a "
-            "minute of compiling: more than one pretraining would save. On a GPU, steps are "
-            "replayed from a CUDA graph; not measured: see the plan for an H100. There "
-            "torch.compile is untried."
+            "minute of compiling: more than one pretraining would save. On a GPU, pretraining "
+            "replays its steps from a CUDA graph, but this epoch of two ends before there is one; "
+            "not measured: see the plan for an H100. There torch.compile is untried."
         ),
     )

@@ -128,16 +128,17 @@ class Device(ABC):
         reported: the device's name in its rows.
         networks: those that images pass through.
         roofline: its rates.
-        captures: whether steps are replayed from CUDA graphs.
     """
 
-    def __init__(
-        self, name: str, networks: Networks, roofline: Roofline, *, captures: bool
-    ) -> None:
+    def __init__(self, name: str, networks: Networks, roofline: Roofline) -> None:
         self.name, self.networks, self.roofline = name, networks, roofline
-        self.captures = captures
         self.reported = name
         self._known: dict[Work, float] = {}
+
+    @property
+    @abstractmethod
+    def captures(self) -> bool:
+        """Whether steps are replayed from CUDA graphs."""
 
     @abstractmethod
     def pass_seconds(
@@ -182,7 +183,7 @@ class NamedDevice(Device):
             UsageError: it is not in `SHEETS`.
         """
         sheet = _sheet(name)
-        super().__init__(sheet.title, networks, Roofline.of(sheet), captures=True)
+        super().__init__(sheet.title, networks, Roofline.of(sheet))
         self.reported = sheet.reported
 
     @classmethod
@@ -205,6 +206,11 @@ class NamedDevice(Device):
             elsewhere=True,
         )
         return cls(name, networks)
+
+    @property
+    def captures(self) -> bool:
+        """Any named device does."""
+        return True
 
     def pass_seconds(
         self, architecture: Architecture, batch: int, *, training: bool, captured: bool = False
@@ -248,9 +254,7 @@ class ThisDevice(Device):
         with products_in_tf32():
             tf32 = large_product_rate(torch.float32, clock)
         roofline = Roofline(rates=rates, launch=launch, replay=replay, tf32=tf32)
-        super().__init__(
-            device_name(clock.device), networks, roofline, captures=captures(clock.device)
-        )
+        super().__init__(device_name(clock.device), networks, roofline)
         self.clock = clock
         self._timed: dict[tuple[Architecture, bool, bool, int], Calibration] = {}
         self._rates: dict[tuple[Precision, int, int, int], float] = {}
@@ -266,6 +270,11 @@ class ThisDevice(Device):
             max_memory=compute.max_memory,
         )
         return cls(networks, Clock(device=compute.device))
+
+    @property
+    def captures(self) -> bool:
+        """Until a capture has failed."""
+        return captures(self.clock.device)
 
     @property
     def calibrations(self) -> list[Calibration]:
@@ -286,6 +295,7 @@ class ThisDevice(Device):
             step: Callable[[], object] = run.forward
             if training:
                 step = run.captured() if captured else run.training
+            captured = captured and self.captures  # no longer, if this capture failed
             self._timed[key] = Calibration(
                 architecture=architecture,
                 training=training,
