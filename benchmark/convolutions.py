@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from benchmark.files import atomic
 from benchmark.network import MEMORY_FORMATS, Layout, Precision
 from benchmark.provenance import device_name
-from benchmark.timing import Clock, interleaved
+from benchmark.timing import Clock, interleaved, middle_layer
 
 _Choice = tuple[Precision, Layout]
 _CHOICES: Mapping[str, _Choice] = {
@@ -23,7 +23,6 @@ _CHOICES: Mapping[str, _Choice] = {
 }
 _CLEARLY_FASTER = 1.2  # by this factor bf16 must beat fp32, and another layout channels-last
 _USUAL = ("fp32", "channels-last")
-_IMAGES, _IMAGES_OF_A_GPU = 16, 1024  # timed: enough for launches not to matter
 
 
 def choose(
@@ -84,11 +83,7 @@ def _measure(device: torch.device) -> dict[str, float]:
 
     Choices take turns, so that none of them meets all of a disturbance.
     """
-    num_images = _IMAGES if device.type == "cpu" else _IMAGES_OF_A_GPU
-    runs = {
-        name: _convolution(device, *choice, num_images=num_images)
-        for name, choice in _CHOICES.items()
-    }
+    runs = {name: _convolution(device, *choice) for name, choice in _CHOICES.items()}
     clock = Clock(device=device)
     for run in runs.values():
         run()
@@ -97,17 +92,15 @@ def _measure(device: torch.device) -> dict[str, float]:
 
 
 def _convolution(
-    device: torch.device, precision: Precision, layout: Layout, *, num_images: int
-) -> Callable[[], None]:
-    memory_format = MEMORY_FORMATS[layout]
-    with torch.random.fork_rng(devices=[]):
-        layer = nn.Conv2d(128, 256, 3, padding=1).to(device).to(memory_format=memory_format)
-    images = torch.zeros(num_images, 128, 16, 16, device=device)
-    images = images.contiguous(memory_format=memory_format).requires_grad_()
-    wanted = (images, *layer.parameters())
+    device: torch.device, precision: Precision, layout: Layout
+) -> Callable[[], object]:
+    layer, images = middle_layer(device, MEMORY_FORMATS[layout])
+    wanted = (images.requires_grad_(), *layer.parameters())
 
-    def run() -> None:
+    def forward() -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            torch.autograd.grad(layer(images).square().sum(), wanted)
+            outputs: Tensor = layer(images)
+        return outputs
 
-    return run
+    upstream = torch.ones_like(forward())
+    return lambda: torch.autograd.grad(forward(), wanted, upstream)

@@ -17,6 +17,8 @@ from benchmark.whitening import Whitening
 Precision = Literal["fp32", "bf16"]
 Layout = Literal["channels-last", "contiguous"]
 
+DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
 MEMORY_FORMATS: Mapping[Layout, torch.memory_format] = {
     "channels-last": torch.channels_last,
     "contiguous": torch.contiguous_format,

@@ -10,6 +10,7 @@ from torch.nn.functional import mse_loss
 
 from benchmark import captured, plugins
 from benchmark.captured import CapturedStep, tensors_of
+from benchmark.kernel import deviation
 from benchmark.loop import CheckpointedLoop
 from benchmark.memory import Chunks
 from benchmark.methods._outer_loop import Bilevel
@@ -20,7 +21,6 @@ from benchmark.network_factory import NetworkFactory
 from benchmark.pretrain import Length, Recipe, pretrain
 from benchmark.probes.paper import PaperProbe
 from benchmark.spec import ImageShape, TrainingSet
-from benchmark.timing import deviation
 from tests import tape
 from tests.tape import Tapes
 

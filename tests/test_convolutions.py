@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmark import convolutions
+from benchmark import convolutions, timing
 from benchmark.convolutions import choose
+from benchmark.operators import operators_of
 from benchmark.planning.devices import Roofline
-from benchmark.planning.network_cost import Pass, operators_of
+from benchmark.planning.network_cost import PassCost
 from benchmark.planning.sheets import SHEETS
 from benchmark.timing import Timing
 
@@ -114,13 +115,13 @@ class Convolutions(TorchDispatchMode):
 def test_what_is_timed_has_the_layout_and_precision_of_its_choice(choice):
     """Forward and backward, images and weights alike."""
     precision, layout = choice
-    run = convolutions._convolution(CPU, *choice, num_images=2)
+    run = convolutions._convolution(CPU, *choice)
     with Convolutions() as watch:
         run()
     expected = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision], layout == LAST
     forward, backward = watch.seen.values()
     assert forward == [expected] * 2
-    assert backward[1:] == [expected] * 2  # after the gradient of a sum, which has no layout
+    assert backward == [expected] * 3
 
 
 def test_the_shortest_time_counts(monkeypatch):
@@ -143,15 +144,13 @@ def test_the_real_measurement_takes_time_and_draws_from_no_global_stream():
 def test_a_gpu_is_measured_by_more_than_launches(name):
     """As far as the plan's model tells, bf16 comes out clearly faster on every card it knows."""
     device = Roofline.of(SHEETS[name])
-    times = convolutions._IMAGES_OF_A_GPU // convolutions._IMAGES
+    times = timing._IMAGES_OF_A_GPU // timing._IMAGES
     seconds = {}
     for precision in ("fp32", "bf16"):
-        few = operators_of(
-            convolutions._convolution(CPU, precision, LAST, num_images=convolutions._IMAGES)
-        )
+        few = operators_of(convolutions._convolution(CPU, precision, LAST))
         many = tuple(
             replace(one, operations=one.operations * times, num_bytes=one.num_bytes * times)
             for one in few
         )
-        seconds[precision] = device.seconds(Pass(operators=many, saved=0, weights=0))
+        seconds[precision] = device.seconds(PassCost(operators=many, saved=0, weights=0))
     assert seconds["fp32"] > 1.2 * seconds["bf16"]

@@ -8,12 +8,12 @@ import torch
 
 from benchmark import plugins
 from benchmark.compute import Compute
+from benchmark.kernel import deviation
 from benchmark.loop import CheckpointedLoop
 from benchmark.network_factory import NetworkFactory
 from benchmark.probes.fair import FairProbe
 from benchmark.probes.paper import PaperProbe
 from benchmark.spec import ImageShape
-from benchmark.timing import deviation
 
 ACCELERATORS = ["cuda"] if torch.cuda.is_available() else []
 SHAPE = ImageShape(3, 32, 32)

@@ -17,12 +17,13 @@ from benchmark import plugins, timing
 from benchmark.cli import main
 from benchmark.commands import time as time_command
 from benchmark.compute import Compute
+from benchmark.kernel import Floor, Kernel, deviation, measure
 from benchmark.kernels._labelled import new_classifier
 from benchmark.kernels._setting import plain as plainly
 from benchmark.models._instance_norm import InstanceNorm
-from benchmark.planning.network_cost import operations_of
+from benchmark.operators import operations_of
 from benchmark.reporting import kernel_report
-from benchmark.timing import Clock, Floor, Kernel, Rates, Timing, deviation, interleaved
+from benchmark.timing import Clock, Rates, Timing, interleaved
 
 REPORTS = Path(__file__).parents[1] / "reports"
 NAMES = plugins.names("kernels")
@@ -123,22 +124,17 @@ def test_the_ratio_that_operations_alone_would_give(changes, predicted):
         num_bytes=1,
         tolerance=0.0,
     )
-    found = timing.measure(
-        "product",
-        replace(product, **changes),
-        rates=Rates(
-            operations={"matrix product fp32": 200.0, "matrix product bf16": 400.0}, copied=1.0
-        ),
-        clock=Clock(device=CPU),
-        count=operations_of,
+    rates = Rates(
+        operations={"matrix product fp32": 200.0, "matrix product bf16": 400.0}, copied=1.0
     )
-    assert found.predicted == predicted
+    found = measure("product", replace(product, **changes), clock=Clock(device=CPU))
+    assert found.predicted(rates) == predicted
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - ITERATIVE))
 def test_the_twins_operations_are_counted(name):
     tiny = kernel(name, small=True)
-    counted = sum(operations_of(tiny.plain).values())
+    counted = sum(operations_of(tiny.plain)[0].values())
     assert counted == operations(tiny.plain)
     assert counted >= 0.9 * sum(tiny.operations.values()) or not tiny.twin_is_counted
 
@@ -218,16 +214,14 @@ def test_the_floor_is_the_longer_of_arithmetic_and_memory():
 
     def floor(num_bytes):
         both = {"matrix product fp32": 20.0, "convolution bf16": 40.0}
-        return rates.floor(
-            Kernel(
-                shape="",
-                fast=tuple,
-                plain=tuple,
-                operations=both,
-                num_bytes=num_bytes,
-                tolerance=0.0,
-            )
-        )
+        return Kernel(
+            shape="",
+            fast=tuple,
+            plain=tuple,
+            operations=both,
+            num_bytes=num_bytes,
+            tolerance=0.0,
+        ).floor(rates)
 
     assert floor(10.0) == Floor(seconds=3.0, bound="arithmetic")
     assert floor(20.0) == Floor(seconds=4.0, bound="memory")

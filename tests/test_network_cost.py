@@ -6,7 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.kernels._cost import cost_of
 from benchmark.network_factory import NetworkFactory
-from benchmark.planning.network_cost import network_cost, operators_of
+from benchmark.operators import operators_of
+from benchmark.planning.network_cost import network_cost
 from benchmark.spec import ImageShape
 
 SHAPE = ImageShape(3, 16, 16)

@@ -5,9 +5,10 @@ import torch
 
 from benchmark import captured
 from benchmark.network_factory import NetworkFactory
+from benchmark.operators import Operator
 from benchmark.planning import devices
 from benchmark.planning.devices import NamedDevice, Roofline, ThisDevice
-from benchmark.planning.network_cost import Operator, Pass
+from benchmark.planning.network_cost import PassCost
 from benchmark.planning.networks import Networks
 from benchmark.planning.report import calibration_table
 from benchmark.planning.sheets import SHEETS
@@ -32,7 +33,7 @@ def test_each_operator_takes_what_bounds_it():
         Operator(0, None, 100),  # 2 s of memory
         Operator(0, None, 1),  # a launch
     )
-    cost = Pass(operators=operators, saved=0, weights=0)
+    cost = PassCost(operators=operators, saved=0, weights=0)
     assert roofline.seconds(cost) == pytest.approx(20 + 8 + 2 + 0.5)
     assert roofline.seconds(cost, captured=True) == pytest.approx(20 + 8 + 2 + 0.1)
 

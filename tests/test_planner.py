@@ -11,7 +11,7 @@ from benchmark.images import final_probe, load_splits, sizes_of
 from benchmark.methods.random import Random
 from benchmark.network_factory import NetworkFactory
 from benchmark.planning.devices import Device
-from benchmark.planning.network_cost import Pass
+from benchmark.planning.network_cost import PassCost
 from benchmark.planning.networks import Networks
 from benchmark.planning.planner import predict
 from benchmark.pretrain import Length
@@ -23,7 +23,7 @@ class Free(Networks):
     """Networks whose cost is not counted: here it is of no interest."""
 
     def cost(self, architecture, batch, *, training):
-        return Pass(operators=(), saved=0, weights=4)
+        return PassCost(operators=(), saved=0, weights=4)
 
 
 class Metronome(Device):

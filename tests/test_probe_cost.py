@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from benchmark.loop import CheckpointedLoop
-from benchmark.planning.network_cost import Pass, operators_of
+from benchmark.operators import operators_of
+from benchmark.planning.network_cost import PassCost
 from benchmark.planning.probe_cost import (
     Probed,
     _turns,
@@ -92,7 +93,7 @@ def test_a_step_in_bf16_is_two_products_with_the_features(monkeypatch):
             precision="bf16",
         )
 
-    counted = Pass(operators=operators_of(fit), saved=0, weights=0).operations
+    counted = PassCost(operators=operators_of(fit), saved=0, weights=0).operations
     assert len(expected) > 2
     assert counted["matrix product bf16"] == sum(expected)
 

@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark.compute import Compute
+from benchmark.kernel import deviation
 from benchmark.loop import CheckpointedLoop
 from benchmark.methods import _outer_loop
 from benchmark.methods._ridge import ridge_predict
@@ -15,7 +16,6 @@ from benchmark.network import MEMORY_FORMATS
 from benchmark.network_factory import NetworkFactory
 from benchmark.spec import ImageShape
 from benchmark.tf32 import choose_tf32, products_in_tf32
-from benchmark.timing import deviation
 
 S, B, P, D = 6, 9, 20, 4
 

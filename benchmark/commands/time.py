@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from benchmark import plugins
 from benchmark.compute import Compute, find_device
 from benchmark.convolutions import choose
 from benchmark.files import atomic, expect_writable
-from benchmark.planning.network_cost import operations_of
+from benchmark.kernel import Kernel, Measurement, measure
 from benchmark.provenance import remember_code
 from benchmark.reporting.kernel_report import document, machine, record, table
 from benchmark.tf32 import choose_tf32
-from benchmark.timing import Clock, Kernel, Measurement, Rates, measure, measure_rates
+from benchmark.timing import Clock, measure_rates
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -46,14 +45,11 @@ def main(arguments: argparse.Namespace) -> int:
     # This process keeps freed memory (`benchmark.allocation`), which is one of the optimisations.
     apart = device.type == "cpu" and not (arguments.small or arguments.twins_here)
     measured = [
-        _measure(name, compute, small=arguments.small, apart=apart, rates=rates, clock=clock)
-        for name in names
+        _measure(name, compute, small=arguments.small, apart=apart, clock=clock) for name in names
     ]
-    rates = rates.faster(measure_rates(clock))  # either may have been disturbed
-    measured = [replace(one, rates=rates) for one in measured]
     found = record(
         measured,
-        rates=rates,
+        rates=rates.faster(measure_rates(clock)),  # either may have been disturbed
         compute=compute,
         clock=clock,
         small=arguments.small,
@@ -79,13 +75,11 @@ def _flags(arguments: argparse.Namespace) -> list[str]:
     return flags + ["--twins-here"] * arguments.twins_here
 
 
-def _measure(
-    name: str, compute: Compute, *, small: bool, apart: bool, rates: Rates, clock: Clock
-) -> Measurement:
+def _measure(name: str, compute: Compute, *, small: bool, apart: bool, clock: Clock) -> Measurement:
     """Measure a kernel; its twin has a process of its own if it is to be `apart`."""
     kernel = plugins.load("kernels", name)(compute, small=small)
     with _twin(name, compute) if apart else nullcontext() as plain:
-        found = measure(name, kernel, rates=rates, clock=clock, count=operations_of, plain=plain)
+        found = measure(name, kernel, clock=clock, plain=plain)
     sys.stderr.write(f"{name}: {found.ratio:.2f}, differs by {found.deviation:.1g}\n")
     return found
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark.network import Network, in_mode
+from benchmark.network import Network, Precision, in_mode
 from benchmark.spec import ImageShape
-from benchmark.timing import Operations, Rate
+from benchmark.timing import RATES, Operations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class ImageCost:
     first: int
     head: int
     num_bytes: int
-    precision: str
+    precision: Precision
 
     def training(self, images: int, *, head: bool = True) -> Operations:
         """Return the operations of a forward and a backward pass for all weights."""
@@ -46,8 +46,7 @@ class ImageCost:
 
     def times(self, *, backbone: int, head: int = 0) -> Operations:
         """Return operations by the rate that bounds them; the head is always in fp32."""
-        rate: Rate = "convolution bf16" if self.precision == "bf16" else "convolution fp32"
-        return {rate: backbone, "matrix product fp32": head}
+        return {RATES["convolution", self.precision]: backbone, "matrix product fp32": head}
 
 
 def cost_of(network: Network, shape: ImageShape) -> ImageCost:

@@ -13,11 +13,12 @@ from torch.nn.functional import mse_loss
 
 from benchmark import views as predefined
 from benchmark.compute import Compute
+from benchmark.kernel import Outcome
 from benchmark.methods._distilled import Distilled
 from benchmark.methods._outer_loop import Bilevel, OuterLoop
 from benchmark.network import Network
 from benchmark.spec import Budget, ImageShape, Problem
-from benchmark.timing import Operations, Outcome
+from benchmark.timing import Operations
 
 from ._cost import cost_of, total
 from ._ridge import plain_ridge, ridge_operations

@@ -10,10 +10,10 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.transforms import Normalize
 
+from benchmark.kernel import Outcome
 from benchmark.network import Network
 from benchmark.probes.fair import FairProbe, _in_tenths
 from benchmark.probes.paper import PaperProbe
-from benchmark.timing import Outcome
 
 from ._setting import MEAN, STD, stream
 

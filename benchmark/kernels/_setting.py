@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from benchmark import rng
 from benchmark.compute import Compute
 from benchmark.datasets.cifar100 import Cifar100
+from benchmark.kernel import Outcome
 from benchmark.models._instance_norm import InstanceNorm
 from benchmark.models.convnet import convnet
 from benchmark.network import Network
 from benchmark.network_factory import NetworkFactory
 from benchmark.spec import ImageShape, NewNetwork
-from benchmark.timing import Outcome
 
 MEAN, STD = Cifar100.info.mean, Cifar100.info.std
 

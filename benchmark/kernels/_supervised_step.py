@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from benchmark.compute import Compute
+from benchmark.kernel import Outcome
 from benchmark.network import Network
 from benchmark.spec import Budget, Method, Problem
-from benchmark.timing import Outcome
 
 from ._setting import MEAN, STD, BareLoop, factory, pixels, plain, stream
 

@@ -12,11 +12,12 @@ from torchvision.transforms.v2 import functional as tv
 from benchmark import augment
 from benchmark.augment import RandomAugmentation
 from benchmark.compute import Compute
+from benchmark.kernel import Kernel, Outcome
 from benchmark.network import Network
 from benchmark.spec import ImageShape
 from benchmark.teachers._fit import new_optimizer
 from benchmark.teachers.barlow_twins import BarlowTwins, new_projector
-from benchmark.timing import Kernel, Operations, Outcome, Rate
+from benchmark.timing import RATES, Operations
 
 from ._cost import cost_of, total
 from ._setting import BareLoop, moved, network, pixels, stream
@@ -64,9 +65,7 @@ def barlow_twins_step(compute: Compute, *, small: bool = False) -> Kernel:
 
     cost = cost_of(teacher, ImageShape(3, side, side))
     layers = 2 * (teacher.num_features * hidden + 2 * hidden * hidden)
-    bf16 = compute.precision == "bf16"
-    rate: Rate = "matrix product bf16" if bf16 else "matrix product fp32"
-    products: Operations = {rate: 3 * 2 * b * layers}
+    products: Operations = {RATES["matrix product", compute.precision]: 3 * 2 * b * layers}
     correlation: Operations = {"matrix product fp32": 3 * 2 * b * hidden**2}
     return Kernel(
         shape=f"{b} images of 3x{side}x{side}, ResNet-18 of width {width:g}, projector {hidden}",
@@ -74,7 +73,7 @@ def barlow_twins_step(compute: Compute, *, small: bool = False) -> Kernel:
         plain=plain,
         operations=total(cost.training(2 * b, head=False), products, correlation),
         num_bytes=3 * 2 * b * cost.num_bytes,
-        tolerance=0.3 if bf16 else 1e-3,
+        tolerance=0.3 if compute.precision == "bf16" else 1e-3,
         tried=(
             "Augmentation of the whole batch at once instead of image by image; bf16 for backbone "
             "and projector, and channels-last, where that is faster. The two augmentations stay "

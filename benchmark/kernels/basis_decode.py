@@ -3,7 +3,7 @@
 import torch
 
 from benchmark.compute import Compute
-from benchmark.timing import Kernel, Outcome
+from benchmark.kernel import Kernel, Outcome
 
 from ._bases import enlarged, new_bases
 

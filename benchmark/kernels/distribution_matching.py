@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from benchmark.compute import Compute
+from benchmark.kernel import Kernel, Outcome
 from benchmark.methods._network_queue import QueuedModel
 from benchmark.methods.idm import Idm, Recipe
-from benchmark.timing import Kernel, Outcome
 
 from ._labelled import distilled_images, new_classifier, new_real_images
 from ._matching import (

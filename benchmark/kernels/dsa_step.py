@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from benchmark.compute import Compute
+from benchmark.kernel import Kernel, Outcome
 from benchmark.methods._gradient_matching import ClassMatching
 from benchmark.methods._labelled import RealImages
 from benchmark.methods.dsa import Dsa
 from benchmark.spec import Problem
-from benchmark.timing import Kernel, Outcome
 
 from ._cost import total
 from ._matching import gradient_matching_operations, image_costs, match_gradients_plainly

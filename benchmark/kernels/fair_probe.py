@@ -3,10 +3,10 @@
 import torch
 
 from benchmark.compute import Compute
-from benchmark.planning.network_cost import operations_of
+from benchmark.kernel import Kernel, Outcome
+from benchmark.operators import operations_of
 from benchmark.probes.fair import FairProbe
 from benchmark.probes.linear import Classifiers
-from benchmark.timing import Kernel, Outcome
 
 from ._features import labelled_features
 from ._plain_probing import fair_plainly
@@ -41,8 +41,7 @@ def fair_probe(compute: Compute, *, small: bool = False) -> Kernel:
             precision=compute.precision,
         )
 
-    first: list[Classifiers] = []
-    operations = operations_of(lambda: first.append(fitted()))
+    operations, first = operations_of(fitted)
     steps = (sum(operations.values()) - 2 * n * p * p) / (4 * n * p * k)
 
     def fast() -> Outcome:
@@ -50,7 +49,7 @@ def fair_probe(compute: Compute, *, small: bool = False) -> Kernel:
         return found.weights[0], found.biases[0]
 
     def plain() -> Outcome:
-        return fair_plainly(features, labels, probe, strength=float(first[0].strength or 0))
+        return fair_plainly(features, labels, probe, strength=float(first.strength or 0))
 
     return Kernel(
         shape=f"{n} images, {p} features, {k} classes",

@@ -1,9 +1,9 @@
 """Extraction of frozen features from a downstream dataset."""
 
 from benchmark.compute import Compute
+from benchmark.kernel import Kernel, Outcome
 from benchmark.probing import extract
 from benchmark.spec import ImageShape
-from benchmark.timing import Kernel, Outcome
 
 from ._cost import cost_of
 from ._plain_probing import extract_plainly

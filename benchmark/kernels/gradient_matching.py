@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from benchmark.compute import Compute
+from benchmark.kernel import Kernel, Outcome
 from benchmark.methods._gradient_matching import ClassMatching
 from benchmark.methods.dsa import Dsa
-from benchmark.timing import Kernel, Outcome
 
 from ._labelled import distilled_images, new_classifier, new_real_images
 from ._matching import gradient_matching_operations, image_costs, match_gradients_plainly

@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from benchmark.compute import Compute
+from benchmark.kernel import Kernel, Outcome
 from benchmark.methods._labelled import RealImages
 from benchmark.methods._network_queue import QueuedModel
 from benchmark.methods.idm import Idm, Recipe
 from benchmark.spec import Problem
-from benchmark.timing import Kernel, Outcome
 
 from ._cost import total
 from ._matching import (

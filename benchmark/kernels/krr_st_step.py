@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from benchmark.compute import Compute
+from benchmark.kernel import Kernel
 from benchmark.methods._distilled import Pairs
 from benchmark.methods.krr_st import KrrSt
-from benchmark.timing import Kernel
 
 from ._outer_step import OuterStep
 from ._setting import normal

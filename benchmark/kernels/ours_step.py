@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from benchmark.compute import Compute
+from benchmark.kernel import Kernel
 from benchmark.methods.ours import Ours
-from benchmark.timing import Kernel
 
 from ._bases import enlarged, new_bases
 from ._outer_step import OuterStep

@@ -3,8 +3,8 @@
 import torch
 
 from benchmark.compute import Compute
+from benchmark.kernel import Kernel, Outcome
 from benchmark.probes.paper import PaperProbe
-from benchmark.timing import Kernel, Outcome
 
 from ._features import labelled_features
 from ._plain_probing import paper_plainly

@@ -3,9 +3,9 @@
 from copy import deepcopy
 
 from benchmark.compute import Compute
+from benchmark.kernel import Kernel, Outcome
 from benchmark.pretrain import RECIPES, Length, pretrain
 from benchmark.spec import ImageShape, TrainingSet
-from benchmark.timing import Kernel, Outcome
 
 from ._cost import cost_of
 from ._plain_training import Pairs, train_plainly

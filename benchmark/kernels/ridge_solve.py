@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn.functional import mse_loss, relu
 
 from benchmark.compute import Compute
+from benchmark.kernel import Kernel, Outcome
 from benchmark.methods._ridge import ridge_predict
 from benchmark.methods.krr_st import KrrSt
-from benchmark.timing import Kernel, Outcome
 
 from ._ridge import plain_ridge, ridge_operations
 from ._setting import normal

@@ -9,7 +9,7 @@ from torch.nn.functional import affine_grid, grid_sample, pad
 
 from benchmark.compute import Compute
 from benchmark.differentiable_augmentation import OPERATIONS, Augmentation
-from benchmark.timing import Kernel, Outcome
+from benchmark.kernel import Kernel, Outcome
 
 from ._setting import normal, stream
 

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -9,15 +10,16 @@ from torch import Tensor
 from torch.nn.functional import interpolate, linear
 
 from benchmark.compute import Compute
+from benchmark.kernel import Kernel, Outcome
 from benchmark.network import Network, Precision
-from benchmark.planning.network_cost import operations_of
+from benchmark.operators import operations_of
 from benchmark.pretrain import RECIPES, Length, pretrain
 from benchmark.probes.fair import FairProbe
 from benchmark.probes.linear import Classifiers
 from benchmark.probes.paper import PaperProbe
 from benchmark.probing import extract
 from benchmark.spec import ImageShape, TrainingSet
-from benchmark.timing import Kernel, Operations, Outcome
+from benchmark.timing import Operations
 
 from ._cost import ImageCost, cost_of, total
 from ._plain_probing import extract_plainly, fair_plainly, paper_plainly
@@ -59,9 +61,8 @@ def student_evaluation(compute: Compute, *, small: bool = False) -> Kernel:
         fair=FairProbe(),
         paper=PaperProbe(steps=5 * steps),
     )
-    first: list[Classifiers] = []
     features = extract(evaluation.pretrained(student), probed, checkpoint=BareLoop())[:n]
-    of_fair = operations_of(lambda: first.append(evaluation.fit(evaluation.fair, features)))
+    of_fair, first = operations_of(partial(evaluation.fit, evaluation.fair, features))
     cost = cost_of(student, ImageShape(3, side, side))
     return Kernel(
         shape=(
@@ -69,7 +70,7 @@ def student_evaluation(compute: Compute, *, small: bool = False) -> Kernel:
             f"images probed, {k} classes, {5 * steps} steps of the paper probe"
         ),
         fast=lambda: evaluation.fast(student),
-        plain=lambda: evaluation.plainly(twin, strength=float(first[0].strength or 0)),
+        plain=lambda: evaluation.plainly(twin, strength=float(first.strength or 0)),
         operations=total(
             evaluation.operations(cost, student.num_features),
             of_fair,

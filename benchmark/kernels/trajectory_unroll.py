@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from benchmark.compute import Compute
+from benchmark.kernel import Kernel, Outcome
 from benchmark.methods._trajectory import FlatNetwork, SoftLabelLoss, SoftSet, cut, match
 from benchmark.network import Network
 from benchmark.spec import ImageShape
-from benchmark.timing import Kernel, Outcome
 
 from ._cost import cost_of
 from ._labelled import distilled_images, new_classifier

@@ -4,7 +4,7 @@ import torch
 
 from benchmark import views
 from benchmark.compute import Compute
-from benchmark.timing import Kernel, Outcome
+from benchmark.kernel import Kernel, Outcome
 
 from ._setting import pixels, stream
 

@@ -24,14 +24,15 @@ from benchmark.captured import CALLS_TO_CAPTURE, CapturedStep, captures, tensors
 from benchmark.compute import Compute
 from benchmark.grid import Suite
 from benchmark.memory import share_of
-from benchmark.network import MEMORY_FORMATS, Network, Precision
-from benchmark.planning.network_cost import Operator, Pass, operators_of
+from benchmark.network import DTYPES, MEMORY_FORMATS, Network, Precision
+from benchmark.operators import Operator, operators_of
+from benchmark.planning.network_cost import PassCost
 from benchmark.planning.networks import Networks, headless, networks_of
 from benchmark.planning.sheets import SHEETS, Sheet
 from benchmark.provenance import device_name
 from benchmark.spec import ImageShape, unknown
 from benchmark.tf32 import products_in_tf32
-from benchmark.timing import Clock, Operations, Rate, Rates, large_product_rate, measure_rates
+from benchmark.timing import RATES, Clock, Operations, Rates, large_product_rate, measure_rates
 from benchmark.workload import Architecture, Work
 
 # Assumed shares of data sheet values that eager code attains: matrix products and convolutions of
@@ -43,7 +44,6 @@ _BANDWIDTH_SHARE = 0.7
 _LAUNCH_SECONDS = 7e-6
 _REPLAY_SECONDS = 1.5e-6
 
-_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _TINY_LAYERS, _TINY_STEPS = 8, 20  # of a network that measures launches
 _TRIALS = 3  # of each calibrated pass, of which the median counts
 _MOST_SIDE = 4096  # of a calibrated product
@@ -96,7 +96,7 @@ class Roofline:
             tf32=1e12 * _PRODUCT_SHARE * sheet.tf32,
         )
 
-    def seconds(self, cost: Pass, *, captured: bool = False) -> float:
+    def seconds(self, cost: PassCost, *, captured: bool = False) -> float:
         """Return the total time of a pass's operators."""
         least = self.least(captured=captured)
         return sum(max(least, self._operator(operator)) for operator in cost.operators)
@@ -113,11 +113,7 @@ class Roofline:
 
     def product_rate(self, precision: Precision) -> float:
         """Return the operations per second of large matrix products."""
-        rates: dict[Precision, Rate] = {
-            "fp32": "matrix product fp32",
-            "bf16": "matrix product bf16",
-        }
-        return float(self.rates.operations[rates[precision]])
+        return float(self.rates.operations[RATES["matrix product", precision]])
 
 
 class Device(ABC):
@@ -312,7 +308,7 @@ class ThisDevice(Device):
         k, n, p = (min(side, _MOST_SIDE) for side in shape)
         key = precision, k, n, p
         if key not in self._rates:
-            like = torch.ones((), dtype=_DTYPES[precision], device=self.clock.device)
+            like = torch.ones((), dtype=DTYPES[precision], device=self.clock.device)
             left, right = like.new_ones(k, n), like.new_ones(n, p)
             self._rates[key] = 2 * k * n * p / self._timing(lambda: left @ right)
         return self._rates[key]

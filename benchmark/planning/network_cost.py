@@ -1,8 +1,6 @@
 """What a network costs on any batch, operator by operator, without running it.
 
-The network is traced with fake tensors, which have shapes but no data. Every operator call that
-does work is recorded: its operations, by the formulas of `torch.utils.flop_counter`, and the bytes
-of all tensors that it reads and writes.
+The network is traced with fake tensors, which have shapes but no data (`benchmark.operators`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,29 +13,18 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from benchmark.network import Network, in_mode
+from benchmark.operators import Operator, OperatorCounter, by_rate
 from benchmark.spec import ImageShape
-from benchmark.timing import Operations, Rate
+from benchmark.timing import Operations
 
 _FEW, _MORE = 2, 4  # images; batch norm needs two
 _MOMENTUM, _DECAY = 0.9, 1e-4  # of the optimizer's step; only that they are not zero matters
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """One call: its operations, the rate that bounds them (None if there are none), its bytes."""
-
-    operations: int
-    rate: Rate | None
-    num_bytes: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pass:
+class PassCost:
     """A pass of a batch through a network.
 
     Attributes:
@@ -53,11 +40,7 @@ class Pass:
     @property
     def operations(self) -> Operations:
         """Operations, by the rate that bounds them."""
-        found: dict[Rate, int] = {}
-        for operator in self.operators:
-            if operator.rate is not None:
-                found[operator.rate] = found.get(operator.rate, 0) + operator.operations
-        return found
+        return by_rate(self.operators)
 
     @property
     def training_memory(self) -> int:
@@ -78,10 +61,10 @@ class NetworkCost:
         few, more: counts for 2 and for 4 images.
     """
 
-    few: Pass
-    more: Pass
+    few: PassCost
+    more: PassCost
 
-    def at(self, batch: int) -> Pass:
+    def at(self, batch: int) -> PassCost:
         """Return the cost of a batch."""
         part = (batch - _FEW) / (_MORE - _FEW)
 
@@ -96,7 +79,7 @@ class NetworkCost:
             )
             for few, more in zip(self.few.operators, self.more.operators, strict=True)
         )
-        return Pass(
+        return PassCost(
             operators=tuple(operators),
             saved=between(self.few.saved, self.more.saved),
             weights=self.few.weights,
@@ -119,19 +102,7 @@ def network_cost(
     return NetworkCost(few=few, more=more)
 
 
-def operators_of(run: Callable[[], object]) -> tuple[Operator, ...]:
-    """Run a function, and return the operators that it calls."""
-    with _Counter() as counter:
-        run()
-    return tuple(counter.operators)
-
-
-def operations_of(run: Callable[[], object]) -> Operations:
-    """Run a function, and return the operations of what it calls."""
-    return Pass(operators=operators_of(run), saved=0, weights=0).operations
-
-
-def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -> Pass:
+def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -> PassCost:
     if not training:
         with in_mode(network, training=False):
             network = network.frozen()
@@ -140,7 +111,7 @@ def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -
     named = dict(counted.named_parameters())
     weights = sum(weight.numel() * weight.itemsize for weight in named.values())
     tensors = {name: tensor.detach() for name, tensor in (*named.items(), *counted.named_buffers())}
-    counter, saved = _Counter(), dict[int, int]()
+    counter, saved = OperatorCounter(), dict[int, int]()
     with in_mode(network, training=training), FakeTensorMode() as fake:
         state: dict[str, Tensor] = {
             name: fake.from_tensor(tensor) for name, tensor in tensors.items()
@@ -154,7 +125,7 @@ def _count(network: Network, shape: ImageShape, batch: int, *, training: bool) -
                 outputs.square().mean().backward()
                 optimizer.step()
     network.chunks = chunks
-    return Pass(operators=tuple(counter.operators), saved=sum(saved.values()), weights=weights)
+    return PassCost(operators=tuple(counter.operators), saved=sum(saved.values()), weights=weights)
 
 
 class _Features(nn.Module):
@@ -197,67 +168,6 @@ class _Elsewhere(TorchFunctionMode):
         if func is Tensor.is_contiguous:
             return False
         return func(*args, **(kwargs or {}))
-
-
-class _Counter(TorchDispatchMode):
-    """Records every operator call that does work."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.operators: list[Operator] = []
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        settings = kwargs or {}
-        outcome = func(*args, **settings)
-        given = [leaf for leaf in tree_leaves((args, settings)) if isinstance(leaf, Tensor)]
-        made = [leaf for leaf in tree_leaves(outcome) if isinstance(leaf, Tensor)]
-        if _does_work(func, given, made):
-            operations = _operations(func.overloadpacket, args, settings, outcome)
-            rate = _rate(func.overloadpacket, given) if operations else None
-            self.operators.append(Operator(operations, rate, _size(given) + _size(made)))
-        return outcome
-
-
-def _does_work(func: Any, given: Sequence[Tensor], made: Sequence[Tensor]) -> bool:
-    """Say whether a call does more than make a view of, or allocate, a tensor."""
-    if func.is_view or func.namespace == "prim" or func.overloadpacket in _ROOM:
-        return False
-    return bool(given) or bool(made)
-
-
-_ROOM = (
-    *(torch.ops.aten.empty, torch.ops.aten.empty_like, torch.ops.aten.empty_strided),
-    *(torch.ops.aten.detach, torch.ops.aten.detach_, torch.ops.aten._unsafe_view),
-)
-_BACKWARD = torch.ops.aten.convolution_backward
-_CONVOLUTIONS = (torch.ops.aten.convolution, _BACKWARD)
-
-
-def _operations(packet: Any, args: Sequence[Any], settings: Mapping[str, Any], made: Any) -> int:
-    if packet is _BACKWARD:
-        # by hand, as torch's formula counts a grouped convolution as if it had one group
-        outputs, _, weight = args[:3]
-        wanted = sum(args[-1][:2])  # gradients of input and weights
-        return int(2 * wanted * len(outputs) * outputs.shape[2:].numel() * weight.numel())
-    count = flop_registry.get(packet)
-    return int(count(*args, **settings, out_val=made)) if count else 0
-
-
-def _rate(packet: Any, given: Sequence[Tensor]) -> Rate:
-    half = given[0].dtype == torch.bfloat16
-    if packet in _CONVOLUTIONS:
-        return "convolution bf16" if half else "convolution fp32"
-    return "matrix product bf16" if half else "matrix product fp32"
-
-
-def _size(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.itemsize for tensor in tensors)
 
 
 @contextmanager

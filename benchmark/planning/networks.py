@@ -9,7 +9,7 @@ from benchmark import rng
 from benchmark.grid import Suite
 from benchmark.network import Network, Precision
 from benchmark.network_factory import NetworkFactory
-from benchmark.planning.network_cost import NetworkCost, Pass, network_cost
+from benchmark.planning.network_cost import NetworkCost, PassCost, network_cost
 from benchmark.spec import ImageShape
 from benchmark.workload import Architecture, Work
 
@@ -54,7 +54,7 @@ class Networks:
             self._made[key] = network
         return self._made[key]
 
-    def cost(self, architecture: Architecture, batch: int, *, training: bool) -> Pass:
+    def cost(self, architecture: Architecture, batch: int, *, training: bool) -> PassCost:
         """Return the cost of one pass of a batch."""
         key = headless(architecture), training
         if key not in self._costs:

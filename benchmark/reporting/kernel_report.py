@@ -8,9 +8,10 @@ import torch
 
 from benchmark import plugins
 from benchmark.compute import Compute
+from benchmark.kernel import Measurement
 from benchmark.provenance import provenance, short_commit
 from benchmark.reporting.table import Cell, Table
-from benchmark.timing import CLOCKS, Clock, Measurement, Rates, Timing
+from benchmark.timing import CLOCKS, Clock, Rates, Timing
 
 _PREDICTED = (
     "Predicted: the ratio if each took as long as its operations at these rates, the twin's in its "
@@ -48,24 +49,25 @@ def record(
         "flags": list(flags),
         "operations_per_second": dict(rates.operations),
         "bytes_per_second": rates.copied,
-        "kernels": [_kernel(measurement) for measurement in measurements],
+        "kernels": [_kernel(measurement, rates) for measurement in measurements],
     }
 
 
-def _kernel(measured: Measurement) -> dict[str, Any]:
+def _kernel(measured: Measurement, rates: Rates) -> dict[str, Any]:
     kernel = measured.kernel
+    floor = kernel.floor(rates)
     return {
         "name": measured.name,
         "shape": kernel.shape,
         "fast": _timing(measured.fast),
         "plain": _timing(measured.plain),
         "ratio": measured.ratio,
-        "predicted": measured.predicted,
+        "predicted": measured.predicted(rates),
         "operations": {rate: n for rate, n in kernel.operations.items() if n},
         "bytes": kernel.num_bytes,
-        "floor_seconds": measured.floor.seconds,
-        "floor_bound": measured.floor.bound,
-        "times_floor": measured.times_floor,
+        "floor_seconds": floor.seconds,
+        "floor_bound": floor.bound,
+        "times_floor": measured.times_floor(rates),
         "deviation": measured.deviation,
         "tolerance": kernel.tolerance,
         "tried": kernel.tried,
