@@ -47,7 +47,8 @@ def foldable(backbone: nn.Module) -> tuple[Pair, ...]:
 def folded(backbone: nn.Module, pairs: Sequence[Pair]) -> nn.Module:
     """Return a copy, with the present weights, without the batch norms of `pairs`.
 
-    Outputs are those of `backbone`, which must be in evaluation mode, up to rounding.
+    Without any it is the backbone itself. Outputs are those of `backbone`, which must be in
+    evaluation mode, up to rounding.
     """
     if not pairs:
         return backbone

@@ -129,7 +129,7 @@ class Chunks:
     def __init__(self, max_memory: int) -> None:
         self.memory = int(_PASS_SHARE * max_memory)
         self._most: dict[Hashable, int] = {}
-        self._measured: set[Hashable] = set()
+        self._limited: set[Hashable] = set()
 
     def __call__(self, run: Pass, backbone: nn.Module, images: Tensor, *, precision: str) -> Tensor:
         """Return `run` of the backbone and the images, in chunks if the whole batch does not fit.
@@ -142,10 +142,10 @@ class Chunks:
         key = (precision, graph, images.requires_grad, images.shape[1:], images.dtype)
         if len(images) > self._most.get(key, 1) and not keeps_images_apart(backbone):
             return run(backbone, images)
-        if len(images) > self._most.get(key, 0) and key not in self._measured:
+        if len(images) > self._most.get(key, 0) and key not in self._limited:
             self._most[key] = self.fitting(run, backbone, images, wanted=len(images))
             if len(images) > self._most[key]:
-                self._measured.add(key)
+                self._limited.add(key)
         while (size := min(self._most[key], len(images))) > 1:
             try:
                 return _in_chunks(run, backbone, images, size=size, graph=graph)
@@ -153,7 +153,7 @@ class Chunks:
                 if not (is_out_of_memory(error) and keeps_images_apart(backbone)):
                     raise
             self._most[key] = size // 2  # out here, the failed pass's memory is free
-            self._measured.add(key)
+            self._limited.add(key)
             make_room(f"{size // 2} images at once instead of {size}")
         return _in_chunks(run, backbone, images, size=1, graph=graph)
 

@@ -46,16 +46,20 @@ class Network(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         precision: Precision = "fp32",
-        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(num_features, num_outputs)
         self.num_features = num_features
         self.precision = precision
-        self.memory_format = memory_format
+        self.memory_format = torch.contiguous_format
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def use_memory_format(self, memory_format: torch.memory_format) -> "Network":
+        """Have weights, and inputs of the backbone, in this format; return the network."""
+        self.memory_format = memory_format
+        return self.to(memory_format=memory_format)
 
     def normalise(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return images in [0, 1] normalised for the backbone."""
@@ -74,8 +78,8 @@ class Network(nn.Module):
     def frozen(self) -> "Network":
         """Return a faster network for evaluation, with the present weights of this one.
 
-        This one must be in evaluation mode. Features are the same up to rounding, see
-        `benchmark.folding`.
+        This one must be in evaluation mode, and may share what is not folded: it has to stay as it
+        is while the other is used. Features are the same up to rounding, see `benchmark.folding`.
         """
         shared = {id(part): part for part in (self.head, self.chunks, self.whitening)}
         return copy.deepcopy(

@@ -70,16 +70,15 @@ class NetworkFactory:
                 mean=self.mean,
                 std=self.std,
                 precision=self.precision,
-                memory_format=self.memory_format,
             )
         if self.max_memory is not None:
             network.chunks = Chunks(self.max_memory)
-        return network.to(self.device).to(memory_format=self.memory_format)
+        return network.to(self.device).use_memory_format(self.memory_format)
 
     def _backbone(self, model: str, settings: Mapping[str, Any]) -> tuple[nn.Module, int]:
         """Return a backbone and its number of features."""
         values = model_settings(model, settings)
-        if model in plugins.names("models"):
+        if _is_plugin(model):
             backbone = plugins.load("models", model)(self.shape, **values)
             num_features = backbone.num_features
         else:
@@ -92,19 +91,23 @@ class NetworkFactory:
         return backbone, num_features
 
 
+def _is_plugin(model: str) -> bool:
+    return model in plugins.names("models")
+
+
 def is_model(name: str) -> bool:
     """Say whether there is a model of this name, a plug-in or timm's."""
-    return name in plugins.names("models") or bool(timm.is_model(name))
+    return _is_plugin(name) or bool(timm.is_model(name))
 
 
 def model_code(name: str) -> str | None:
     """Return a hash of a model's code; timm's version is in every key anyway."""
-    return plugins.code_of("models", name) if name in plugins.names("models") else None
+    return plugins.code_of("models", name) if _is_plugin(name) else None
 
 
 def model_defaults(model: str) -> dict[str, Any]:
     """Return the default settings of a model; those of timm's models are not known."""
-    return defaults(plugins.load("models", model)) if model in plugins.names("models") else {}
+    return defaults(plugins.load("models", model)) if _is_plugin(model) else {}
 
 
 def model_settings(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,7 +116,7 @@ def model_settings(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: no such model, or no such setting.
     """
-    if model in plugins.names("models"):
+    if _is_plugin(model):
         return arguments(model, plugins.load("models", model), given)
     if not timm.is_model(model):
         raise _unknown(model)

@@ -68,5 +68,5 @@ def trajectory_forecast(
         ),
         pairs=m,
         held=4 * n * x + 2 * 4 * made.num_weights * len(segments),
-        disk=snapshots.gib(num, epochs) * 2**30,
+        disk=snapshots.num_bytes(num, epochs),
     )

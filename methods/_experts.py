@@ -35,6 +35,7 @@ from torch.nn.functional import cross_entropy
 from benchmark import rng
 from benchmark.differentiable_augmentation import draw
 from benchmark.files import free_bytes
+from benchmark.memory import GIB
 from benchmark.spec import Loop, NonFiniteError, Storage, UsageError
 
 from ._checked_file import charge_for, read_checked, write_checked
@@ -104,13 +105,13 @@ class Snapshots:
         self.num_weights = num_weights
         self.dtype = _DTYPES[storage]
 
-    def gib(self, num: int, epochs: int) -> float:
-        """Return the disk space of `num` experts with `epochs` epochs and their initial weights."""
-        return num * (epochs + 1) * self.num_weights * self.dtype.itemsize / 2**30
+    def num_bytes(self, num: int, epochs: int) -> int:
+        """Return what `num` experts with `epochs` epochs and their initial weights take on disk."""
+        return num * (epochs + 1) * self.num_weights * self.dtype.itemsize
 
     def expect_allowed(self, num: int, epochs: int, *, most_gib: float) -> None:
         """Raise a UsageError if these experts take more disk space than is allowed."""
-        gib = self.gib(num, epochs)
+        gib = self.num_bytes(num, epochs) / GIB
         if gib > most_gib:
             raise UsageError(
                 f"datm: {num} experts x {epochs + 1} snapshots x {self.num_weights} weights in "
@@ -121,12 +122,12 @@ class Snapshots:
 
     def expect_room(self, num: int, epochs: int) -> None:
         """Raise a UsageError if the disk has no room for what is missing of these experts."""
-        gib, free = self.gib(num, epochs), free_bytes(self.folder)
+        needed, free = self.num_bytes(num, epochs), free_bytes(self.folder)
         written = sum(file.stat().st_size for file in self.folder.glob("expert-*/epoch-*"))
-        if gib * 2**30 - written > free:
+        if needed - written > free:
             raise UsageError(
-                f"datm: experts take {gib:.3g} GiB of disk, but {free / 2**30:.3g} GiB are free "
-                f"below {self.folder.parent}: use another --store"
+                f"datm: experts take {needed / GIB:.3g} GiB of disk, but {free / GIB:.3g} GiB "
+                f"are free below {self.folder.parent}: use another --store"
             )
 
     def file(self, expert: int, epoch: int) -> Path:

@@ -23,8 +23,8 @@ def images_per_class(method: str, outline: Outline) -> tuple[int, int]:
     """Return the number of classes k and the images per class (IPC) of the budget N = IPC x k.
 
     Raises:
-        UsageError: there is a single class, or N is less than one image per class or not a multiple
-            of k, or some class has too few images.
+        UsageError: the source has no labels, there is a single class, or N is less than one image
+            per class or not a multiple of k, or some class has too few images.
     """
     sizes, budget = outline.class_sizes, outline.N
     if sizes is None:
@@ -158,8 +158,8 @@ def new_inner_model(
     network.mean.zero_()
     network.std.fill_(1)
     network.precision = precision
-    network.memory_format = torch.contiguous_format  # as released; on a CPU, group norm is faster
-    return network.to(memory_format=torch.contiguous_format)
+    # as released; on a CPU, group norm is faster
+    return network.use_memory_format(torch.contiguous_format)
 
 
 def hard_labelled(images: Shaped[Tensor, "k ipc c h w"]) -> TrainingSet:

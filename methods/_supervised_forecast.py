@@ -13,9 +13,8 @@ from benchmark.workload import DRAW, TO_IMAGES, Architecture, Work
 _DISTANCE = 24  # operators of the distance of one tensor's gradients, and of its gradient
 _GATHERING = 10  # operators of drawing and normalising a batch of real images
 _REGROUPING = 2  # operators that bring batches with one operation together
-_MATCHED = (
-    7 / 3
-)  # training passes: a gradient of the weights, differentiated with respect to images
+# training passes: a gradient of the weights, differentiated with respect to images
+_MATCHED = 7 / 3
 
 
 def classifier(

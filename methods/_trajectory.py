@@ -32,7 +32,6 @@ from benchmark.differentiable_augmentation import OPERATIONS, Augmentation, draw
 from benchmark.network import Network, Precision
 from benchmark.spec import UsageError
 
-Objective = Callable[[Tensor], Tensor]
 InnerLoss = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """Loss of (weights, distilled images, label logits) at one inner step; the same whenever called."""
 
@@ -130,7 +129,7 @@ def match(
     def distance(end: Tensor) -> Tensor:
         return (end - target).square().sum() / (start - target).square().sum()
 
-    objective: Objective = distance
+    objective: Callable[[Tensor], Tensor] = distance
     values: list[Tensor] = []
     gradients = [torch.zeros_like(part) for part in learned]
     for segment in reversed(segments):

@@ -182,11 +182,8 @@ class Datm:
         recipe = self._resolve(problem.outline)
         k, ipc = images_per_class("datm", problem.outline)
         assert problem.labels is not None
-        expect_affordable(problem, k)
         with self._snapshots(problem, recipe) as snapshots:
-            zca = Zca.kept(
-                problem.images, eps=self.zca_eps, folder=problem.cache, checkpoint=checkpoint
-            )
+            zca, num = self._whitening(problem, k, checkpoint)
             experts = Experts(
                 snapshots,
                 zca.whiten(problem.images),
@@ -209,17 +206,12 @@ class Datm:
             "logits": distilled.logits,
             "learning_rate": distilled.lr.view(1),
         }
-        num = affordable(left_over(problem, k), problem.shape)
         return stored if num < zca.num_strong else {**stored, **zca.leading(num, problem.shape)}
 
     def expect_own(self, problem: Problem, *, checkpoint: Loop) -> None:
         """Refuse a budget without room for the whitening that the own evaluation needs."""
         k, _ = images_per_class("datm", problem.outline)
-        expect_affordable(problem, k)
-        zca = Zca.kept(
-            problem.images, eps=self.zca_eps, folder=problem.cache, checkpoint=checkpoint
-        )
-        num = affordable(left_over(problem, k), problem.shape)
+        zca, num = self._whitening(problem, k, checkpoint)
         if num < zca.num_strong:
             raise UsageError(
                 f"{_NOT_WHITENED} ({max(0, num)} of {zca.num_strong} fit at N={problem.budget.N})"
@@ -257,6 +249,18 @@ class Datm:
                 f"datm.target_epochs={recipe.target_epochs})"
             )
         return recipe
+
+    def _whitening(self, problem: Problem, k: int, checkpoint: Loop) -> tuple[Zca, int]:
+        """Return the whitening, and how many of its components the budget has room for.
+
+        Raises:
+            UsageError: it has none for images, logits and rate.
+        """
+        expect_affordable(problem, k)
+        zca = Zca.kept(
+            problem.images, eps=self.zca_eps, folder=problem.cache, checkpoint=checkpoint
+        )
+        return zca, affordable(left_over(problem, k), problem.shape)
 
     @property
     def _training(self) -> ExpertTraining:

@@ -412,13 +412,13 @@ def test_a_method_that_is_no_dataclass_is_told(run, plug):
 
 
 def test_a_forced_layout_is_that_of_networks_and_is_recorded(run, tmp_path, monkeypatch):
-    seen, init = set(), Network.__init__
+    seen, use = set(), Network.use_memory_format
 
-    def spied(self, *given, memory_format, **how):
+    def spied(self, memory_format):
         seen.add(memory_format)
-        init(self, *given, memory_format=memory_format, **how)
+        return use(self, memory_format)
 
-    monkeypatch.setattr(Network, "__init__", spied)
+    monkeypatch.setattr(Network, "use_memory_format", spied)
     assert run("--precision", "fp32", "--layout", "contiguous")[0] == 0
     found = rows.read(tmp_path / "results" / "toy" / "rows.jsonl")
     assert {row.provenance["layout"] for row in found} == {"contiguous"}

@@ -191,7 +191,7 @@ def test_the_disk_that_they_take_is_known_beforehand(experts):
     files = [file.stat().st_size for file in trained.snapshots.folder.rglob("*.safetensors")]
     assert len(files) == 8
     headers = 8 * 250
-    assert 0 <= sum(files) - trained.snapshots.gib(2, 3) * 2**30 <= headers
+    assert 0 <= sum(files) - trained.snapshots.num_bytes(2, 3) <= headers
 
 
 def test_a_diverging_expert_is_named_and_not_kept(experts):

@@ -1,5 +1,6 @@
 """Every kernel and its plain twin agree; with `-m kernel`, both are timed at full size."""
 
+import inspect
 import json
 import math
 import re
@@ -18,6 +19,7 @@ from benchmark.cli import main
 from benchmark.commands import time as time_command
 from benchmark.compute import Compute
 from benchmark.kernel import Floor, Kernel, deviation, measure
+from benchmark.kernels import dsa_step, idm_step
 from benchmark.kernels._labelled import new_classifier
 from benchmark.kernels._setting import plain as plainly
 from benchmark.models._instance_norm import InstanceNorm
@@ -137,6 +139,13 @@ def test_the_twins_operations_are_counted(name):
     counted = sum(operations_of(tiny.plain)[0].values())
     assert counted == operations(tiny.plain)
     assert counted >= 0.9 * sum(tiny.operations.values()) or not tiny.twin_is_counted
+
+
+@pytest.mark.parametrize("twin", [dsa_step._Plain, idm_step._Plain])
+def test_twins_of_outer_steps_replace_what_there_is(twin):
+    own = {name for name, value in vars(twin).items() if inspect.isfunction(value)}
+    replaced = {name for name in own if name in vars(twin.__base__) and not name.startswith("__")}
+    assert replaced == {"_outer_gradient"}
 
 
 def test_a_deviation_is_relative_to_what_is_expected():

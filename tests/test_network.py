@@ -38,7 +38,7 @@ def test_bf16_stays_inside_and_close(images):
 
 
 def test_the_memory_format_moves_no_number(images):
-    net = network(memory_format=torch.channels_last).to(memory_format=torch.channels_last)
+    net = network().use_memory_format(torch.channels_last)
     torch.testing.assert_close(net(images), network()(images))
 
 
@@ -56,7 +56,7 @@ def test_its_statistics_are_no_part_of_its_state():
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_has_right_first_and_second_derivatives_as_a_function_of_its_weights(images, memory_format):
     """Against finite differences, in float64."""
-    net = network(memory_format=memory_format).double().to(memory_format=memory_format)
+    net = network().double().use_memory_format(memory_format)
     names = [name for name, _ in net.named_parameters()]
     x = images[:2].double().requires_grad_()
 

@@ -6,8 +6,9 @@ import torch
 from benchmark import captured
 from benchmark.network_factory import NetworkFactory
 from benchmark.operators import Operator
-from benchmark.planning import devices
-from benchmark.planning.devices import NamedDevice, Roofline, ThisDevice
+from benchmark.planning import calibration
+from benchmark.planning.calibration import ThisDevice
+from benchmark.planning.devices import NamedDevice, Roofline
 from benchmark.planning.network_cost import PassCost
 from benchmark.planning.networks import Networks
 from benchmark.planning.report import calibration_table
@@ -83,7 +84,7 @@ class Ticking(Clock):
 
 @pytest.fixture
 def here(monkeypatch):
-    monkeypatch.setattr(devices, "measure_rates", lambda clock: RATES)
+    monkeypatch.setattr(calibration, "measure_rates", lambda clock: RATES)
     return ThisDevice(networks(), Ticking(device=torch.device("cpu")))
 
 

@@ -113,7 +113,7 @@ def test_steps_are_assumed_to_be_about_what_was_counted(k, tolerance, choosing):
     found, answer = solver_steps(kind, replace(MANY, k=k))
     assert found.all == pytest.approx(choosing, rel=0.3)
     for part in (found, answer):
-        assert 0.3 * part.all < part.led <= part.all
+        assert 0.3 * part.all < part.in_bf16 <= part.all
     weaker, _ = solver_steps(replace(kind, tolerance=kind.tolerance / 10), replace(MANY, k=k))
     assert weaker.all >= found.all
 
@@ -123,8 +123,8 @@ def test_only_a_strength_weaker_than_the_best_is_assumed_to_be_given_up():
     (alone, _), (weaker, _) = (
         solver_steps(FairProbe(strengths=strengths), MANY) for strengths in ((1e-5,), (1e-3, 1e-4))
     )
-    assert alone.led < alone.all
-    assert weaker.led == weaker.all
+    assert alone.in_bf16 < alone.all
+    assert weaker.in_bf16 == weaker.all
 
 
 def test_the_answer_is_assumed_at_a_strength_that_there_is():

@@ -10,7 +10,8 @@ from benchmark.files import atomic, expect_writable
 from benchmark.grid import Suite
 from benchmark.memory import GIB
 from benchmark.planning import report
-from benchmark.planning.devices import Device, NamedDevice, ThisDevice
+from benchmark.planning.calibration import ThisDevice
+from benchmark.planning.devices import Device, NamedDevice
 from benchmark.planning.planner import predict
 from benchmark.planning.report import Plan
 from benchmark.provenance import provenance, short_commit

@@ -20,7 +20,7 @@ from benchmark.experiment import Experiment
 from benchmark.files import expect_writable
 from benchmark.grid import Cell
 from benchmark.planning import report
-from benchmark.planning.devices import ThisDevice
+from benchmark.planning.calibration import ThisDevice
 from benchmark.planning.planner import predict
 from benchmark.planning.report import Plan
 from benchmark.planning.stored import stored_tasks

@@ -38,7 +38,7 @@ class Networks:
         return self.new_network.max_memory
 
     def of(self, architecture: Architecture) -> Network:
-        """Return a network with fresh weights."""
+        """Return the network of an architecture, whatever its weights: it is made once."""
         key = headless(architecture)
         if key not in self._made:
             network = self.new_network(
@@ -49,8 +49,7 @@ class Networks:
             )
             network.precision = architecture.precision or network.precision
             if architecture.default_layout:
-                network.memory_format = torch.contiguous_format
-                network.to(memory_format=torch.contiguous_format)
+                network.use_memory_format(torch.contiguous_format)
             self._made[key] = network
         return self._made[key]
 

@@ -33,11 +33,11 @@ from benchmark.planning.teacher import plan_teacher
 from benchmark.pretrain import Recipe
 from benchmark.probing import BATCH as FEATURES_BATCH
 from benchmark.settings import replace as change
-from benchmark.spec import Budget, Method, Objective, Problem, UsageError
+from benchmark.spec import FLOAT_BYTES, Budget, Method, Objective, Problem, UsageError
 from benchmark.teacher import BATCH as TEACHER_BATCH
 from benchmark.workload import DRAW, Architecture, Forecast, Work
 
-_GATHERING = 20  # operators in a student's step besides the network's: drawing pairs, logging
+_BESIDES = 20  # operators in a student's step besides the network's: drawing pairs, logging
 
 
 def predict(suite: Suite, cells: Sequence[Cell], device: Device) -> Prediction:
@@ -208,10 +208,8 @@ class _Planner:
     def _distillation(
         self, cell: Cell, method: Method, forecast: Forecast | None
     ) -> Iterable[Task]:
-        label, stored = (
-            cell.variant.label,
-            4 * Budget(cell.N or 0).num_floats(self.shape, self.teacher.d),
-        )
+        label = cell.variant.label
+        stored = FLOAT_BYTES * Budget(cell.N or 0).num_floats(self.shape, self.teacher.d)
         charged = 0.0
         if forecast is not None and forecast.once:
             charged = self.seconds(forecast.once)
@@ -272,7 +270,7 @@ class _Planner:
                 captured=True,
                 launches=steps * launches(num_inputs=2, num_outputs=1),
             ),
-            Work(operators=steps * (_GATHERING + DRAW * recipe.augment)),
+            Work(operators=steps * (_BESIDES + DRAW * recipe.augment)),
         )
 
     def _probing(self, cell: Cell, student: Architecture, downstream: str) -> Iterable[Task]:

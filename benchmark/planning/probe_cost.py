@@ -63,7 +63,7 @@ class Steps(NamedTuple):
     """Steps of the fair probe's solver, and how many of them run in bf16 where it is used."""
 
     all: float
-    led: float
+    in_bf16: float
 
 
 def assumed_steps(precision: Precision) -> str:
@@ -137,11 +137,11 @@ def _tried(kind: FairProbe) -> list[float]:
 def _steps_to(tolerance: float, k: int) -> Steps:
     """Return the steps to a tolerance with k classes, starting from a looser one."""
     digits = math.log10(k)
-    all_, led = (
+    all_, rough = (
         _PER_DIGIT * digits * (1e-3 / reached) ** (_GROWTH * digits)
         for reached in (tolerance, max(tolerance, ROUGH))
     )
-    return Steps(all_, led)
+    return Steps(all_, rough)
 
 
 def _descent(kind: PaperProbe, sizes: Probed, predicted: int | float) -> tuple[Work, Work]:
@@ -179,18 +179,19 @@ def _regression(
     turns = _turns(kind, sizes)
     choosing, final = solver_steps(kind, sizes)
     steps = b * (turns * choosing.all + final.all)
-    led: int | float = 0
+    rough: int | float = 0
     if precision == "bf16" and sizes.p <= q:
-        led = b * (turns * choosing.led + final.led)
-    seen, guided = 4 * q * k * w, 4 * k * w * w
+        rough = b * (turns * choosing.in_bf16 + final.in_bf16)
+    gradient, preconditioner = 4 * q * k * w, 4 * k * w * w
     once = b * (2 * q * w * w + (len(_tried(kind)) * turns + 1) * w**3)
     span = 4 * b * sizes.p * q * q if sizes.p > q else 0
+    all_products = double * (steps * (gradient + preconditioner) + once + span) + predicted
     return Work(
-        products=double * (steps * (seen + guided) + once + span) - led * seen + predicted,
-        bf16_products=led * seen,
+        products=all_products - rough * gradient,
+        bf16_products=rough * gradient,
         shape=(k, q, w),
         num_bytes=double * steps * 4 * (2 * q * w + _SEARCH_NUMBERS * q * k + 50 * k * w)
-        - led * 2 * (2 * q * w),
+        - rough * 2 * (2 * q * w),
         operators=(choosing.all + final.all) * _SOLVER_OPERATORS,
     )
 

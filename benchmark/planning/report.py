@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import get_args
 
-from benchmark.planning.devices import Device, NamedDevice, ThisDevice, assumptions
+from benchmark.planning.calibration import ThisDevice
+from benchmark.planning.devices import Device, NamedDevice, assumptions
 from benchmark.planning.measured import Line, compare, summary
 from benchmark.planning.prediction import Prediction, Stage, Task, seconds_of
 from benchmark.planning.probe_cost import assumed_steps

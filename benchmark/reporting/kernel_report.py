@@ -13,10 +13,6 @@ from benchmark.provenance import provenance, short_commit
 from benchmark.reporting.table import Cell, Table
 from benchmark.timing import CLOCKS, Clock, Rates, Timing
 
-_PREDICTED = (
-    "Predicted: the ratio if each took as long as its operations at these rates, the twin's in its "
-    "own precision; memory, copies and calls come on top (–: none, or not counted). "
-)
 _FAR = 2.0  # times the floor: kernels above it are listed as far from the floor
 
 
@@ -79,22 +75,22 @@ def _timing(timing: Timing) -> dict[str, Any]:
 
 
 def table(recorded: Mapping[str, Any]) -> Table:
-    """Return a table with one row for each kernel; older records lack predictions."""
-    predicted = all("predicted" in kernel for kernel in recorded["kernels"])
+    """Return a table with one row for each kernel."""
     return Table(
         name="kernels",
         title="Kernels and their plain twins",
         notes=(
             "Medians, ± half the range over all repetitions. Plain twin: a straightforward "
-            f"implementation of the same computation. {_PREDICTED if predicted else ''}Floor: a "
-            "lower bound, the time of the operations at the rate of a large matrix product or "
-            "convolution, or of the bytes at that of a large copy, whichever is longer. "
-            "Difference: between the two outputs, relative to the norm of the twin's; it may be as "
-            "large as the tolerance."
+            "implementation of the same computation. Predicted: the ratio if each took as long as "
+            "its operations at these rates, the twin's in its own precision; memory, copies and "
+            "calls come on top (–: none, or not counted). Floor: a lower bound, the time of the "
+            "operations at the rate of a large matrix product or convolution, or of the bytes at "
+            "that of a large copy, whichever is longer. Difference: between the two outputs, "
+            "relative to the norm of the twin's; it may be as large as the tolerance."
         ),
         columns=(
-            *("kernel", "fast", "plain", "ratio", *(["predicted"] if predicted else [])),
-            *("operations", "bytes", "floor", "times the floor", "difference", "tolerance"),
+            *("kernel", "fast", "plain", "ratio", "predicted", "operations", "bytes", "floor"),
+            *("times the floor", "difference", "tolerance"),
         ),
         body=[_line(kernel) for kernel in recorded["kernels"]],
     )
@@ -111,7 +107,7 @@ def _line(kernel: Mapping[str, Any]) -> list[Cell]:
             for taken in (kernel["fast"], kernel["plain"])
         ),
         Cell(f"{kernel['ratio']:.2f}", value=kernel["ratio"]),
-        *([Cell(_predicted(kernel), value=kernel["predicted"])] if "predicted" in kernel else []),
+        Cell(_predicted(kernel), value=kernel["predicted"]),
         Cell(_amount(operations), value=operations),
         Cell(_amount(kernel["bytes"]), value=kernel["bytes"]),
         Cell(f"{_seconds(kernel['floor_seconds'])}, {kernel['floor_bound']}"),
@@ -127,21 +123,21 @@ def _times_floor(times: float) -> str:
 
 
 def machine(recorded: Mapping[str, Any]) -> str:
-    """Return one paragraph on where, how and at what rates; older records lack the layout."""
+    """Return one paragraph on where, how and at what rates."""
     place = recorded["machine"]
     rates = ", ".join(
         f"{rate} {_amount(speed)} operations/s"
         for rate, speed in recorded["operations_per_second"].items()
     )
     apart = ""
-    if recorded.get("twins_apart", False):
+    if recorded["twins_apart"]:
         apart = " and in processes of their own, which do not keep freed memory"
     elif "--twins-here" in recorded["flags"]:
         apart = " and in the same process, which keeps freed memory"
-    backbones = " and ".join(place[name] for name in ("precision", "layout") if name in place)
     return (
         f"{place['device']} of {place['processors']}, torch {place['torch']}, "
-        f"backbones in {backbones}, twins in fp32{apart}; {CLOCKS[place['clock']]}. "
+        f"backbones in {place['precision']} and {place['layout']}, twins in fp32{apart}; "
+        f"{CLOCKS[place['clock']]}. "
         f"Rates: {rates}, copy {_amount(recorded['bytes_per_second'])} bytes/s. "
         f"Commit {short_commit(place['commit'])}, {place['finished_at']}."
     )
@@ -171,7 +167,7 @@ def document(recorded: Mapping[str, Any]) -> str:
 
 def _section(kernel: Mapping[str, Any]) -> str:
     operations = " + ".join(f"{_amount(n)} ({rate})" for rate, n in kernel["operations"].items())
-    predicted = "" if kernel.get("predicted") is None else f" (predicted: {_predicted(kernel)})"
+    predicted = "" if kernel["predicted"] is None else f" (predicted: {_predicted(kernel)})"
     return (
         f"**{kernel['name']}**: {kernel['shape']}. Operations: {operations or 'none'}; bytes: "
         f"{_amount(kernel['bytes'])}. {kernel['tried']} Measured: {kernel['ratio']:.2f} times as "
