@@ -1,20 +1,28 @@
 """The command line: commands, flags, and their values."""
 
 import argparse
-import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args
+from typing import Any, NoReturn, get_args
 
+from benchmark.flag_values import (
+    FORMATS,
+    KINDS,
+    budgets,
+    folder,
+    formats,
+    gib,
+    kind,
+    label_counts,
+    names,
+    names_or_none,
+    path,
+    positive,
+    seeds,
+)
 from benchmark.grid import RecipeName
-from benchmark.memory import GIB
 from benchmark.network import Layout, Precision
 from benchmark.planning.sheets import SHEETS
 from benchmark.spec import UsageError, unknown
-
-_KINDS = ("methods", "models", "datasets", "teachers", "suites", "kernels")
-
-FORMATS = ("markdown", "html", "csv", "latex")  # of reports
 
 _STORE = Path(".benchmark")
 
@@ -110,20 +118,20 @@ def new_parser() -> Parser:
         "--dry-run", action="store_true", help="print the cells and their state; run nothing"
     )
     run.add_argument(
-        "--jobs", type=_positive, metavar="J", help="cells at once (default: 2 on a CPU, else 1)"
+        "--jobs", type=positive, metavar="J", help="cells at once (default: 2 on a CPU, else 1)"
     )
     _add_plan(command("plan", "Estimate what a suite costs, before it is run."))
     report = command("report", "Build a report from rows, without running anything.")
     _add_report(report)
     comparison = command("compare", "Show what changed between two runs, with tests.")
-    comparison.add_argument("before", type=_path, metavar="A", help="rows, or a folder with rows")
-    comparison.add_argument("after", type=_path, metavar="B", help="likewise")
+    comparison.add_argument("before", type=path, metavar="A", help="rows, or a folder with rows")
+    comparison.add_argument("after", type=path, metavar="B", help="likewise")
     listing = command("list", "List what can be named on the command line.")
-    listing.add_argument("kind", type=_kind, metavar="KIND", help=", ".join(_KINDS))
+    listing.add_argument("kind", type=kind, metavar="KIND", help=", ".join(KINDS))
     teacher = command("teacher", "Pretrain a suite's teacher and save it to a file.")
     teacher.add_argument("--suite", default="quick", metavar="NAME", help="suite (default: quick)")
     teacher.add_argument(
-        "--output", type=_path, required=True, metavar="FILE", help="safetensors file to write"
+        "--output", type=path, required=True, metavar="FILE", help="safetensors file to write"
     )
     _add_teacher(teacher)
     _add_environment(teacher)
@@ -139,16 +147,16 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     _add_device(place, f"auto, cpu, cuda, ... (calibrated), or by data sheet: {', '.join(SHEETS)}")
     _add_memory(place)
     place.add_argument(
-        "--devices", type=_positive, default=1, metavar="K", help="number of devices (default: 1)"
+        "--devices", type=positive, default=1, metavar="K", help="number of devices (default: 1)"
     )
     place.add_argument(
-        "--jobs", type=_positive, metavar="J", help="cells at once on each, as in `run`"
+        "--jobs", type=positive, metavar="J", help="cells at once on each, as in `run`"
     )
     parser.add_argument(
-        "--against", type=_path, metavar="ROWS", help="rows, or a folder with rows, to compare with"
+        "--against", type=path, metavar="ROWS", help="rows, or a folder with rows, to compare with"
     )
     parser.add_argument(
-        "--report", type=_path, metavar="FILE", help="write a longer report in Markdown"
+        "--report", type=path, metavar="FILE", help="write a longer report in Markdown"
     )
 
 
@@ -160,12 +168,12 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
         "--rows",
         metavar="FILE",
         nargs="+",
-        type=_path,
+        type=path,
         help="rows to merge, or folders with rows; later ones win, and these files stay unchanged",
     )
     parser.add_argument(
         "--output",
-        type=_path,
+        type=path,
         metavar="DIR",
         help="where to write the report; rows of --rows are added to those already there "
         "(default: REPORTS/<suite>; with --rows, REPORTS/<suite>-merged, overwritten)",
@@ -173,7 +181,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         nargs="+",
-        type=_path,
+        type=folder,
         default=[_STORE],
         metavar="DIR",
         help=f"where figures find distilled sets, in one or more stores (default: {_STORE})",
@@ -182,15 +190,15 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_timing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", type=_names, metavar="A,B", help="kernels (default: all)")
+    parser.add_argument("--only", type=names, metavar="A,B", help="kernels (default: all)")
     parser.add_argument("--small", action="store_true", help="tiny shapes, for a quick look")
     parser.add_argument(
         "--twins-here",
         action="store_true",
         help="run plain twins in this process, which keeps freed memory (default: in their own)",
     )
-    parser.add_argument("--json", type=_path, metavar="FILE", help="write all measurements")
-    parser.add_argument("--report", type=_path, metavar="FILE", help="write a report in Markdown")
+    parser.add_argument("--json", type=path, metavar="FILE", help="write all measurements")
+    parser.add_argument("--report", type=path, metavar="FILE", help="write a report in Markdown")
     _add_store(parser, "keeps measured precision and layout")
     _add_device(parser)
 
@@ -199,28 +207,28 @@ def _add_grid(parser: argparse.ArgumentParser) -> None:
     grid = parser.add_argument_group("what to run (each replaces the suite's own)")
     grid.add_argument("--suite", default="quick", metavar="NAME", help="grid (default: quick)")
     grid.add_argument("--source", metavar="DATASET", help="dataset to distil, or a folder's path")
-    grid.add_argument("--size", type=_positive, metavar="PIXELS", help="side of all images")
-    grid.add_argument("--methods", type=_names_or_none, metavar="A,B", help="systems to compare")
+    grid.add_argument("--size", type=positive, metavar="PIXELS", help="side of all images")
+    grid.add_argument("--methods", type=names_or_none, metavar="A,B", help="systems to compare")
     grid.add_argument(
-        "--controls", type=_names_or_none, metavar="A,B", help="controls to add, or none"
+        "--controls", type=names_or_none, metavar="A,B", help="controls to add, or none"
     )
     grid.add_argument(
         "--no-ablation", action="store_true", help="leave out the ablation variants of methods"
     )
-    grid.add_argument("--students", type=_names, metavar="A,B", help="models, also those of timm")
-    grid.add_argument("--downstream", type=_names, metavar="A,B", help="datasets to probe on")
-    grid.add_argument("--budgets", type=_budgets, metavar="N,N", help="N, the main budget first")
-    grid.add_argument("--seeds", type=_seeds, metavar="S,S", help="seeds of whole experiments")
+    grid.add_argument("--students", type=names, metavar="A,B", help="models, also those of timm")
+    grid.add_argument("--downstream", type=names, metavar="A,B", help="datasets to probe on")
+    grid.add_argument("--budgets", type=budgets, metavar="N,N", help="N, the main budget first")
+    grid.add_argument("--seeds", type=seeds, metavar="S,S", help="seeds of whole experiments")
     grid.add_argument("--recipe", choices=get_args(RecipeName), help="length of pretraining")
     grid.add_argument(
         "--student-steps",
-        type=_positive,
+        type=positive,
         metavar="S",
         help="use the recipe equal-steps with this many steps",
     )
-    grid.add_argument("--probes", type=_names, metavar="A,B", help="fair, paper, head")
+    grid.add_argument("--probes", type=names, metavar="A,B", help="fair, paper, head")
     grid.add_argument(
-        "--labels-per-class", type=_label_counts, metavar="all,10", help="labels that probes see"
+        "--labels-per-class", type=label_counts, metavar="all,10", help="labels that probes see"
     )
     _add_teacher(grid)
 
@@ -244,7 +252,7 @@ def _add_environment(parser: argparse.ArgumentParser) -> None:
     place = parser.add_argument_group("where")
     place.add_argument(
         "--data-root",
-        type=_path,
+        type=path,
         metavar="DIR",
         help="folder of local copies of datasets (default: STORE/data)",
     )
@@ -268,7 +276,7 @@ def _add_device(
 def _add_memory(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--max-memory",
-        type=_gib,
+        type=gib,
         metavar="GIB",
         help="for each running stage (default: 3/4 of the device's memory, shared equally)",
     )
@@ -277,7 +285,7 @@ def _add_memory(parser: argparse._ActionsContainer) -> None:
 def _add_store(parser: argparse._ActionsContainer, holds: str) -> None:
     parser.add_argument(
         "--store",
-        type=_path,
+        type=folder,
         default=_STORE,
         metavar="DIR",
         help=f"{holds} (default: {_STORE})",
@@ -287,113 +295,15 @@ def _add_store(parser: argparse._ActionsContainer, holds: str) -> None:
 def _add_reports(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reports",
-        type=_path,
+        type=folder,
         default=Path("results"),
         metavar="DIR",
         help="reports go to DIR/<suite>/ (default: results)",
     )
     parser.add_argument(
         "--format",
-        type=_formats,
+        type=formats,
         default=FORMATS[:2],
         metavar="A,B",
         help=f"some of {', '.join(FORMATS)} (default: {','.join(FORMATS[:2])})",
     )
-
-
-_T = TypeVar("_T")
-
-
-def _listed(text: str, value: Callable[[str], _T], expected: str) -> tuple[_T, ...]:
-    """Parse a comma-separated list of distinct values; `value` raises a ValueError if invalid."""
-    parts = [part.strip() for part in text.split(",")]
-    try:
-        values = tuple(value(part) for part in parts)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: expected {expected}") from None
-    if len(set(values)) < len(values):
-        twice = next(value for value in values if values.count(value) > 1)
-        raise argparse.ArgumentTypeError(f"{text}: {twice} appears twice")
-    return values
-
-
-def _name(part: str) -> str:
-    if not part:
-        raise ValueError
-    return part
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    def value(part: str) -> int:
-        number = int(part)
-        if number < least:
-            raise ValueError
-        return number
-
-    return value
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return _listed(text, _name, "names, such as a,b")
-
-
-def _names_or_none(text: str) -> tuple[str, ...]:
-    return () if text == "none" else _listed(text, _name, "names, such as a,b, or none")
-
-
-def _budgets(text: str) -> tuple[int, ...]:
-    return _listed(text, _whole(1), "whole numbers from 1, such as 100,50")
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    return _listed(text, _whole(0), "whole numbers from 0, such as 0,1,2")
-
-
-def _label_counts(text: str) -> tuple[int | None, ...]:
-    def value(part: str) -> int | None:
-        return None if part == "all" else _whole(1)(part)
-
-    return _listed(text, value, "all or whole numbers from 1, such as all,10")
-
-
-def _formats(text: str) -> tuple[str, ...]:
-    def value(part: str) -> str:
-        if part not in FORMATS:
-            raise argparse.ArgumentTypeError(str(unknown("format", part, list(FORMATS))))
-        return part
-
-    return _listed(text, value, "names, such as a,b")
-
-
-def _path(text: str) -> Path:
-    """Parse a path and expand ~, which shells do not expand after an equals sign."""
-    if not text:
-        raise argparse.ArgumentTypeError("expected a path, found nothing")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise argparse.ArgumentTypeError(f"{text}: there is no such user") from None
-
-
-def _positive(text: str) -> int:
-    try:
-        return _whole(1)(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1") from None
-
-
-def _gib(text: str) -> int:
-    """Parse GiB as bytes."""
-    try:
-        amount = float(text) * GIB
-    except ValueError:
-        amount = 0.0
-    if not 0 < amount < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: expected positive GiB, such as 8 or 0.5")
-    return math.ceil(amount)
-
-
-def _kind(text: str) -> str:
-    if text not in _KINDS:
-        raise argparse.ArgumentTypeError(str(unknown("kind", text, list(_KINDS))))
-    return text

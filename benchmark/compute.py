@@ -76,7 +76,7 @@ def find_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.partition(":")[0] not in ("cpu", "cuda"):
+    if name != "cpu" and name.partition(":")[0] != "cuda":
         raise UsageError(f"--device {name}: not supported; expected auto, cpu or cuda")
     try:
         torch.zeros(1, device=name).item()

@@ -1,11 +1,11 @@
 """Atomic writes, checks of disk space, and hashes of files."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from uuid import uuid4
 
 
@@ -31,13 +31,19 @@ def expect_writable(file: Path) -> None:
     """Refuse a path that cannot be written, before its content is made.
 
     Raises:
-        OSError: it is a folder, or would be below a file or a read-only folder.
+        OSError: it is a folder or a device, or would be below a file or a read-only folder.
     """
     if file.is_dir():
         raise IsADirectoryError(f"{file}: a folder, expected the name of a file")
+    if file.exists() and not file.is_file():
+        raise OSError(f"{file}: not a regular file, which a new one could replace")
     nearest = _nearest(file.absolute().parent)
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        raise PermissionError(f"{file}: cannot be written, as {nearest} is not a writable folder")
+    try:
+        TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise PermissionError(
+            f"{file}: cannot be written, as {nearest} is not a writable folder"
+        ) from error
 
 
 def expect_room(folder: Path, num_bytes: int, *, what: str) -> None:

@@ -21,7 +21,8 @@ def choose_tf32() -> None:
 def products_in_tf32() -> Iterator[None]:
     """Let a GPU run matrix products in TF32 within the block, too.
 
-    Nothing is lost if their factors were computed in bf16, which keeps 8 significant bits.
+    That rounds nothing off features that a network's last layer computed in bf16, with 8
+    significant bits, as ConvNet's does; of a layer norm, as ViT's, which runs in fp32, it does.
     """
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True

@@ -116,6 +116,11 @@ class Rates:
         """Return the seconds that operations take at these rates."""
         return math.fsum(n / self.operations[rate] for rate, n in operations.items())
 
+    def factor(self, others: "Rates") -> float:
+        """Return the largest factor by which any rate differs."""
+        pairs = [(n, others.operations[rate]) for rate, n in self.operations.items()]
+        return max(max(a / b, b / a) for a, b in [*pairs, (self.copied, others.copied)])
+
     def faster(self, others: "Rates") -> "Rates":
         """Return the higher of two measurements of each rate."""
         return Rates(

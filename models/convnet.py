@@ -36,8 +36,7 @@ def convnet(
         norm: after every convolution; instance is group norm with one group per channel, as in DSA.
 
     Raises:
-        UsageError: no blocks, a block without channels, or more blocks than times that the image can
-            be halved.
+        UsageError: no blocks, one without channels, or more than the image can be halved times.
     """
     if not widths or min(widths) < 1:
         raise UsageError(f"convnet.widths={widths}: expected the channels of one or more blocks")

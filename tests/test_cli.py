@@ -667,8 +667,9 @@ def test_a_dry_run_too_refuses_images_that_the_teacher_does_not_take(run):
 
 def test_a_folder_that_cannot_be_written_is_one_line(run, tmp_path):
     (tmp_path / "file").touch()
-    assert "file" in refused(run("--reports", tmp_path / "file"))
-    assert "file" in refused(run("--store", tmp_path / "file"))
+    for flag in ("--reports", "--store"):
+        file = tmp_path / "file"
+        assert f"{flag}: {file}: a file, expected a folder" in refused(run(flag, file))
 
 
 def test_images_that_a_disk_has_no_room_for_are_one_line(run):
@@ -679,6 +680,11 @@ def test_images_that_a_disk_has_no_room_for_are_one_line(run):
 @pytest.mark.parametrize("line", ["time --json .", "time --report .", "plan --report ."])
 def test_a_place_that_cannot_be_written_is_said_before_anything_is_measured(line, benchmark_):
     assert refused(benchmark_(*line.split())) == ".: a folder, expected the name of a file"
+
+
+def test_two_kinds_of_timings_need_two_files(benchmark_):
+    line = refused(benchmark_("time", "--json", "a", "--report", "a"))
+    assert line == "--json and --report a: expected two files"
 
 
 def test_a_teacher_that_cannot_be_written_is_said_before_it_is_made(benchmark_, tmp_path):

@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark import convolutions, timing
 from benchmark.convolutions import choose
@@ -12,6 +11,7 @@ from benchmark.planning.devices import Roofline
 from benchmark.planning.network_cost import PassCost
 from benchmark.planning.sheets import SHEETS
 from benchmark.timing import Timing
+from tests.convolved import Convolutions
 
 CPU = torch.device("cpu")
 LAST, CONTIGUOUS = "channels-last", "contiguous"
@@ -94,21 +94,6 @@ def test_a_record_that_makes_no_sense_is_measured_anew(tmp_path, timings, conten
     timings(SECONDS)
     assert choose(CPU, tmp_path) == ("bf16", LAST)
     assert json.loads((tmp_path / "convolutions.json").read_text()) == {machine: SECONDS}
-
-
-class Convolutions(TorchDispatchMode):
-    """Lists layout and precision of all that enters a convolution or its gradient."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = {"convolution": [], "convolution_backward": []}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket._qualified_op_name.removeprefix("aten::")
-        if name in self.seen:
-            images = [x for x in args if isinstance(x, torch.Tensor) and x.ndim == 4]
-            self.seen[name] += [(x.dtype, x.stride(1) == 1) for x in images]
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("choice", convolutions._CHOICES.values())

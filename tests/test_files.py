@@ -2,10 +2,13 @@ import hashlib
 import os
 import shutil
 import stat
+from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
+from benchmark import files
 from benchmark.files import atomic, content_hash, expect_room, expect_writable
 
 
@@ -51,10 +54,12 @@ def test_a_place_that_cannot_be_written_is_refused_and_nothing_made(tmp_path, mo
     for place, reason in (
         (tmp_path, "a folder, expected the name of a file"),
         (tmp_path / "taken" / "rows.jsonl", f"cannot be written, as {tmp_path / 'taken'}"),
+        (Path(os.devnull), "not a regular file"),
     ):
         with pytest.raises(OSError, match=reason):
             expect_writable(place)
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    refuse = mock.Mock(side_effect=PermissionError)  # root may write anywhere
+    monkeypatch.setattr(files, "TemporaryFile", refuse)
     with pytest.raises(PermissionError, match="cannot be written"):
         expect_writable(tmp_path / "rows.jsonl")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]

@@ -206,6 +206,8 @@ def test_what_is_not_augmented_is_counted_without(name, labelled_problem):
         for changes in ({}, {"augmentations": ()})
     )
     assert [work.training for work in bare.work] == [work.training for work in usual.work]
+    gathered = {"dsa": 3 * 1 * 2, "idm": 6 * 2 * 2, "datm": 0}[name]  # batches of inner training
+    assert bare.work[-1].operators == 10 * gathered
     for stage in ("work", "once") if name == "datm" else ("work",):
         assert sum(work.operators for work in getattr(bare, stage)) < sum(
             work.operators for work in getattr(usual, stage)

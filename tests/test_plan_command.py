@@ -113,6 +113,12 @@ def test_missing_rows_are_one_line(plan):
     assert code == 2 and "nowhere.jsonl: no such file" in error
 
 
+def test_no_rows_at_all_are_one_line(plan, tmp_path):
+    (tmp_path / "rows.jsonl").touch()
+    code, _, (error,) = plan("--device", "h100", "--against", "rows.jsonl")
+    assert code == 2 and "--against rows.jsonl: expected rows of a run, found none" in error
+
+
 def test_what_a_device_cannot_hold_is_told(plan, monkeypatch):
     """Three quarters of 10 kB: not even the images."""
     monkeypatch.setitem(SHEETS, "h100", replace(SHEETS["h100"], memory=1e-5))

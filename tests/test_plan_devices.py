@@ -62,6 +62,12 @@ def test_a_named_device_is_expected_to_take_its_roofline():
     assert device.seconds(Work(bf16_products=6e12)) == pytest.approx(6 / (0.6 * 989.4))
 
 
+def test_convolutions_are_expected_at_two_fifths_of_the_peak_those_in_fp32_in_tf32():
+    rates = Roofline.of(SHEETS["h100"]).rates.operations
+    assert rates["convolution bf16"] == pytest.approx(0.4 * 989.4e12)
+    assert rates["convolution fp32"] == pytest.approx(0.4 * 494.7e12)
+
+
 def test_an_unknown_device_gets_help():
     with pytest.raises(UsageError, match="unknown device 'h10': did you mean 'h100'") as error:
         NamedDevice("h10", networks())

@@ -91,7 +91,7 @@ def test_steps_of_students_are_replayed_and_cost_more_without_graphs(toy_suite):
     num = steps.training / steps.batch
     assert num > 1
     assert (steps.captured, steps.launches) == (True, num * 4)  # two in, one out, the graph
-    assert not gathering.captured
+    assert (gathering.captured, gathering.operators) == (False, num * 20)
     eager = planner.seconds([Work(network=INSTANCE, training=steps.training, batch=steps.batch)])
     assert planner.eager_seconds([steps]) == eager > planner.seconds([steps])
     assert planner.eager_seconds([gathering]) is None

@@ -1,7 +1,7 @@
 import random
 from dataclasses import replace
 
-from benchmark import arguments, plugins
+from benchmark import flag_values, plugins
 from benchmark.provenance import short_commit
 from benchmark.reporting import report, report_files
 from benchmark.reporting.table import Table
@@ -278,7 +278,7 @@ def test_tables_of_other_packages_come_last(new_row, monkeypatch):
 
 
 def test_what_the_command_line_offers_is_what_a_report_can_be(new_row, tmp_path):
-    assert tuple(report_files.FORMATS) == arguments.FORMATS
+    assert tuple(report_files.FORMATS) == flag_values.FORMATS
     built = report.build([new_row()], title="", notes="")
     files = report_files.write(tmp_path, built, ["csv", "latex"])
     assert {file.relative_to(tmp_path).as_posix() for file in files} == {

@@ -26,6 +26,8 @@ def main(arguments: argparse.Namespace) -> int:
         expect_writable(arguments.report)
     suite, wanted = grid_of(arguments)
     measured = rows_at(arguments.against, "expected rows of a run") if arguments.against else []
+    if arguments.against and not measured:
+        raise UsageError(f"--against {arguments.against}: expected rows of a run, found none")
     device, jobs = _device(suite, arguments)
     prediction = predict(suite, wanted, device)
     if not prediction.chains:

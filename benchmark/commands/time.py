@@ -18,8 +18,11 @@ from benchmark.files import atomic, expect_writable
 from benchmark.kernel import Kernel, Measurement, measure
 from benchmark.provenance import remember_code
 from benchmark.reporting.kernel_report import document, machine, record, table
+from benchmark.spec import UsageError
 from benchmark.tf32 import choose_tf32
 from benchmark.timing import Clock, measure_rates
+
+_DISTURBED = 1.3  # factor between rates before and after, on a machine that does nothing else
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -30,6 +33,8 @@ def main(arguments: argparse.Namespace) -> int:
     """
     for file in filter(None, (arguments.json, arguments.report)):
         expect_writable(file)
+    if arguments.json and arguments.json == arguments.report:
+        raise UsageError(f"--json and --report {arguments.json}: expected two files")
     names = arguments.only or tuple(plugins.names("kernels"))
     for name in names:
         plugins.load("kernels", name)  # reports an unknown name before anything is timed
@@ -47,9 +52,15 @@ def main(arguments: argparse.Namespace) -> int:
     measured = [
         _measure(name, compute, small=arguments.small, apart=apart, clock=clock) for name in names
     ]
+    after = measure_rates(clock)
+    if (factor := rates.factor(after)) > _DISTURBED:
+        sys.stderr.write(
+            f"The rates before and after differ by a factor of {factor:.2f}: was the machine busy "
+            "with anything else? Then these timings say little.\n"
+        )
     found = record(
         measured,
-        rates=rates.faster(measure_rates(clock)),  # either may have been disturbed
+        rates=rates.faster(after),
         compute=compute,
         clock=clock,
         small=arguments.small,

@@ -160,6 +160,9 @@ def document(recorded: Mapping[str, Any]) -> str:
         f"Not faster than the plain twin: {', '.join(slow) or 'none'}. "
         f"Slower than {_FAR:g} times the floor: {', '.join(far) or 'none'}.",
         "## What was tried",
+        "Numbers in the following texts, other than those after *Measured*, are of single "
+        "experiments during development, on this kind of machine unless another is named; the "
+        "command does not repeat them.",
         *(_section(kernel) for kernel in kernels),
     ]
     return "\n\n".join(parts) + "\n"
