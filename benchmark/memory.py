@@ -29,7 +29,7 @@ import logging
 import math
 import os
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -242,7 +242,7 @@ def _in_chunks(run: Pass, backbone: nn.Module, images: Tensor, *, size: int, gra
         return run(backbone, images)
     chunks = images.tensor_split(math.ceil(len(images) / size))
     if not graph:
-        return torch.cat([run(backbone, chunk) for chunk in chunks])
+        return _filled(partial(run, backbone), chunks)
     # The current weights: by the backward pass, a module in a `functional_call` has its own back.
     weights = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
     again = partial(
@@ -253,6 +253,21 @@ def _in_chunks(run: Pass, backbone: nn.Module, images: Tensor, *, size: int, gra
         preserve_rng_state=False,
     )
     return torch.cat([again(chunk) for chunk in chunks])
+
+
+def _filled(run: Callable[[Tensor], Tensor], chunks: Sequence[Tensor]) -> Tensor:
+    """Concatenate the outputs for all chunks, of which only one is held beside the whole.
+
+    If the whole does not fit, that shows after the first chunk, not after the last.
+    """
+    first = run(chunks[0])
+    whole = first.new_empty(sum(map(len, chunks)), *first.shape[1:])
+    parts = whole.split([len(chunk) for chunk in chunks])
+    parts[0].copy_(first)
+    del first
+    for part, chunk in zip(parts[1:], chunks[1:], strict=True):
+        part.copy_(run(chunk))
+    return whole
 
 
 def _largest(run: Pass, backbone: nn.Module, images: Tensor, *, graph: bool) -> int:

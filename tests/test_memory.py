@@ -287,6 +287,30 @@ def test_a_stage_that_runs_out_of_memory_goes_on_with_half_of_it(
     assert said == ["out of memory: stages continue with half as much"]
 
 
+def test_features_that_do_not_fit_as_a_whole_are_an_error_before_most_are_computed(monkeypatch):
+    network, new_empty = recorded(2**30, most=32), torch.Tensor.new_empty
+
+    def bounded(self, *size, **how):
+        if size[0] == 64:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return new_empty(self, *size, **how)
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", bounded)
+    with torch.no_grad(), pytest.raises(torch.OutOfMemoryError):
+        network.features(torch.ones(64, 1, 2, 5))
+    assert sum(network.backbone.given) < 3 * 64  # first chunks alone, each half as large
+
+
+def test_one_chunk_is_held_beside_the_whole():
+    def doubled(backbone, chunk):
+        return 2 * chunk
+
+    images = torch.rand(64, 3, 8, 8)
+    run = partial(memory._in_chunks, doubled, nn.Identity(), images, size=4, graph=False)
+    assert torch.equal(run(), 2 * images)
+    assert memory.peak_bytes(run) == images.nbytes * (1 + 4 / 64)
+
+
 @pytest.mark.parametrize("graph", [False, True])
 def test_one_image_that_does_not_fit_is_an_error(graph):
     network = recorded(GIB, most=0)
