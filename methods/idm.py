@@ -360,10 +360,11 @@ def _targets(
 ) -> Float[Tensor, "k p"]:
     """Return the mean features of augmented real images of each class, up to `most` of them."""
     seen, rows = real.seen_by(network), real.draw_rows_of_each_class(most)
+    size = _REAL_TOGETHER // max(map(len, rows))  # classes may have fewer images than `most`
     return torch.cat(
         [
             mean_features(seen, apply_each(drawn[group], real.batches(rows[group])))
-            for group in _groups(len(rows), size=_REAL_TOGETHER // most)
+            for group in _groups(len(rows), size=size)
         ]
     )
 

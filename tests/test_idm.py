@@ -217,6 +217,21 @@ def test_three_outer_steps_are_the_released_loops(labelled_problem, monkeypatch,
     torch.testing.assert_close(weights, recorded["loop.weights"], rtol=1e-9, atol=1e-12)
 
 
+def test_classes_are_augmented_together_however_many_images_are_asked_for(
+    labelled_problem, monkeypatch
+):
+    """Twelve images a class, of 5 000 asked for at one canvas a class, as published."""
+    together, apply = [], idm.apply_each
+
+    def counted(drawn, batches):
+        together.append([len(batch) for batch in batches])
+        return apply(drawn, batches)
+
+    monkeypatch.setattr(idm, "apply_each", counted)
+    distil(replace(SMALL, outer_steps=1, real_batch=5000), labelled_problem(N=3))
+    assert together[:2] == [[12] * 3, [4] * 3]  # real images, then views
+
+
 def test_a_killed_run_goes_on_to_the_same_images(labelled_problem, tmp_path):
     problem = labelled_problem(N=6)
     uninterrupted = distil(SMALL, problem)
