@@ -57,8 +57,8 @@ class CapturedStep:
 
     def __call__(self, *inputs: Tensor) -> Outputs:
         """Return the outputs for `inputs`, which are all on one device."""
-        capture = capture_on(inputs[0].device)
-        if capture is None or _given_up:
+        capture = _capture_now(inputs[0].device)
+        if capture is None:
             return self._run(*inputs)
         key = tuple((x.shape, x.dtype) for x in inputs)
         if key in self._graphs:
@@ -125,7 +125,11 @@ def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[Ten
 
 def captures(device: torch.device) -> bool:
     """Say whether steps on a device are captured: a failed capture has ended that."""
-    return capture_on(device) is not None and not _given_up
+    return _capture_now(device) is not None
+
+
+def _capture_now(device: torch.device) -> Capture | None:
+    return None if _given_up else capture_on(device)
 
 
 def capture_on(device: torch.device) -> Capture | None:

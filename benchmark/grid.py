@@ -223,30 +223,23 @@ def teacher_of(suite: Suite) -> Any:
     return replace(suite.teacher, kind, changes)
 
 
-def recipe_of(suite: Suite, objective: Objective) -> Recipe:
+def recipe_of(
+    suite: Suite, objective: Objective, *, own: Mapping[str, Any] | None = None
+) -> Recipe:
     """Return how students are pretrained: the published recipe of an objective, then the suite's.
 
+    Under `own`, a method's `own` changes come on top.
+
     Raises:
-        UsageError: no such field.
+        UsageError: no such field, or an invalid value, such as a negative rate.
     """
     recipe: Recipe = replace(objective, RECIPES[objective], suite.settings.get(objective, {}))
-    return recipe
+    return replace(objective, recipe, own) if own and suite.recipe == "own" else recipe
 
 
 def evaluation_of(suite: Suite, data: TrainingSet) -> OwnEvaluation:
     """Return the evaluation of `data`: its method's own under `own`, otherwise the default."""
     return data.own if suite.recipe == "own" else OwnEvaluation()
-
-
-def own_recipe(suite: Suite, data: TrainingSet) -> Recipe:
-    """Return how a student is pretrained on `data`: `recipe_of`, or the method's own.
-
-    Raises:
-        UsageError: what the method learnt is not a valid recipe, such as a negative rate.
-    """
-    changes = evaluation_of(suite, data).recipe
-    recipe: Recipe = replace(data.objective, recipe_of(suite, data.objective), changes)
-    return recipe
 
 
 def protocols(suite: Suite, variant: Variant, downstream: str) -> list[Protocol]:

@@ -17,7 +17,6 @@ from benchmark.grid import (
     cells,
     default_of,
     method_of,
-    own_recipe,
     probe_of,
     protocols,
     recipe_of,
@@ -157,6 +156,10 @@ def test_the_own_recipe_is_the_suites_with_what_the_method_says(toy_suite):
         objective="cross-entropy",
         own=OwnEvaluation(recipe={"lr": 0.02, "batch_size": 128}),
     )
+
+    def own_recipe(suite, data):
+        return recipe_of(suite, data.objective, own=data.own.recipe)
+
     suite = replace(toy_suite, settings={"cross-entropy": {"weight_decay": "0.5"}})
     usual = replace(RECIPES["cross-entropy"], weight_decay=0.5)
     assert own_recipe(suite, data) == usual

@@ -32,7 +32,6 @@ from benchmark.planning.probe_cost import Probed, probe_bytes, probe_work
 from benchmark.planning.teacher import plan_teacher
 from benchmark.pretrain import Recipe
 from benchmark.probing import BATCH as FEATURES_BATCH
-from benchmark.settings import replace as change
 from benchmark.spec import FLOAT_BYTES, Budget, Method, Objective, Problem, UsageError
 from benchmark.teacher import BATCH as TEACHER_BATCH
 from benchmark.workload import DRAW, Architecture, Forecast, Work
@@ -243,8 +242,7 @@ class _Planner:
             return
         works: tuple[Work, ...] = ()
         if forecast is not None:
-            own = forecast.own_recipe if self.suite.recipe == "own" else {}
-            recipe = change(objective, recipe_of(self.suite, objective), own)
+            recipe = recipe_of(self.suite, objective, own=forecast.own_recipe)
             works = self._steps(student, forecast.pairs, recipe)
         yield Task(
             stage="pretraining",

@@ -8,7 +8,7 @@ from typing import Any
 from benchmark import artifacts, rng
 from benchmark.cost import measure
 from benchmark.experiment import Experiment
-from benchmark.grid import Cell, evaluation_of, method_of, own_recipe
+from benchmark.grid import Cell, evaluation_of, method_of, recipe_of
 from benchmark.loop import CheckpointedLoop
 from benchmark.network import Network
 from benchmark.pretrain import pretrain
@@ -57,7 +57,7 @@ def pretrained_student(cell: Cell, distilled: DistilledSet, experiment: Experime
                         network,
                         data,
                         suite.lengths[suite.recipe],
-                        recipe=own_recipe(suite, data),
+                        recipe=recipe_of(suite, data.objective, own=own.recipe),
                         generator=generator,
                         checkpoint=loop,
                     )
