@@ -1,7 +1,7 @@
 """The precision and layout in which convolutions are fastest on a device, measured once."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from operator import ne
 from pathlib import Path
@@ -22,6 +22,8 @@ _CHOICES: Mapping[str, _Choice] = {
     for layout in get_args(Layout)
 }
 _CLEARLY_FASTER = 1.2  # by this factor bf16 must beat fp32, and another layout channels-last
+_HOPELESS = 3.0  # times the shortest, on one image in `_FEWER`: not timed on all of them
+_FEWER = 16
 _USUAL = ("fp32", "channels-last")
 
 
@@ -35,9 +37,9 @@ def choose(
     """Return the precision and layout that networks have on `device`; those given are not chosen.
 
     They are fp32 and channels-last, unless convolutions are clearly faster otherwise. Processors
-    with bf16 instructions run them about twice as fast in bf16, others two to three times slower.
-    The measurement takes about a second. It is kept in the folder `cache`, so that reruns choose
-    alike: precision and layout are part of every key.
+    with bf16 instructions run them about twice as fast in bf16, others many times slower (with AVX2
+    17 times). The measurement takes a second, or a few where bf16 is slow. It is kept in the folder
+    `cache`, so that reruns choose alike: precision and layout are part of every key.
     """
     if precision and layout:
         return precision, layout
@@ -79,23 +81,36 @@ def _is_valid(found: object) -> bool:
 
 
 def _measure(device: torch.device) -> dict[str, float]:
-    """Return the shortest of several timings of a mid-sized layer, forward and backward, by choice.
+    """Return the seconds of a mid-sized layer, forward and backward, by choice.
 
-    Choices take turns, so that none of them meets all of a disturbance.
+    What is hopeless on few images, as bf16 on a CPU without instructions for it, would take most of
+    the time, and is not timed on all.
     """
-    runs = {name: _convolution(device, *choice) for name, choice in _CHOICES.items()}
+    on_few = _shortest(device, _CHOICES, fewer=_FEWER, seconds=0.0, least=1)
+    hopeful = [name for name in on_few if on_few[name] < _HOPELESS * min(on_few.values())]
+    on_all = _shortest(device, hopeful, seconds=1.0)
+    return {name: on_all.get(name, _FEWER * seconds) for name, seconds in on_few.items()}
+
+
+def _shortest(
+    device: torch.device, names: Iterable[str], *, fewer: int = 1, seconds: float, least: int = 3
+) -> dict[str, float]:
+    """Return the shortest timing of each choice; they take turns, to share all disturbances."""
+    runs = {name: _convolution(device, *_CHOICES[name], fewer=fewer) for name in names}
     clock = Clock(device=device)
     for run in runs.values():
         run()
-    timings = interleaved([partial(clock.seconds, run) for run in runs.values()], seconds=1.0)
+    timers = [partial(clock.seconds, run) for run in runs.values()]
+    timings = interleaved(timers, seconds=seconds, least=least)
     return {name: min(timing.seconds) for name, timing in zip(runs, timings, strict=True)}
 
 
 def _convolution(
-    device: torch.device, precision: Precision, layout: Layout
+    device: torch.device, precision: Precision, layout: Layout, *, fewer: int = 1
 ) -> Callable[[], object]:
     layer, images = middle_layer(device, MEMORY_FORMATS[layout])
-    wanted = (images.requires_grad_(), *layer.parameters())
+    images = images[: len(images) // fewer].requires_grad_()
+    wanted = (images, *layer.parameters())
 
     def forward() -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):

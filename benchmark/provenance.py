@@ -51,17 +51,25 @@ def commit() -> str:
 
 
 def device_name(device: torch.device | str) -> str:
-    """Return the device's own name."""
+    """Return the device's own name; that of a CPU with its vector instructions and threads.
+
+    Under a hypervisor, CPUs with and without certain instructions can have the same name.
+    """
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
         return device.type
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{_cpu_name()} ({instructions}), {torch.get_num_threads()} threads"
+
+
+def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
         if line.startswith("model name"):
-            return f"{line.partition(':')[2].strip()}, {torch.get_num_threads()} threads"
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _git(*arguments: str) -> str:

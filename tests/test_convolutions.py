@@ -109,12 +109,33 @@ def test_what_is_timed_has_the_layout_and_precision_of_its_choice(choice):
     assert backward == [expected] * 3
 
 
-def test_the_shortest_time_counts(monkeypatch):
-    def interleaved(timers, *, seconds):
-        return [Timing(seconds=(3.0 + i, 1.0 + i, 2.0 + i)) for i in range(len(timers))]
+def test_the_shortest_time_counts_and_what_is_hopeless_on_few_images_is_timed_on_no_more(
+    monkeypatch,
+):
+    few = [(1.0,), (2.0,), (3.0,), (8.0,)]  # the last two are no less than three times the first
+    all_ = [(9.0, 5.0, 7.0), (6.0, 8.0, 9.0)]
+    rounds = iter([few, all_])
+
+    def interleaved(timers, **repeated):
+        prepared = next(rounds)
+        assert len(timers) == len(prepared)
+        return [Timing(seconds=seconds) for seconds in prepared]
 
     monkeypatch.setattr(convolutions, "interleaved", interleaved)
-    assert convolutions._measure(CPU) == dict(zip(SECONDS, (1.0, 2.0, 3.0, 4.0), strict=True))
+    assert convolutions._measure(CPU) == dict(
+        zip(SECONDS, (5.0, 6.0, 16 * 3.0, 16 * 8.0), strict=True)
+    )
+
+
+def test_few_images_are_a_sixteenth_of_all():
+    operations = [
+        sum(
+            one.operations
+            for one in operators_of(convolutions._convolution(CPU, "fp32", LAST, fewer=fewer))
+        )
+        for fewer in (convolutions._FEWER, 1)
+    ]
+    assert operations[1] == 16 * operations[0] > 0
 
 
 def test_the_real_measurement_takes_time_and_draws_from_no_global_stream():

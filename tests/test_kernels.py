@@ -317,16 +317,25 @@ def test_rates_are_what_is_done_over_how_long_it_takes(monkeypatch):
 
 
 def test_rates_are_those_of_the_shortest_of_several_runs():
-    taken = iter([1.0, 0.25, 3.0, 2.0])  # after a run that warms up
-
     class Prepared(Clock):
         def seconds(self, run):
             run()
             return next(taken)
 
-    runs = []
+    runs, taken = [], iter([0.125, 1.0, 0.25, 3.0, 2.0])  # the first warms up
     assert timing._fastest(runs.append, torch.ones(1), Prepared(device=CPU)) == 0.25
     assert len(runs) == 5
+
+
+def test_what_takes_long_is_run_once_for_its_rate():
+    class Prepared(Clock):
+        def seconds(self, run):
+            run()
+            return 2.0
+
+    runs = []
+    assert timing._fastest(runs.append, torch.ones(1), Prepared(device=CPU)) == 2.0
+    assert len(runs) == 1
 
 
 def test_a_gpu_is_timed_between_events_with_nothing_else_running(monkeypatch):

@@ -36,6 +36,13 @@ def test_everything_is_said_in_text():
     assert "threads" in facts["device"]
 
 
+def test_a_processor_with_other_instructions_is_another_device(monkeypatch):
+    here = provenance.device_name("cpu")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "OTHER")
+    assert provenance.device_name("cpu") not in (here, "")
+    assert "OTHER" in provenance.device_name("cpu")
+
+
 def test_code_is_remembered_as_it_was(monkeypatch):
     provenance.remember_code()
     monkeypatch.setattr(provenance, "commit", lambda: "a later one")
