@@ -63,7 +63,8 @@ def dsa_step(compute: Compute, *, small: bool = False) -> Kernel:
             own.training(epochs * of_distilled),
         ),
         num_bytes=(3 * of_real * seen.num_bytes + (7 + 3 * epochs) * of_distilled * own.num_bytes),
-        tolerance=0.2 if compute.precision == "bf16" else 1e-3,
+        # fp32: the twin's last inner gradient changes by 0.05 if its inputs do by a rounding
+        tolerance=0.2 if compute.precision == "bf16" else 1e-3 if small else 0.1,
         tried=(
             "The matching as in `gradient-matching`. Inner models are trained in fp32, by the same "
             "code in the twin: two thirds of the operations. Their steps are no CUDA graphs: at "

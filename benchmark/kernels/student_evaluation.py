@@ -77,7 +77,8 @@ def student_evaluation(compute: Compute, *, small: bool = False) -> Kernel:
         ),
         num_bytes=(3 * steps * m + len(probed)) * cost.num_bytes,
         twin_is_counted=False,
-        tolerance=0.1 if compute.precision == "bf16" else 2e-2,
+        # fp32: fifty steps turn rounding into 4e-3 of the weights' change
+        tolerance=0.1 if compute.precision == "bf16" else 2e-2 if small else 5e-2,
         tried=(
             "As for `pretraining-epoch`, `feature-extraction`, `fair-probe` and `paper-probe`; "
             "both probes share the features."

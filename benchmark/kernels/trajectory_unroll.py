@@ -82,7 +82,8 @@ def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
             head=passes * cost.head,
         ),
         num_bytes=passes * cost.num_bytes,
-        tolerance=0.2 if compute.precision == "bf16" else 1e-3,
+        # fp32: the twin's own gradient changes by 4e-3 if its inputs do by a rounding
+        tolerance=0.2 if compute.precision == "bf16" else 1e-3 if small else 1e-2,
         tried=_TRIED,
     )
 
