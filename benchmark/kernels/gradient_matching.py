@@ -62,9 +62,10 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
             "take 1.15 s in fp32 and channels-last, 1.0 in the default layout, 0.89 with that "
             "pooling, 0.48 in bf16. Gradients of biases and norms, which the distance ignores, are "
             "left out, and each class is differentiated separately, so that one graph is held at a "
-            "time: that saves memory, but no time. On a CPU with AVX2 alone, neither did batches of 8 "
-            "to 128 images, nor norm, ReLU and pooling of a few images at a time while these are in "
-            "the cache (0.82 s instead of 0.78 for a class on two threads). On a GPU, the matching of a class is replayed "
+            "time: that saves memory, but no time. On a CPU with AVX2 alone, neither did batches "
+            "of 8 to 128 images, nor norm, ReLU and pooling of a few images at a time while these "
+            "are in the cache (0.82 s instead of 0.78 for a class on two threads). On a GPU, the "
+            "matching of a class is replayed "
             "from a CUDA graph for each augmentation; not measured: see the plan for an H100."
         ),
     )
