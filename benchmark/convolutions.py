@@ -86,14 +86,14 @@ def _measure(device: torch.device) -> dict[str, float]:
     What is hopeless on few images, as bf16 on a CPU without instructions for it, would take most of
     the time, and is not timed on all.
     """
-    on_few = _shortest(device, _CHOICES, fewer=_FEWER, seconds=0.0, least=1)
+    on_few = _shortest(device, _CHOICES, fewer=_FEWER, seconds=0.0)
     hopeful = [name for name in on_few if on_few[name] < _HOPELESS * min(on_few.values())]
     on_all = _shortest(device, hopeful, seconds=1.0)
     return {name: on_all.get(name, _FEWER * seconds) for name, seconds in on_few.items()}
 
 
 def _shortest(
-    device: torch.device, names: Iterable[str], *, fewer: int = 1, seconds: float, least: int = 3
+    device: torch.device, names: Iterable[str], *, fewer: int = 1, seconds: float
 ) -> dict[str, float]:
     """Return the shortest timing of each choice; they take turns, to share all disturbances."""
     runs = {name: _convolution(device, *_CHOICES[name], fewer=fewer) for name in names}
@@ -101,7 +101,7 @@ def _shortest(
     for run in runs.values():
         run()
     timers = [partial(clock.seconds, run) for run in runs.values()]
-    timings = interleaved(timers, seconds=seconds, least=least)
+    timings = interleaved(timers, seconds=seconds)
     return {name: min(timing.seconds) for name, timing in zip(runs, timings, strict=True)}
 
 

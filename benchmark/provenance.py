@@ -1,6 +1,7 @@
 """Where a number comes from: code, versions, device, time."""
 
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from functools import cache
@@ -10,6 +11,8 @@ from pathlib import Path
 import torch
 
 _PACKAGE = Path(__file__).resolve().parent
+_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "bf16", "asimd")  # best first
+_IN_BRACKETS = re.compile(rf" \((?:{'|'.join(_INSTRUCTIONS)})\)(?=, \d+ threads$)")
 
 
 def provenance(device: torch.device | str) -> dict[str, str]:
@@ -51,25 +54,35 @@ def commit() -> str:
 
 
 def device_name(device: torch.device | str) -> str:
-    """Return the device's own name; that of a CPU with its vector instructions and threads.
+    """Return the device's own name; that of a CPU with the best of its instructions, and threads.
 
-    Under a hypervisor, CPUs with and without certain instructions can have the same name.
+    Under a hypervisor, CPUs with and without bf16 instructions can have the same name.
     """
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
         return device.type
-    instructions = torch.backends.cpu.get_cpu_capability()
-    return f"{_cpu_name()} ({instructions}), {torch.get_num_threads()} threads"
+    facts = _cpu_facts()
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    known = {*facts.get("flags", "").split(), *facts.get("Features", "").split()}  # x86, Arm
+    best = next((f" ({found})" for found in _INSTRUCTIONS if found in known), "")
+    return f"{name}{best}, {torch.get_num_threads()} threads"
 
 
-def _cpu_name() -> str:
+def same_device(left: str, right: str) -> bool:
+    """Say whether names are of one device, as far as both tell: older ones lack instructions."""
+    if all(_IN_BRACKETS.search(name) for name in (left, right)):
+        return left == right
+    return _IN_BRACKETS.sub("", left) == _IN_BRACKETS.sub("", right)
+
+
+def _cpu_facts() -> dict[str, str]:
+    """Return what Linux says about the first CPU."""
     cpuinfo = Path("/proc/cpuinfo")
-    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = cpuinfo.read_text().partition("\n\n")[0].splitlines() if cpuinfo.exists() else []
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _git(*arguments: str) -> str:

@@ -173,11 +173,12 @@ def _convolution_rate(dtype: torch.dtype, clock: Clock) -> float:
 
 
 def _fastest(run: Callable[[Tensor], object], argument: Tensor, clock: Clock) -> float:
-    """Return the shortest of several runs after a first one; if that was long, it is the only one.
+    """Return the shortest of several runs after a first one.
 
-    A CPU without bf16 instructions takes seconds for a product in bf16.
+    If that was long on a CPU, it is the only one: without bf16 instructions, a product in bf16
+    takes seconds. On a GPU it may have loaded libraries.
     """
     first = clock.seconds(lambda: run(argument))
-    if first > _LONG:
+    if first > _LONG and clock.device.type == "cpu":
         return first
     return min(clock.seconds(lambda: run(argument)) for _ in range(_TRIALS))

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -112,7 +113,7 @@ def test_what_is_timed_has_the_layout_and_precision_of_its_choice(choice):
 def test_the_shortest_time_counts_and_what_is_hopeless_on_few_images_is_timed_on_no_more(
     monkeypatch,
 ):
-    few = [(1.0,), (2.0,), (3.0,), (8.0,)]  # the last two are no less than three times the first
+    few = [(1.0,), (2.0, 9.0), (4.0, 3.0), (8.0,)]  # the last two take three times the first
     all_ = [(9.0, 5.0, 7.0), (6.0, 8.0, 9.0)]
     rounds = iter([few, all_])
 
@@ -125,6 +126,15 @@ def test_the_shortest_time_counts_and_what_is_hopeless_on_few_images_is_timed_on
     assert convolutions._measure(CPU) == dict(
         zip(SECONDS, (5.0, 6.0, 16 * 3.0, 16 * 8.0), strict=True)
     )
+
+
+def test_what_is_timed_is_warm_and_timed_more_than_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        convolutions, "_convolution", lambda device, *choice, fewer: partial(calls.append, choice)
+    )
+    convolutions._shortest(CPU, SECONDS, seconds=0.0)
+    assert calls == 4 * list(convolutions._CHOICES.values())  # once before, then three times
 
 
 def test_few_images_are_a_sixteenth_of_all():

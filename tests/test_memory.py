@@ -341,6 +341,21 @@ def test_other_errors_go_on():
     assert len(network.backbone.given) == 1
 
 
+@pytest.mark.parametrize("budget", [None, 64 * GIB])
+def test_thousands_of_images_pass_a_cpu_a_few_at_a_time_if_there_is_no_graph(budget):
+    network, images = new("convnet", budget, widths=(2, 3)).eval(), uniform(600, 3, 8, 8)
+    given = []
+    network.backbone[0].register_forward_hook(lambda *call: given.append(len(call[2])))
+    whole = network.features(images)
+    with torch.no_grad():
+        given.clear()
+        torch.testing.assert_close(network.features(images), whole)
+        assert given[-3:] == [256, 256, 88]
+        network.train()  # batch norm sees the batch as a whole
+        network.features(images)
+        assert given[-1] == 600
+
+
 def test_errors_of_the_hosts_allocator_are_known():
     with pytest.raises(RuntimeError) as no_memory:
         torch.empty(2**60)
@@ -349,6 +364,7 @@ def test_errors_of_the_hosts_allocator_are_known():
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert is_out_of_memory(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
     assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))  # of oneDNN
     assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
     assert not is_out_of_memory(ValueError("not enough memory"))
 

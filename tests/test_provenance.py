@@ -1,6 +1,7 @@
 import subprocess
 from datetime import UTC, datetime, timedelta
 
+import pytest
 import torch
 
 from benchmark import provenance
@@ -36,11 +37,42 @@ def test_everything_is_said_in_text():
     assert "threads" in facts["device"]
 
 
-def test_a_processor_with_other_instructions_is_another_device(monkeypatch):
-    here = provenance.device_name("cpu")
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "OTHER")
-    assert provenance.device_name("cpu") not in (here, "")
-    assert "OTHER" in provenance.device_name("cpu")
+X86 = "model name\t: MAKER\nflags\t\t: fpu {}\n\nmodel name\t: ANOTHER\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        (X86.format("avx2 avx512f avx512_bf16 amx_bf16"), "MAKER (amx_bf16)"),
+        (X86.format("avx512_bf16 avx2 avx512f"), "MAKER (avx512_bf16)"),
+        (X86.format("avx2 avx512f"), "MAKER (avx512f)"),
+        (X86.format("avx2"), "MAKER (avx2)"),
+        (X86.format(""), "MAKER"),
+        ("processor: 0\nFeatures : fp asimd bf16\n", "MACHINE (bf16)"),
+    ],
+)
+def test_a_processor_is_named_with_its_instructions(monkeypatch, tmp_path, cpuinfo, expected):
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(provenance, "Path", lambda path: tmp_path / "cpuinfo")
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "MACHINE")
+    name = provenance.device_name("cpu")
+    assert name == f"{expected}, {torch.get_num_threads()} threads"
+    assert provenance.same_device(name, name)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ("A (avx2), 2 threads", "A (avx512f), 2 threads", False),
+        ("A (avx2), 2 threads", "A, 2 threads", True),  # of an older version
+        ("A, 2 threads", "A (avx2), 1 threads", False),
+        ("A(R) CPU (x), 2 threads", "A(R) CPU (y), 2 threads", False),
+        ("NVIDIA H100", "NVIDIA H200", False),
+    ],
+)
+def test_names_without_instructions_are_compared_as_far_as_they_tell(left, right, same):
+    assert provenance.same_device(left, right) == provenance.same_device(right, left) == same
 
 
 def test_code_is_remembered_as_it_was(monkeypatch):

@@ -73,7 +73,8 @@ def barlow_twins_step(compute: Compute, *, small: bool = False) -> Kernel:
         plain=plain,
         operations=total(cost.training(2 * b, head=False), products, correlation),
         num_bytes=3 * 2 * b * cost.num_bytes,
-        tolerance=0.3 if compute.precision == "bf16" else 1e-3,
+        # fp32: at full size it is 1e-5 or 1e-3, by the layout
+        tolerance=0.3 if compute.precision == "bf16" else 1e-3 if small else 1e-2,
         tried=(
             "Augmentation of the whole batch at once instead of image by image; bf16 for backbone "
             "and projector, and channels-last, where that is faster. The two augmentations stay "

@@ -1,9 +1,11 @@
 """The networks of a suite and their costs; a plan builds and counts each once."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmark import rng
 from benchmark.grid import Suite
@@ -79,11 +81,15 @@ class Networks:
     def _num_at_once(
         self, architecture: Architecture, training: bool, splits: bool | None
     ) -> int | None:
-        """Ask the network itself, which measures the memory of two images."""
+        """Ask the network itself, which measures the memory of a few images.
+
+        For another device they have no data: this one may be slow in its precision.
+        """
         network, shape = self.of(architecture), self.new_network.shape
         network.train(training and not splits)
-        images = torch.zeros(2, shape.c, shape.h, shape.w, device=network.mean.device)
-        with torch.set_grad_enabled(training):
+        fake = FakeTensorMode(allow_non_fake_inputs=True) if self.elsewhere else nullcontext()
+        with fake, torch.set_grad_enabled(training):
+            images = torch.zeros(2, shape.c, shape.h, shape.w, device=network.mean.device)
             return network.num_at_once(images.requires_grad_(training and bool(splits)))
 
 

@@ -10,7 +10,7 @@ from benchmark.planning.devices import Device, NamedDevice, assumptions
 from benchmark.planning.measured import Line, compare, summary
 from benchmark.planning.prediction import Prediction, Stage, Task, seconds_of
 from benchmark.planning.probe_cost import assumed_steps
-from benchmark.provenance import short_commit
+from benchmark.provenance import same_device, short_commit
 from benchmark.reporting.table import MISSING, Cell, Table
 from benchmark.rows import Row
 from benchmark.timing import CLOCKS
@@ -51,7 +51,7 @@ class Plan:
     @property
     def own_rows(self) -> list[Row]:
         """Rows measured on the same device."""
-        return [row for row in self.measured if row.device == self.device.reported]
+        return [row for row in self.measured if same_device(row.device, self.device.reported)]
 
 
 def stage_table(prediction: Prediction, lines: Mapping[tuple[str, str], Line]) -> Table:
