@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import plugins, timing
+from benchmark.allocation import keep_freed_memory
 from benchmark.cli import main
 from benchmark.commands import time as time_command
 from benchmark.compute import Compute
@@ -433,6 +434,7 @@ def test_a_committed_report_follows_from_its_record(record):
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
     """Return the measured precision and layout, and the rates."""
+    keep_freed_memory()  # as every command does
     precision, layout = choose(CPU, tmp_path_factory.mktemp("store"))
     return Compute(CPU, precision, layout), timing.measure_rates(Clock(device=CPU))
 
