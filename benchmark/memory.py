@@ -51,7 +51,7 @@ _SHARE = 0.75  # of a device's memory by default: the rest is for other use
 _PASS_SHARE = 0.5  # of the budget
 # Images of a pass without a graph on a CPU. With thousands, maps exceed the size of blocks that are
 # kept when they are freed (`benchmark.allocation`), and passes take a fifth longer.
-CPU_BATCH = 256
+_CPU_BATCH = 256
 _MANY = 32  # images at 32x32 whose feature maps exceed the bf16 weights of a ResNet-18
 
 # Layers of torch that mix the images of a batch in training mode, or draw random numbers.
@@ -221,16 +221,6 @@ def keeps_images_apart(backbone: nn.Module) -> bool:
     )
 
 
-def may_be_split(backbone: Callable[[Tensor], Tensor], images: Tensor) -> bool:
-    """Say whether a pass is on a CPU, and the same in parts at no cost: it has no graph."""
-    return (
-        images.device.type == "cpu"
-        and isinstance(backbone, nn.Module)
-        and not _has_graph(backbone, images)
-        and keeps_images_apart(backbone)
-    )
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error is an out-of-memory error, of a GPU or of the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -254,11 +244,13 @@ def make_room(remedy: str) -> None:
 
 def _in_chunks(run: Pass, backbone: nn.Module, images: Tensor, *, size: int, graph: bool) -> Tensor:
     """Process a batch in equal chunks of at most `size` images."""
+    if images.device.type == "cpu" and not graph and keeps_images_apart(backbone):
+        size = min(size, _CPU_BATCH)
     if size >= len(images):
         return run(backbone, images)
     chunks = images.tensor_split(math.ceil(len(images) / size))
     if not graph:
-        return filled(partial(run, backbone), chunks)
+        return _filled(partial(run, backbone), chunks)
     # The current weights: by the backward pass, a module in a `functional_call` has its own back.
     weights = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
     again = partial(
@@ -271,7 +263,7 @@ def _in_chunks(run: Pass, backbone: nn.Module, images: Tensor, *, size: int, gra
     return torch.cat([again(chunk) for chunk in chunks])
 
 
-def filled(run: Callable[[Tensor], Tensor], chunks: Sequence[Tensor]) -> Tensor:
+def _filled(run: Callable[[Tensor], Tensor], chunks: Sequence[Tensor]) -> Tensor:
     """Concatenate the outputs for all chunks, of which only one is held beside the whole.
 
     If the whole does not fit, that shows after the first chunk, not after the last.

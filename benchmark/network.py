@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from benchmark.folding import Pair, foldable, folded
-from benchmark.memory import CPU_BATCH, Chunks, filled, keeps_images_apart, may_be_split
+from benchmark.memory import Chunks, keeps_images_apart
 from benchmark.whitening import Whitening
 
 Precision = Literal["fp32", "bf16"]
@@ -113,8 +113,6 @@ class Network(nn.Module):
     def _pass(
         self, backbone: Callable[[Tensor], Tensor], images: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b p"]:
-        if len(images) > CPU_BATCH and may_be_split(backbone, images):
-            return filled(partial(self._pass, backbone), images.split(CPU_BATCH))
         return self.in_precision(backbone, images.contiguous(memory_format=self.memory_format))
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:

@@ -341,16 +341,15 @@ def test_other_errors_go_on():
     assert len(network.backbone.given) == 1
 
 
-@pytest.mark.parametrize("budget", [None, 64 * GIB])
-def test_thousands_of_images_pass_a_cpu_a_few_at_a_time_if_there_is_no_graph(budget):
-    network, images = new("convnet", budget, widths=(2, 3)).eval(), uniform(600, 3, 8, 8)
+def test_many_images_pass_a_cpu_a_few_at_a_time_if_there_is_no_graph():
+    network, images = new("convnet", 64 * GIB, widths=(2, 3)).eval(), uniform(600, 3, 8, 8)
     given = []
     network.backbone[0].register_forward_hook(lambda *call: given.append(len(call[2])))
     whole = network.features(images)
     with torch.no_grad():
         given.clear()
         torch.testing.assert_close(network.features(images), whole)
-        assert given[-3:] == [256, 256, 88]
+        assert given[-3:] == [200, 200, 200]
         network.train()  # batch norm sees the batch as a whole
         network.features(images)
         assert given[-1] == 600
