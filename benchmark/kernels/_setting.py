@@ -12,7 +12,6 @@ from benchmark import rng
 from benchmark.compute import Compute
 from benchmark.datasets.cifar100 import Cifar100
 from benchmark.kernel import Outcome
-from benchmark.memory import default_memory
 from benchmark.models._instance_norm import InstanceNorm
 from benchmark.models.convnet import convnet
 from benchmark.network import Network
@@ -40,7 +39,6 @@ def normal(name: str, *shape: int, compute: Compute) -> Float[Tensor, "..."]:
 
 def factory(compute: Compute, side: int) -> NewNetwork:
     """Return what makes the library's networks; those of twins have the framework's own layers."""
-    of_twins = isinstance(compute, _OfTwin)
     new_network = NetworkFactory(
         shape=ImageShape(3, side, side),
         mean=MEAN,
@@ -48,13 +46,12 @@ def factory(compute: Compute, side: int) -> NewNetwork:
         precision=compute.precision,
         memory_format=compute.memory_format,
         device=compute.device,
-        max_memory=None if of_twins else default_memory(compute.device, jobs=1),  # as in a run
     )
 
     def of_twin(model: str, num_outputs: int, generator: torch.Generator, **how: Any) -> Network:
         return obvious(new_network(model, num_outputs, generator, **how))
 
-    return of_twin if of_twins else new_network
+    return of_twin if isinstance(compute, _OfTwin) else new_network
 
 
 class _OfTwin(Compute):
