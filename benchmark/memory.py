@@ -243,9 +243,10 @@ def make_room(remedy: str) -> None:
 
 
 def _in_chunks(run: Pass, backbone: nn.Module, images: Tensor, *, size: int, graph: bool) -> Tensor:
-    """Process a batch in equal chunks of at most `size` images."""
-    if images.device.type == "cpu" and not graph and keeps_images_apart(backbone):
-        size = min(size, _CPU_BATCH)
+    """Process a batch in equal chunks of at most `size` images, without a graph on a CPU fewer."""
+    on_cpu = images.device.type == "cpu"
+    if size > _CPU_BATCH and on_cpu and not graph and keeps_images_apart(backbone):
+        size = _CPU_BATCH
     if size >= len(images):
         return run(backbone, images)
     chunks = images.tensor_split(math.ceil(len(images) / size))
