@@ -1,7 +1,7 @@
 """The precision and layout in which convolutions are fastest on a device, measured once."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from operator import ne
 from pathlib import Path
@@ -41,26 +41,33 @@ def choose(
     17 times). The measurement takes a second, or a few where bf16 is slow. It is kept in the folder
     `cache`, so that reruns choose alike: precision and layout are part of every key.
     """
-    if precision and layout:
-        return precision, layout
-    weighted = {
-        choice: seconds * _CLEARLY_FASTER ** sum(map(ne, choice, _USUAL))
-        for choice, seconds in _convolutions(device, cache).items()
+    open_choices = {
+        name: choice
+        for name, choice in _CHOICES.items()
         if choice == (precision or choice[0], layout or choice[1])
+    }
+    if len(open_choices) == 1:
+        return next(iter(open_choices.values()))
+    given = [name for name in (precision, layout) if name]
+    question = ", ".join([device_name(device), f"torch {torch.__version__}", *given])
+    seconds = _convolutions(device, cache / "convolutions.json", question, names=open_choices)
+    weighted = {
+        choice: seconds[name] * _CLEARLY_FASTER ** sum(map(ne, choice, _USUAL))
+        for name, choice in open_choices.items()
     }
     return min(weighted, key=weighted.__getitem__)
 
 
-def _convolutions(device: torch.device, cache: Path) -> Mapping[_Choice, float]:
+def _convolutions(
+    device: torch.device, file: Path, question: str, *, names: Collection[str]
+) -> Mapping[str, float]:
     """Return the seconds of a convolution for each choice, measured once and kept."""
-    file = cache / "convolutions.json"
-    machine = f"{device_name(device)}, torch {torch.__version__}"
     known = _read(file)
-    if machine not in known:
-        known[machine] = _measure(device)
+    if known.get(question, {}).keys() != set(names):
+        known[question] = _measure(device, names)
         with atomic(file) as temporary:
             temporary.write_text(json.dumps(known, indent=1))
-    return {choice: known[machine][name] for name, choice in _CHOICES.items()}
+    return known[question]
 
 
 def _read(file: Path) -> dict[str, dict[str, float]]:
@@ -69,24 +76,22 @@ def _read(file: Path) -> dict[str, dict[str, float]]:
         known = dict(json.loads(file.read_text("utf-8")))
     except (OSError, TypeError, ValueError):
         return {}
-    return {machine: found for machine, found in known.items() if _is_valid(found)}
+    return {question: found for question, found in known.items() if _is_valid(found)}
 
 
 def _is_valid(found: object) -> bool:
-    return (
-        isinstance(found, dict)
-        and found.keys() == _CHOICES.keys()
-        and all(isinstance(seconds, float) and seconds > 0 for seconds in found.values())
+    return isinstance(found, dict) and all(
+        isinstance(seconds, float) and seconds > 0 for seconds in found.values()
     )
 
 
-def _measure(device: torch.device) -> dict[str, float]:
+def _measure(device: torch.device, names: Iterable[str]) -> dict[str, float]:
     """Return the seconds of a mid-sized layer, forward and backward, by choice.
 
     What is hopeless on few images, as bf16 on a CPU without instructions for it, would take most of
     the time, and is not timed on all.
     """
-    on_few = _shortest(device, _CHOICES, fewer=_FEWER, seconds=0.0)
+    on_few = _shortest(device, names, fewer=_FEWER, seconds=0.0)
     hopeful = [name for name in on_few if on_few[name] < _HOPELESS * min(on_few.values())]
     on_all = _shortest(device, hopeful, seconds=1.0)
     return {name: on_all.get(name, _FEWER * seconds) for name, seconds in on_few.items()}

@@ -26,14 +26,14 @@ SECONDS = {
 
 @pytest.fixture
 def timings(monkeypatch):
-    """Pretend that convolutions take so long, and list the devices that were measured."""
+    """Pretend that convolutions take so long, and list the choices that were measured."""
 
     def pretend(seconds):
         asked = []
 
-        def measure(device):
-            asked.append(device)
-            return seconds
+        def measure(device, names):
+            asked.append(sorted(names))
+            return {name: seconds[name] for name in names}
 
         monkeypatch.setattr(convolutions, "_measure", measure)
         return asked
@@ -68,6 +68,11 @@ def test_what_is_given_is_not_chosen(tmp_path, timings):
     assert choose(CPU, tmp_path) == ("bf16", CONTIGUOUS)
     assert choose(CPU, tmp_path, precision="fp32") == ("fp32", LAST)
     assert choose(CPU, tmp_path, layout="channels-last") == ("bf16", LAST)
+    assert asked == [
+        sorted(SECONDS),
+        ["fp32 channels-last", "fp32 contiguous"],  # not what would take seconds for nothing
+        ["bf16 channels-last", "fp32 channels-last"],
+    ]
 
 
 def test_a_machine_is_measured_once(tmp_path, timings):
@@ -76,7 +81,11 @@ def test_a_machine_is_measured_once(tmp_path, timings):
     asked_again = timings({**SECONDS, "bf16 channels-last": 2.0, "bf16 contiguous": 2.0})
     assert choose(CPU, tmp_path) == ("bf16", LAST)
     assert choose(CPU, tmp_path / "other") == ("fp32", LAST)
-    assert asked == asked_again == [CPU]
+    assert asked == asked_again == [sorted(SECONDS)]
+    timings({**SECONDS, "fp32 contiguous": 0.1})
+    assert choose(CPU, tmp_path, precision="fp32") == ("fp32", CONTIGUOUS)
+    timings(SECONDS)
+    assert choose(CPU, tmp_path, precision="fp32") == ("fp32", CONTIGUOUS)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +132,7 @@ def test_the_shortest_time_counts_and_what_is_hopeless_on_few_images_is_timed_on
         return [Timing(seconds=seconds) for seconds in prepared]
 
     monkeypatch.setattr(convolutions, "interleaved", interleaved)
-    assert convolutions._measure(CPU) == dict(
+    assert convolutions._measure(CPU, SECONDS) == dict(
         zip(SECONDS, (5.0, 6.0, 16 * 3.0, 16 * 8.0), strict=True)
     )
 
@@ -150,7 +159,7 @@ def test_few_images_are_a_sixteenth_of_all():
 
 def test_the_real_measurement_takes_time_and_draws_from_no_global_stream():
     before = torch.default_generator.get_state()
-    found = convolutions._measure(CPU)
+    found = convolutions._measure(CPU, SECONDS)
     assert found.keys() == SECONDS.keys()
     assert min(found.values()) > 0
     assert torch.equal(torch.default_generator.get_state(), before)
