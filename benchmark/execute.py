@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import active_children, forkserver, get_context, parent_process
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import RLock
 
@@ -31,6 +31,9 @@ from benchmark.stages.keys import distilled_key
 from benchmark.stages.probing import is_done
 from benchmark.tf32 import choose_tf32
 
+# On Linux, workers are forked from a process that has imported everything, and done nothing else:
+# CUDA and thread pools do not survive a fork. On other systems it is not safe, or not there.
+_START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 _HALVINGS = 4  # of memory, before giving up on a cell that runs out of it
 
 
@@ -83,6 +86,13 @@ def execute(
     return outcome
 
 
+def import_ahead() -> None:
+    """Import what workers need, where they can share that, while this process goes on."""
+    if _START_METHOD == "forkserver":
+        forkserver.set_forkserver_preload([__name__])
+        forkserver.ensure_running()
+
+
 def spread(cells: Sequence[Cell], experiment: Experiment) -> list[Cell]:
     """Reorder cells so that those that need the same distilled set are far apart."""
     position: dict[str, int] = {}
@@ -121,7 +131,8 @@ def _in_processes(
     cells: Sequence[Cell], experiment: Experiment, jobs: int
 ) -> Iterator[tuple[Cell, Result]]:
     """Run cells in worker processes; if one of these dies, the remaining cells get no result."""
-    context = get_context("spawn")
+    import_ahead()
+    context = get_context(_START_METHOD)
     lines: SimpleQueue[int] = context.SimpleQueue()
     lock = context.RLock()
     for line in range(1, jobs + 1):

@@ -2,8 +2,11 @@
 
 import os
 import signal
-from multiprocessing import parent_process
+import sys
+from multiprocessing import get_context, parent_process
+from pathlib import Path
 
+import pytest
 import torch
 
 from benchmark import execute
@@ -52,3 +55,13 @@ def test_a_killed_process_costs_its_own_cell_alone(caplog):
     assert results.pop("b") == "its process was killed (out of memory?)"
     assert results == {label: f"{label} is refused" for label in "ac"}
     assert "continuing with one cell at a time" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every worker imports for itself")
+def test_workers_are_forked_from_a_process_with_torch_and_no_threads():
+    execute.import_ahead()
+    with get_context(execute._START_METHOD).Pool(1) as pool:
+        server = Path("/proc", str(pool.apply(os.getppid)))
+        assert server.name != str(os.getpid())
+        assert "libtorch" in (server / "maps").read_text()
+        assert len(list((server / "task").iterdir())) == 1

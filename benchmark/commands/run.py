@@ -15,7 +15,8 @@ from benchmark.commands._suite import (
     without_missing,
 )
 from benchmark.commands.report import write_report
-from benchmark.execute import execute
+from benchmark.compute import find_device
+from benchmark.execute import execute, import_ahead
 from benchmark.experiment import Experiment
 from benchmark.files import expect_writable
 from benchmark.grid import Cell
@@ -39,6 +40,9 @@ def main(arguments: argparse.Namespace) -> int:
     expect_writable(file)
     if file.exists():
         rows.read(file)  # reports invalid rows before anything is run
+    jobs = jobs_of(arguments, find_device(arguments.device))
+    if jobs > 1 and not arguments.dry_run:
+        import_ahead()
     experiment = experiment_of(without_missing(suite, arguments), arguments)
     refused = refusals(wanted, experiment)
     if arguments.dry_run:
@@ -50,12 +54,7 @@ def main(arguments: argparse.Namespace) -> int:
     if not wanted:
         raise UsageError(_NOTHING)
     experiment.prepare()
-    outcome = execute(
-        wanted,
-        experiment,
-        jobs=jobs_of(arguments, experiment.compute.device),
-        done=partial(rows.append, file),
-    )
+    outcome = execute(wanted, experiment, jobs=jobs, done=partial(rows.append, file))
     _print_reasons("skipped", outcome.skipped)
     _print_reasons("failed", outcome.failed)
     if not outcome.rows and not outcome.failed:

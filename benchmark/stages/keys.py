@@ -1,5 +1,6 @@
 """What the key of each stage of a cell covers: everything that can change its result."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -83,11 +84,11 @@ def features_inputs(cell: Cell, downstream: str, experiment: Experiment) -> dict
 
 
 def row_inputs(
-    cell: Cell, downstream: str, protocol: Protocol, experiment: Experiment
+    features: Mapping[str, Any], protocol: Protocol, experiment: Experiment
 ) -> dict[str, Any]:
     """Return everything that a number depends on, except the test split."""
     return {
-        **features_inputs(cell, downstream, experiment),
+        **features,
         "probe": protocol.probe,
         "settings": identity(probe_of(experiment.suite, protocol.probe)),
         "labels_per_class": protocol.labels_per_class,

@@ -4,7 +4,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -67,13 +67,16 @@ class _Evaluation:
         return self.experiment.store.folder("rows", key)
 
     def _inputs(self, protocol: Protocol) -> dict[str, Any]:
-        return row_inputs(self.cell, self.downstream, protocol, self.experiment)
+        return row_inputs(self._features_inputs, protocol, self.experiment)
+
+    @cached_property
+    def _features_inputs(self) -> dict[str, Any]:
+        return features_inputs(self.cell, self.downstream, self.experiment)
 
     @property
     def features_folder(self) -> Path:
         """Where checkpoints are kept until all rows are there."""
-        inputs = features_inputs(self.cell, self.downstream, self.experiment)
-        key = key_of({**inputs, "test": self._test_fingerprint})
+        key = key_of({**self._features_inputs, "test": self._test_fingerprint})
         return self.experiment.store.folder("features", key)
 
     @property
