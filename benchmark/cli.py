@@ -13,6 +13,8 @@ from benchmark.arguments import new_parser
 from benchmark.memory import is_out_of_memory
 from benchmark.spec import NonFiniteError, UsageError
 
+_RESUMED = ("run", "teacher")  # commands that keep what they have done
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -24,10 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():  # others may not
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # sent by batch systems
     keep_freed_memory()
+    command = ""
     try:
         arguments = new_parser().parse_args(argv)
-        command = importlib.import_module(f"benchmark.commands.{arguments.command}")
-        return int(command.main(arguments))
+        command = arguments.command
+        return int(importlib.import_module(f"benchmark.commands.{command}").main(arguments))
     except (UsageError, OSError) as error:
         sys.stderr.write(f"benchmark: {' '.join(str(error).split())}\n")
         return 2
@@ -40,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("benchmark: out of memory: try smaller settings\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("benchmark: interrupted; the same command resumes here\n")
+        resumes = "; the same command resumes here" * (command in _RESUMED)
+        sys.stderr.write(f"benchmark: interrupted{resumes}\n")
         return 130
 
 

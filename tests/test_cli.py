@@ -19,6 +19,7 @@ from PIL import Image
 
 from benchmark import cli, plugins, rows
 from benchmark import experiment as experiment_module
+from benchmark.commands import plan as plan_command
 from benchmark.commands import run as run_command
 from benchmark.methods.random import Random
 from benchmark.network import Network
@@ -517,6 +518,15 @@ def test_an_interrupt_is_one_line(run, monkeypatch):
     code, out, errors = run()
     assert (code, out) == (130, "")
     assert errors == ["benchmark: interrupted; the same command resumes here"]
+
+
+def test_an_interrupt_of_what_keeps_nothing_does_not_promise_to_resume(monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plan_command, "predict", interrupted)
+    assert cli.main(["plan", "--suite", "quick", "--device", "h100"]) == 130
+    assert capsys.readouterr().err == "benchmark: interrupted\n"
 
 
 # ---- mistakes

@@ -365,14 +365,17 @@ def test_a_gpu_is_timed_between_events_with_nothing_else_running(monkeypatch):
 
 def test_a_disturbed_measurement_is_told(rates, monkeypatch, tmp_path, capsys):
     line = ["time", "--only", "basis-decode", "--small", "--device", "cpu"]
-    line += ["--store", str(tmp_path)]
+    line += ["--store", str(tmp_path), "--json", str(record := tmp_path / "kernels.json")]
     assert main(line) == 0
-    assert "busy" not in capsys.readouterr().err
+    shown, told = capsys.readouterr()
+    assert "busy" not in told
+    assert "before and after alike to a factor of 1.00" in shown
     slower = Rates(operations=dict.fromkeys(get_args(timing.Rate), 4e10), copied=1e10)
     found = iter([time_command.measure_rates(None), slower])
     monkeypatch.setattr(time_command, "measure_rates", lambda clock: next(found))
     assert main(line) == 0
     assert "differ by a factor of 2.50: was the machine busy" in capsys.readouterr().err
+    assert json.loads(record.read_text())["rates_factor"] == 2.5
 
 
 def test_rates_are_of_this_world():

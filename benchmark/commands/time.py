@@ -61,6 +61,7 @@ def main(arguments: argparse.Namespace) -> int:
     found = record(
         measured,
         rates=rates.faster(after),
+        rates_factor=factor,
         compute=compute,
         clock=clock,
         small=arguments.small,

@@ -68,7 +68,7 @@ def stage_table(prediction: Prediction, lines: Mapping[tuple[str, str], Line]) -
         notes=(
             "Every stage as often as it runs: cells share common stages. Memory: peak of tensors; "
             "on a CPU, that of the process itself comes on top. Disk: use of the store, without "
-            "decoded images."
+            "decoded images. Imports, decoding of images, and the report are not counted."
         ),
         columns=("stage", "of", "times", "each", "together", *graphs, "memory", "disk", *measured),
         body=[

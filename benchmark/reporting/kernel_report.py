@@ -20,6 +20,7 @@ def record(
     measurements: Sequence[Measurement],
     *,
     rates: Rates,
+    rates_factor: float,
     compute: Compute,
     clock: Clock,
     small: bool,
@@ -28,8 +29,16 @@ def record(
 ) -> dict[str, Any]:
     """Return plain values: the machine, its rates, and all measurements of each kernel.
 
-    `twins_apart`: whether twins ran in processes of their own, where memory is allocated as usual;
-    `flags`: those of the command that change what is measured, kernels and `small` apart.
+    Args:
+        measurements: of the kernels.
+        rates: of the machine.
+        rates_factor: by which any of them differed before and after.
+        compute: how kernels ran.
+        clock: how they were timed.
+        small: whether shapes were small ones.
+        twins_apart: whether twins ran in processes of their own, where memory is allocated as
+            usual.
+        flags: of the command, that change what is measured; kernels and `small` apart.
     """
     return {
         "machine": {
@@ -45,6 +54,7 @@ def record(
         "flags": list(flags),
         "operations_per_second": dict(rates.operations),
         "bytes_per_second": rates.copied,
+        "rates_factor": rates_factor,
         "kernels": [_kernel(measurement, rates) for measurement in measurements],
     }
 
@@ -138,9 +148,15 @@ def machine(recorded: Mapping[str, Any]) -> str:
         f"{place['device']} of {place['processors']}, torch {place['torch']}, "
         f"backbones in {place['precision']} and {place['layout']}, twins in fp32{apart}; "
         f"{CLOCKS[place['clock']]}. "
-        f"Rates: {rates}, copy {_amount(recorded['bytes_per_second'])} bytes/s. "
+        f"Rates: {rates}, copy {_amount(recorded['bytes_per_second'])} bytes/s"
+        f"{_steadiness(recorded.get('rates_factor'))}. "
         f"Commit {short_commit(place['commit'])}, {place['finished_at']}."
     )
+
+
+def _steadiness(factor: float | None) -> str:
+    """Say how much the rates changed meanwhile; older records do not tell."""
+    return "" if factor is None else f" (before and after alike to a factor of {factor:.2f})"
 
 
 def document(recorded: Mapping[str, Any]) -> str:
