@@ -130,15 +130,17 @@ def draw_boxes(
 
     area = h * w * uniform(scale[0], scale[1], _CROP_TRIES, b)
     aspect = uniform(math.log(ratio[0]), math.log(ratio[1]), _CROP_TRIES, b).exp()
-    sizes = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()]).round().long()
-    whole = torch.tensor([h, w], device=generator.device)
-    fits = ((sizes > 0) & (sizes <= whole[:, None, None])).all(0)
-    first = fits.int().argmax(0).expand(2, 1, b)
-    size = torch.where(fits.any(0), sizes.gather(1, first)[:, 0], whole[:, None])
-    room = whole[:, None] - size
+    heights, widths = (x.sqrt().round().long() for x in (area / aspect, area * aspect))
+    fits = (heights > 0) & (heights <= h) & (widths > 0) & (widths <= w)
+    first = fits.int().argmax(0, keepdim=True)
+    height, width = (
+        torch.where(fits.any(0), sizes.gather(0, first)[0], whole)
+        for sizes, whole in ((heights, h), (widths, w))
+    )
+    room = torch.stack([h - height, w - width])
     # a product just below room + 1 may round up to it
-    corner = torch.minimum((uniform(0.0, 1.0, 2, b) * (room + 1)).long(), room)
-    return torch.cat([corner, size]).T.to(images.device)
+    top, left = torch.minimum((uniform(0.0, 1.0, 2, b) * (room + 1)).long(), room)
+    return torch.stack([top, left, height, width], 1).to(images.device)
 
 
 def resized_crop(
@@ -228,7 +230,7 @@ def adjust_hue(images: Images, shifts: PerImage) -> Images:
         torch.where(value == green, 2 + (blue - red) * per_chroma, 4 + (red - green) * per_chroma),
     )
     turned = sixths + 6 * shifts[:, None, None]
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device, dtype=images.dtype)
+    offsets = torch.arange(5, 0, -2, device=images.device, dtype=images.dtype)
     k = torch.remainder(turned[:, None] + offsets[:, None, None], 6)
     return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
 

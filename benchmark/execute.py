@@ -31,8 +31,9 @@ from benchmark.stages.keys import distilled_key
 from benchmark.stages.probing import is_done
 from benchmark.tf32 import choose_tf32
 
-# On Linux, workers are forked from a process that has imported everything, and done nothing else:
-# CUDA and thread pools do not survive a fork. On other systems it is not safe, or not there.
+# On Linux, workers are forked from a process that has imported everything (`benchmark.workers`),
+# and has used neither CUDA nor a pool of threads, which do not survive a fork. On other systems
+# that is not safe, or not there.
 _START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 _HALVINGS = 4  # of memory, before giving up on a cell that runs out of it
 
@@ -89,7 +90,7 @@ def execute(
 def import_ahead() -> None:
     """Import what workers need, where they can share that, while this process goes on."""
     if _START_METHOD == "forkserver":
-        forkserver.set_forkserver_preload([__name__])
+        forkserver.set_forkserver_preload(["benchmark.workers"])
         forkserver.ensure_running()
 
 
@@ -157,7 +158,7 @@ def _run(cell: Cell, experiment: Experiment, *, halvings_left: int = _HALVINGS) 
     """Run a cell; a stage that runs out of memory resumes from its checkpoint with half as much."""
     try:
         return run_cell(cell, experiment)
-    except (UsageError, OverBudgetError, NonFiniteError) as error:
+    except (UsageError, OverBudgetError, NonFiniteError, OSError) as error:
         return error
     except Exception as error:  # a bug, whose traceback is worth logging
         if not (is_out_of_memory(error) and halvings_left and experiment.compute.max_memory):
@@ -181,6 +182,7 @@ def _start(
     """Prepare a worker process, which ends only when its parent does."""
     global _experiment
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     torch.set_num_threads(threads)
     keep_freed_memory()
     choose_tf32()
@@ -198,4 +200,7 @@ def _follow_parent() -> None:
 
 
 def _run_here(cell: Cell) -> Result:
-    return _run(cell, _experiment)
+    try:
+        return _run(cell, _experiment)
+    except SystemExit:  # temporary files are gone, and no other cell is to begin
+        os._exit(1)

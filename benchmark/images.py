@@ -1,12 +1,6 @@
-"""Datasets by name: images are decoded once, and the test split is locked until the final probe.
+"""Datasets by name: images are decoded once, and the test split is locked until the final probe."""
 
-A decoded split is one memory-mapped array, so a second run reads no image files.
-"""
-
-import hashlib
-import json
 import logging
-import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,22 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from benchmark import plugins, rng
 from benchmark.datasets._folder import ImageFolder
-from benchmark.files import atomic, content_hash, expect_room
-from benchmark.progress import bar
-from benchmark.source_code import code_of
+from benchmark.decoded import decoded, split_key
 from benchmark.spec import Dataset, DatasetInfo, LabelledImages, Records, Split, UsageError
 
 _SPLITS: tuple[Split, ...] = ("train", "test")
 _HELD_OUT = ":held-out"  # suffix of dataset names, for choosing settings without the test split
 _HELD_OUT_PART = 5  # a fifth of the training split, the ratio of CIFAR's test split to it
-_DECODING = 1  # increment it when decoding gives different pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +226,7 @@ def load_splits(
         for split in (_SPLITS[:1] if held_out else _SPLITS)
     }
     folders = {
-        split: cache / "images" / _key(dataset, split, found, size=size, full_hash=full_hash)
+        split: cache / "images" / split_key(dataset, split, found, size=size, full_hash=full_hash)
         for split, found in records.items()
     }
     num_classes = len(records["train"].classes)
@@ -245,7 +235,7 @@ def load_splits(
 
     def load(split: Split) -> LabelledImages:
         kept = "train" if held_out else split
-        found = _cached(folders[kept], records[kept], size, description=f"decode {kept} images")
+        found = decoded(folders[kept], records[kept], size, description=f"decode {kept} images")
         found = found if k is None else _first_classes(found, k)
         return _in_two(found, split) if held_out else found
 
@@ -294,106 +284,3 @@ def pixel_statistics(
 
 def _open(dataset: Dataset, split: Split, root: Path | None, download: bool) -> Records:
     return dataset.open(split, root=root.resolve() if root else None, download=download)
-
-
-def _cached(folder: Path, records: Records, size: int, *, description: str) -> LabelledImages:
-    """Return a split from the cache, decoding it first if it is missing or incomplete."""
-    try:
-        return _read(folder)
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
-        _write(folder, records, size, description=description)
-        return _read(folder)
-
-
-def _key(dataset: Dataset, split: Split, records: Records, *, size: int, full_hash: bool) -> str:
-    """Return a name unique to the split and the state of its files and code."""
-    kind = type(dataset)
-    code = [kind.__module__, kind.__name__, code_of(kind.__module__)]
-    made_of = [*code, split, size, _DECODING, list(records.classes)]
-    digest = hashlib.sha256(json.dumps(made_of).encode())
-    for file in records.files:
-        try:
-            state = content_hash(file) if full_hash else _stamp(file)
-        except OSError as error:
-            raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
-        digest.update(f"\n{file}\0{state}".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:32]
-
-
-def _stamp(file: str | Path) -> list[int]:
-    """Return the size and the time of a file, which is cheap even for 100 000 files."""
-    status = os.stat(file)  # noqa: PTH116
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _read(folder: Path) -> LabelledImages:
-    """Open a cached split; one of several errors means that it is missing or incomplete."""
-    facts = json.loads((folder / "facts.json").read_text("utf-8"))
-    stamps = {file: _stamp(folder / file) for file in facts["stamps"]}
-    if stamps != facts["stamps"]:
-        raise ValueError(f"{folder}: changed since it was written")
-    return LabelledImages(
-        # Copy on write: PyTorch expects writable memory, and the cache is protected from changes.
-        images=torch.from_numpy(np.load(folder / "images.npy", mmap_mode="c")),
-        labels=torch.from_numpy(np.load(folder / "labels.npy")),
-        fingerprint=facts["fingerprint"],
-    )
-
-
-def _write(folder: Path, records: Records, size: int, *, description: str) -> None:
-    """Decode a split into `folder`; facts.json is written last and marks it as complete."""
-    labels, batches = records.decode(size)
-    shape = (len(labels), 3, size, size)
-    expect_room(folder, math.prod(shape), what=f"{description} into {folder}")
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    digest = hashlib.sha256()
-    progress = bar(total=len(labels), description=description)
-    num_images = 0
-    with progress, _cache_file(folder / "images.npy") as file, file.open("wb") as opened:
-        np.lib.format.write_array_header_1_0(opened, header)
-        for batch in batches:
-            if batch.dtype != torch.uint8 or batch.shape[1:] != shape[1:]:
-                raise UsageError(
-                    f"{description}: images of {tuple(batch.shape[1:])} as {batch.dtype}, expected "
-                    f"{shape[1:]} as torch.uint8"
-                )
-            pixels = batch.numpy().tobytes()
-            digest.update(pixels)
-            opened.write(pixels)
-            num_images += len(batch)
-            progress.update(len(batch))
-    _expect_fitting(labels, num_images, num_classes=len(records.classes), what=description)
-    digest.update(labels.numpy().tobytes())
-    with _cache_file(folder / "labels.npy") as file:
-        np.save(file, labels.numpy())
-    facts = {
-        "fingerprint": digest.hexdigest(),
-        "stamps": {file: _stamp(folder / file) for file in ("images.npy", "labels.npy")},
-    }
-    with atomic(folder / "facts.json") as file:
-        file.write_text(json.dumps(facts), "utf-8")
-
-
-def _expect_fitting(
-    labels: Int64[Tensor, " n"], num_images: int, *, num_classes: int, what: str
-) -> None:
-    """Raise a UsageError unless every image has a label and every label a class."""
-    if num_images != len(labels):
-        raise UsageError(f"{what}: {num_images} images, but {len(labels)} labels")
-    if num_images and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
-        raise UsageError(
-            f"{what}: labels from {int(labels.min())} to {int(labels.max())}, "
-            f"expected 0 to {num_classes - 1}"
-        )
-
-
-@contextmanager
-def _cache_file(file: Path) -> Iterator[Path]:
-    """Write `file` atomically, with a fixed time stamp that reveals later changes.
-
-    The time stamp is constant, so that processes that write the same split at the same time do not
-    see each other's files as changed.
-    """
-    with atomic(file) as temporary:
-        yield temporary
-        os.utime(temporary, (0, 0))

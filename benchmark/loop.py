@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmark.files import atomic
+from benchmark.memory import is_out_of_memory
 from benchmark.progress import bar
 from benchmark.spec import NonFiniteError, UsageError
 
@@ -148,6 +149,8 @@ class CheckpointedLoop:
             self._seconds_before = max(self._seconds_before, content["seconds"])
             return int(content["step"])
         except Exception as error:  # a damaged file, or one of other code, can raise anything
+            if is_out_of_memory(error):
+                raise
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise CheckpointError(
                 f"{file}: not a checkpoint of this loop ({reason}): delete it to start over"

@@ -7,11 +7,12 @@ packages add plug-ins through entry points of the group ``benchmark.<kind>``.
 
 import importlib
 import pkgutil
+import re
 import traceback
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from benchmark import source_code
 from benchmark.spec import UsageError, unknown
@@ -24,6 +25,12 @@ Kind = Literal[
 def names(kind: Kind) -> list[str]:
     """Return the names of all plug-ins of a kind, in alphabetical order."""
     return sorted({*_own(kind), *_foreign(kind)})
+
+
+def packages() -> set[str]:
+    """Return the other packages that have plug-ins."""
+    entries = (entry for kind in get_args(Kind) for entry in _foreign(kind).values())
+    return {re.split("[.:]", entry.value)[0] for entry in entries}
 
 
 def load(kind: Kind, name: str) -> Any:

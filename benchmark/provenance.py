@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from benchmark import plugins, source_code
+
 _PACKAGE = Path(__file__).resolve().parent
 _INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "bf16", "asimd")  # best first
 _IN_BRACKETS = re.compile(rf" \((?:{'|'.join(_INSTRUCTIONS)})\)(?=, \d+ threads$)")
@@ -25,8 +27,9 @@ def provenance(device: torch.device | str) -> dict[str, str]:
 
 
 def remember_code() -> None:
-    """Record the versions of the running code, before its files can change."""
+    """Record the running code and its versions, before its files can change."""
     _code()
+    source_code.remember({_PACKAGE.name, *plugins.packages()})
 
 
 @cache

@@ -2,7 +2,8 @@
 
 import ast
 import hashlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator
 from functools import cache
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
@@ -23,6 +24,13 @@ _MOVES_NO_NUMBER = {
         "ranges",
     )
 }
+
+
+def remember(packages: Collection[str]) -> None:
+    """Keep the code of all loaded modules of some packages, before their files can change."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in packages and (file := getattr(module, "__file__", None)):
+            _content(Path(file))
 
 
 @cache
@@ -56,11 +64,16 @@ def _file_of(name: str) -> Path | None:
 
 
 @cache
+def _content(file: Path) -> bytes:
+    return file.read_bytes()
+
+
+@cache
 def _read(file: Path, name: str) -> tuple[str, list[str]]:
     """Return the relevant code, and the names that it imports, some of which are not modules."""
     if file.suffix != ".py":  # compiled
-        return hashlib.sha256(file.read_bytes()).hexdigest(), []
-    tree = ast.parse(file.read_bytes())
+        return hashlib.sha256(_content(file)).hexdigest(), []
+    tree = ast.parse(_content(file))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = node.body[ast.get_docstring(node) is not None :]

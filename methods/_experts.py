@@ -34,7 +34,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmark import rng
 from benchmark.differentiable_augmentation import draw
-from benchmark.files import free_bytes
+from benchmark.files import expect_room
 from benchmark.memory import GIB
 from benchmark.spec import Loop, NonFiniteError, Storage, UsageError
 
@@ -121,14 +121,10 @@ class Snapshots:
             )
 
     def expect_room(self, num: int, epochs: int) -> None:
-        """Raise a UsageError if the disk has no room for what is missing of these experts."""
-        needed, free = self.num_bytes(num, epochs), free_bytes(self.folder)
+        """Raise an OSError if the disk has no room for what is missing of these experts."""
         written = sum(file.stat().st_size for file in self.folder.glob("expert-*/epoch-*"))
-        if needed - written > free:
-            raise UsageError(
-                f"datm: experts take {needed / GIB:.3g} GiB of disk, but {free / GIB:.3g} GiB "
-                f"are free below {self.folder.parent}: use another --store"
-            )
+        missing = self.num_bytes(num, epochs) - written
+        expect_room(self.folder, missing, what=f"datm: experts below {self.folder.parent}")
 
     def file(self, expert: int, epoch: int) -> Path:
         """Path of a snapshot, which need not exist."""

@@ -6,9 +6,10 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
+from benchmark import files as files_module
 from benchmark.differentiable_augmentation import draw
 from benchmark.loop import CheckpointedLoop
-from benchmark.methods import _experts, datm
+from benchmark.methods import datm
 from benchmark.methods._datm_recipes import PUBLISHED
 from benchmark.methods._experts import Experts
 from benchmark.methods._soft_start import draw_correct, draw_real, mean_logits
@@ -398,17 +399,17 @@ def test_what_cannot_work_is_refused_in_one_line(labelled_problem, N, changes, m
 
 
 def test_experts_that_the_disk_has_no_room_for_are_refused(problem, monkeypatch):
-    monkeypatch.setattr(_experts, "free_bytes", lambda folder: 0)
-    with pytest.raises(UsageError, match=r"take 2.8e-05 GiB of disk, but 0 GiB are free below"):
+    monkeypatch.setattr(files_module, "free_bytes", lambda folder: 0)
+    with pytest.raises(OSError, match=r"datm: experts below .*: needs 2.8e-05 GiB, but only 0 are"):
         distil(SMALL, problem)
 
 
 def test_only_missing_experts_need_room_on_the_disk(problem, monkeypatch, tmp_path):
     cached = replace(problem, cache=tmp_path)
     distil(SMALL, cached)
-    monkeypatch.setattr(_experts, "free_bytes", lambda folder: 0)
+    monkeypatch.setattr(files_module, "free_bytes", lambda folder: 0)
     distil(SMALL, cached)
-    with pytest.raises(UsageError, match="0 GiB are free below"):
+    with pytest.raises(OSError, match=r"datm: experts below .*, but only 0 are free"):
         distil(replace(SMALL, num_experts=9), cached)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from benchmark import execute
 from benchmark.compute import Compute
 from benchmark.experiment import Experiment
+from benchmark.files import atomic
 from benchmark.grid import Cell, Variant
 from benchmark.spec import UsageError
 
@@ -57,6 +59,33 @@ def test_a_killed_process_costs_its_own_cell_alone(caplog):
     assert "continuing with one cell at a time" in caplog.text
 
 
+class Terminated(Refused):
+    """Is told to end while it writes a file, as all workers are when a run is interrupted."""
+
+    def run(self):
+        with atomic(Path(self.label)) as temporary:
+            temporary.write_text("half a file")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_worker_that_is_told_to_end_leaves_no_temporary_file_and_begins_nothing(tmp_path):
+    cells = [cell(Terminated, str(tmp_path / name)) for name in "ab"]
+    results = [str(error) for _, error in execute._results(cells, NoExperiment(), 2)]
+    assert results == ["its process was killed (out of memory?)"] * 2
+    assert not list(tmp_path.iterdir())
+
+
+class Unwritable(Refused):
+    def run(self):
+        raise PermissionError(13, "Permission denied", "store")
+
+
+def test_a_disk_that_fails_is_a_failure_and_no_bug(caplog):
+    ((_, error),) = execute._results([cell(Unwritable, "a")], NoExperiment(), 2)
+    assert isinstance(error, PermissionError)
+    assert "Traceback" not in caplog.text
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every worker imports for itself")
 def test_workers_are_forked_from_a_process_with_torch_and_no_threads():
     execute.import_ahead()
@@ -65,3 +94,17 @@ def test_workers_are_forked_from_a_process_with_torch_and_no_threads():
         assert server.name != str(os.getpid())
         assert "libtorch" in (server / "maps").read_text()
         assert len(list((server / "task").iterdir())) == 1
+
+
+def test_an_interrupt_while_workers_import_is_not_theirs_to_report():
+    script = """
+import signal, sys
+sys.modules["torch"] = None
+try:
+    import benchmark.workers
+except ImportError:
+    print(signal.getsignal(signal.SIGINT).name)
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "SIG_IGN\n"

@@ -1,6 +1,7 @@
 import hashlib
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from benchmark import decoded as decoded_module
 from benchmark import images as images_module
 from benchmark.datasets import _records
 from benchmark.datasets._folder import ImageFolder
@@ -233,7 +235,7 @@ def test_nobody_can_write_to_the_cache_through_the_images(folder: Path) -> None:
 def test_another_process_that_decodes_the_same_split_does_no_harm(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = images_module._write
+    write = decoded_module._write
 
     def write_twice(*arguments: object, **options: object) -> None:
         write(*arguments, **options)
@@ -242,8 +244,15 @@ def test_another_process_that_decodes_the_same_split_does_no_harm(
         write(*arguments, **options)  # the other one has replaced the images, not yet the facts
         (cached.parent / "facts.json").write_bytes(facts)
 
-    monkeypatch.setattr(images_module, "_write", write_twice)
+    monkeypatch.setattr(decoded_module, "_write", write_twice)
     assert len(load(folder).images) == 6
+
+
+def test_of_several_processes_one_decodes_and_the_others_wait(folder, decoded_files):
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(load, [folder] * 4))
+    assert len({images.fingerprint for images in loaded}) == 1
+    assert len(decoded_files) == 6
 
 
 @pytest.mark.parametrize(
@@ -293,7 +302,7 @@ def test_pixels_that_do_not_fit_are_told(tmp_path, monkeypatch, batch, what):
 
 def test_another_code_of_a_dataset_is_another_cache(folder, decoded_files, monkeypatch):
     load(folder)
-    monkeypatch.setattr(images_module, "code_of", lambda module: "new")
+    monkeypatch.setattr(decoded_module, "code_of", lambda module: "new")
     load(folder)
     assert len(decoded_files) == 2 * 6
 

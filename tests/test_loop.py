@@ -224,6 +224,19 @@ def test_a_damaged_checkpoint_is_named_in_one_line(tmp_path, damage):
     assert Walk().go(new_loop(tmp_path), "long walk", 3) == [0, 1, 2]
 
 
+def test_memory_that_runs_out_while_resuming_is_no_damage(tmp_path, monkeypatch):
+    """The stage continues from its checkpoint with less memory (`benchmark.execute`)."""
+
+    def fail(target, saved):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    Walk().go(new_loop(tmp_path), "walk", 3)
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        patch.setattr(loop_module, "_load_into", fail)
+        Walk().go(new_loop(tmp_path), "walk", 4)
+    assert Walk().go(new_loop(tmp_path), "walk", 4) == [3]
+
+
 class Trap:
     """Makes a folder when it is unpickled as code."""
 

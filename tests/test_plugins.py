@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import methods, plugins, source_code
+from benchmark import methods, plugins, provenance, source_code
 from benchmark.methods.krr_st import KrrSt
 from benchmark.spec import UsageError
 
@@ -123,6 +123,24 @@ def test_what_is_installed_is_looked_through_once(monkeypatch):
 def forget_code():
     source_code.code_of.cache_clear()
     source_code._read.cache_clear()
+    source_code._content.cache_clear()
+
+
+def test_code_is_as_it_was_when_it_was_loaded(new_file):
+    """A long run goes on with it, whatever becomes of its files."""
+    plain = '__all__ = ["Mine"]\n\nclass Mine:\n    x = 1\n'
+    new_file("mine", plain)
+    forget_code()
+    plugins.load("methods", "mine")
+    provenance.remember_code()
+    file = Path(sys.modules["benchmark.methods.mine"].__file__)
+    file.write_text(plain.replace("1", "2"))
+    before = plugins.code_of("methods", "mine")
+    forget_code()
+    assert plugins.code_of("methods", "mine") != before
+    file.write_text(plain)
+    forget_code()
+    assert plugins.code_of("methods", "mine") == before
 
 
 def test_code_is_what_runs_and_not_how_it_is_written(new_file):
@@ -215,6 +233,7 @@ def test_the_code_of_a_package_of_one_file_is_that_file(tmp_path, monkeypatch):
         forget_code()
         codes.append(plugins.code_of("methods", "lonely"))
     assert codes[0] != codes[1]
+    assert plugins.packages() == {"lonely_method"}
     (tmp_path / "_other.py").write_text("x = 1\n")
     forget_code()
     assert plugins.code_of("methods", "lonely") == codes[1]

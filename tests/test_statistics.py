@@ -6,7 +6,15 @@ from scipy import stats
 from scipy.special import stdtrit
 
 from benchmark.reporting import marks, ranks, statistics
-from benchmark.reporting.statistics import estimate, holm, less, mean_of, samples_of, summarise
+from benchmark.reporting.statistics import (
+    Estimate,
+    estimate,
+    holm,
+    less,
+    mean_of,
+    samples_of,
+    summarise,
+)
 
 # ---- against other code
 
@@ -53,6 +61,15 @@ def test_with_few_labels_it_is_the_two_way_analysis_of_variance():
     exceeded = abs(grid.mean()) / error
     cochran = np.average(stats.t.isf(found.p / 2, [seeds_rank, subsets_rank]), weights=parts)
     assert (stats.t.isf(found.p / 2, satterthwaite) + cochran) / 2 == pytest.approx(exceeded)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e-8, 1e-6, 1e-4])
+@pytest.mark.parametrize("share", [2e-9, 1e-8, 1e-4, 0.5])
+def test_tiny_means_and_tiny_parts_have_a_p_value(mean, share):
+    """Rounding can leave no change of sign between the ends of the search for it."""
+    for degrees in (2.0, 9.0):
+        found = Estimate(mean, 3, 1.0, ((1 - share, 2.0), (share, degrees)))
+        assert found.p == pytest.approx(1, abs=1e-4)
 
 
 def test_subsets_that_add_nothing_leave_student_s_t_of_the_seeds():

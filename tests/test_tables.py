@@ -209,6 +209,12 @@ def test_the_ablation_goes_from_krr_st_to_ours(full_grid):
     assert texts(table)[0] == ["krr-st", "–", "–", "–", "–"]
     assert "Nothing is tested against `krr-st`, which was not run." in table.notes
     assert TABLES["ablation"]([row for row in full_grid if row.label == row.method]) == []
+    untrained = [
+        replace(row, label="untrained: otherwise") for row in full_grid if row.method == "untrained"
+    ]
+    assert untrained
+    assert len(TABLES["ablation"]([*full_grid, *untrained])) == 1  # a variant without a budget
+    assert TABLES["ablation"](untrained) == []
 
 
 def test_losses_are_means_over_seeds_and_count_where_they_fell(new_row):

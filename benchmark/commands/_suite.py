@@ -63,7 +63,7 @@ def _flags(arguments: argparse.Namespace) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, tuple):
-        return ",".join("all" if part is None else str(part) for part in value) or "none"
+        value = ",".join("all" if part is None else str(part) for part in value) or "none"
     return shlex.quote(str(value))
 
 

@@ -75,6 +75,10 @@ class Estimate:
         least, most = (float(stdtr(d, -t)) for d in (sum(degrees), min(degrees)))
         if len(degrees) == 1 or t < _ROUNDING:
             return 2 * most
+        if self._quantile(most) >= t:  # by rounding
+            return 2 * most
+        if self._quantile(least) <= t:
+            return 2 * least
         return float(2 * brentq(lambda tail: self._quantile(tail) - t, least, most))
 
     def _quantile(self, tail: float) -> float:

@@ -32,7 +32,7 @@ def ablation(rows: Sequence[Row]) -> list[Table]:
     rows = in_order(rows)
     main, student, dataset = main_budget(rows), first_student(rows), main_downstream(rows)
     mine = [row for row in rows if row.student == student and row.downstream == dataset]
-    found = {row.N for row in mine if is_variant(row)}
+    found = {row.N for row in mine if is_variant(row) and row.N is not None}
     return [
         _table([row for row in mine if budget == row.N], headline=budget == main)
         for budget in sorted(found, key=lambda N: (main != N, N))
