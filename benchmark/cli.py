@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _print_on_any_console()
     if threading.current_thread() is threading.main_thread():  # others may not
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # sent by batch systems
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # not if it is ignored
+            signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_freed_memory()
     command = ""
     try:

@@ -10,7 +10,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from benchmark.files import atomic
+from benchmark.files import atomic, expect_writable
 from benchmark.network import MEMORY_FORMATS, Layout, Precision
 from benchmark.provenance import device_name
 from benchmark.timing import Clock, interleaved, middle_layer
@@ -64,6 +64,7 @@ def _convolutions(
     """Return the seconds of a convolution for each choice, measured once and kept."""
     known = _read(file)
     if known.get(question, {}).keys() != set(names):
+        expect_writable(file)
         known[question] = _measure(device, names)
         with atomic(file) as temporary:
             temporary.write_text(json.dumps(known, indent=1))

@@ -13,6 +13,7 @@ from functools import partial
 from multiprocessing import active_children, forkserver, get_context, parent_process
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import RLock
+from typing import NoReturn
 
 import torch
 from tqdm import tqdm
@@ -160,7 +161,9 @@ def _run(cell: Cell, experiment: Experiment, *, halvings_left: int = _HALVINGS) 
         return run_cell(cell, experiment)
     except (UsageError, OverBudgetError, NonFiniteError, OSError) as error:
         return error
-    except Exception as error:  # a bug, whose traceback is worth logging
+    except _EndedError:
+        raise
+    except (Exception, SystemExit) as error:  # a bug, whose traceback is worth logging
         if not (is_out_of_memory(error) and halvings_left and experiment.compute.max_memory):
             logging.getLogger(__name__).exception("%s", cell)
             return RuntimeError(f"{type(error).__name__}: {error}")
@@ -182,7 +185,6 @@ def _start(
     """Prepare a worker process, which ends only when its parent does."""
     global _experiment
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     torch.set_num_threads(threads)
     keep_freed_memory()
     choose_tf32()
@@ -190,6 +192,15 @@ def _start(
     share_terminal(lock, lines.get())
     _experiment = recreate()
     threading.Thread(target=_follow_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, _end)
+
+
+class _EndedError(SystemExit):
+    """This process was told to end."""
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    raise _EndedError(1)
 
 
 def _follow_parent() -> None:
@@ -202,5 +213,5 @@ def _follow_parent() -> None:
 def _run_here(cell: Cell) -> Result:
     try:
         return _run(cell, _experiment)
-    except SystemExit:  # temporary files are gone, and no other cell is to begin
+    except _EndedError:  # temporary files are gone, and no other cell is to begin
         os._exit(1)

@@ -3,7 +3,8 @@
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -152,6 +153,40 @@ class Experiment:
             device=self.compute.device,
             max_memory=self.compute.max_memory,
         )
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Within the block, a method is given tensors that all cells of a process share.
+
+        Raises:
+            UsageError: it changed one in place. All are loaded anew when next needed.
+        """
+        before, changed = self._versions(), []
+        try:
+            yield
+        finally:
+            changed += [
+                name for name, now in self._versions().items() if now != before.get(name, 0)
+            ]
+            if changed:
+                self._splits.clear()
+                self._representations.clear()
+                for made in ("images", "teacher"):
+                    self.__dict__.pop(made, None)
+        if changed:
+            raise UsageError(
+                f"changes {', '.join(changed)} in place, which all methods share: change a copy"
+            )
+
+    def _versions(self) -> dict[str, int]:
+        """Return how often each shared tensor was changed in place."""
+        shared = {
+            "images": self.images,
+            "labels": self.splits(self.suite.source).train.labels,
+            **{f"representations of {view}": x for view, x in self._representations.items()},
+            **{f"the teacher's {x}": y for x, y in self.teacher.network.state_dict().items()},
+        }
+        return {name: tensor._version for name, tensor in shared.items()}
 
     def halve_memory(self) -> None:
         """Let every later stage take half as much memory."""

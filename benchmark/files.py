@@ -17,12 +17,20 @@ def content_hash(file: str | Path) -> str:
 
 @contextmanager
 def atomic(file: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `file`, which replaces it if the block succeeds."""
+    """Yield a temporary path beside `file`, which replaces it if the block succeeds.
+
+    Raises:
+        OSError: the system refuses, as on a full disk; it names `file`.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{uuid4().hex}.{file.name}")
     try:
         yield temporary
         temporary.replace(file)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(file)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

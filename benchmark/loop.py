@@ -133,8 +133,11 @@ class CheckpointedLoop:
             "state": {part: _state_of(value) for part, value in state.items()},
             "global streams": _global_streams(),
         }
-        with atomic(file) as temporary:
-            torch.save(content, temporary)
+        with atomic(file) as temporary, temporary.open("wb") as opened:
+            try:
+                torch.save(content, opened)
+            except RuntimeError as error:  # hides that of a full disk
+                raise (error.__context__ or error) from None
 
     def _restore(self, name: str, state: dict[str, Any]) -> int:
         file = self._file(name)

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -468,6 +469,28 @@ def test_a_batch_system_that_ends_a_run_interrupts_it(tmp_path):
         _, errors = running.communicate()
     assert running.returncode == 130
     assert errors.decode().endswith("benchmark: interrupted; the same command resumes here\n")
+
+
+def test_an_interrupt_before_anything_has_begun_is_quiet():
+    """Importing torch takes seconds; a process whose interrupts are ignored keeps that."""
+    script = """
+import signal, sys, types
+sys.modules["benchmark.cli"] = types.SimpleNamespace(main=None)
+for handler in (signal.default_int_handler, signal.SIG_IGN):
+    signal.signal(signal.SIGINT, handler)
+    sys.modules.pop("benchmark.__main__", None)
+    import benchmark.__main__
+    print(signal.getsignal(signal.SIGINT).name)
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["SIG_DFL", "SIG_IGN"]
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        assert cli.main(["list", "teachers"]) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_failed_cell_is_named_and_the_exit_code_is_1(run, tmp_path):

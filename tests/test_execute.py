@@ -86,6 +86,22 @@ def test_a_disk_that_fails_is_a_failure_and_no_bug(caplog):
     assert "Traceback" not in caplog.text
 
 
+class Leaving(Refused):
+    def run(self):
+        sys.exit("bye")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_cell_that_leaves_does_not_stop_the_others(jobs, monkeypatch):
+    def run_cell(cell, experiment):
+        cell.variant.run()
+
+    monkeypatch.setattr(execute, "run_cell", run_cell)  # of this process
+    cells = [cell(Leaving, "a"), cell(Refused, "b")]
+    results = [str(error) for _, error in execute._results(cells, NoExperiment(), jobs)]
+    assert sorted(results) == ["SystemExit: bye", "b is refused"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every worker imports for itself")
 def test_workers_are_forked_from_a_process_with_torch_and_no_threads():
     execute.import_ahead()

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 import shutil
@@ -30,6 +31,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         raise ZeroDivisionError
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_what_the_system_refuses_names_the_file(tmp_path, named):
+    """Writing to a full disk names no file, opening one in a read-only folder a temporary one."""
+    file = tmp_path / "rows.json"
+    with pytest.raises(OSError, match="No space") as caught, atomic(file) as temporary:
+        raise OSError(errno.ENOSPC, "No space", *([str(temporary)] * named))
+    assert caught.value.filename == str(file)
 
 
 def test_permissions_are_those_of_any_new_file(tmp_path):

@@ -1,6 +1,8 @@
 import json
 import math
 import os
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -122,7 +124,6 @@ def test_saving_takes_at_most_a_twentieth_of_the_time(tmp_path, clock, monkeypat
     def save(content, file):
         clock.now += cost
         saves.append(content["step"])
-        file.touch()
 
     monkeypatch.setattr(loop_module.torch, "save", save)
     steps, length = 20_000, 1.0
@@ -260,7 +261,7 @@ def test_a_failed_save_leaves_the_checkpoint_before_it(tmp_path, saved_at_every_
         Walk().go(loop, "walk", 9, die_before=4)
 
     def fail(content, file):
-        file.write_bytes(b"half of it")
+        file.write(b"half of it")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(loop_module.torch, "save", fail)
@@ -281,3 +282,14 @@ def test_what_others_spent_is_counted(clock, tmp_path):
     again = new_loop(tmp_path)
     assert list(again.steps("a", 1)) == []
     assert again.seconds == 43
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_is_told_as_such(tmp_path, saved_at_every_step, monkeypatch):
+    @contextmanager
+    def full(file):
+        yield Path("/dev/full")
+
+    monkeypatch.setattr(loop_module, "atomic", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        Walk().go(new_loop(tmp_path, save_every_seconds=0.0), "walk", 9)

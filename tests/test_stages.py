@@ -1,6 +1,7 @@
 """Every stage of a cell: what it makes, in which order, once, and the same after any death."""
 
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -614,7 +615,59 @@ class Forgetful(RandomBytes):
 def test_a_method_that_returns_no_tensors_is_told_so(toy_suite, tmp_path, methods):
     methods["forgetful"] = Forgetful
     outcome = run(new_experiment(small(toy_suite, methods=("forgetful",)), tmp_path))
-    assert [*outcome.failed.values()] == ["Forgetful.distill: expected a dict of tensors by name"]
+    assert [*outcome.failed.values()] == [
+        "Forgetful.distill: expected a dict of dense tensors by name"
+    ]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        [],
+        {3: torch.ones(2)},
+        {"images": "pixels"},
+        {"images": torch.ones(2).to_sparse()},
+        {"images": torch.ones(2, device="meta")},
+    ],
+)
+def test_what_cannot_be_stored_is_told_in_one_line(toy_suite, tmp_path, methods, made, caplog):
+    class Odd(Random):
+        def distill(self, problem, *, generator, checkpoint):
+            return made
+
+    methods["odd"] = Odd
+    outcome = run(new_experiment(small(toy_suite, methods=("odd",)), tmp_path))
+    (said,) = outcome.failed.values()
+    assert said == "Odd.distill: expected a dict of dense tensors by name"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("then", ["return", "raise"])
+@pytest.mark.parametrize("what", ["images", "labels", "representations of identity", "teacher's"])
+def test_a_method_that_changes_what_all_share_fails_alone(toy_suite, tmp_path, methods, what, then):
+    class Mutating(RandomLabels):
+        def distill(self, problem, *, generator, checkpoint):
+            made = super().distill(problem, generator=generator, checkpoint=checkpoint)
+            shared = {
+                "images": problem.images,
+                "labels": problem.labels,
+                "representations of identity": problem.representations("identity"),
+                "teacher's": next(problem.teacher.network.parameters()),
+            }
+            with torch.no_grad():
+                shared[what].zero_()
+            if then == "raise":
+                raise ZeroDivisionError
+            return made
+
+    methods["mutating"] = Mutating
+    suite = small(toy_suite, methods=("mutating", "random"), seeds=(0,), budgets=(3,))
+    outcome = run(new_experiment(suite, tmp_path / "both"))
+    (said,) = outcome.failed.values()
+    reason = rf"changes .*{what}.* in place, which all methods share: .*"
+    assert re.fullmatch("ZeroDivisionError:" if then == "raise" else reason, said)
+    alone = run(new_experiment(replace(suite, methods=("random",)), tmp_path / "alone"))
+    assert numbers(outcome.rows) == numbers(alone.rows) != []
 
 
 @dataclass(frozen=True, kw_only=True)

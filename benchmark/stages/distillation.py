@@ -6,6 +6,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from benchmark import artifacts, rng
@@ -57,7 +58,7 @@ def distill(cell: Cell, experiment: Experiment) -> DistilledSet:
             for view in views_of(method):
                 experiment.representations(view)  # the teacher's cost, not the method's
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
-            with measure(experiment.compute.device) as spent:
+            with measure(experiment.compute.device) as spent, experiment.unchanged():
                 tensors = _distilled_tensors(method, problem, cell.seed, loop)
             seconds = loop.seconds  # excluding counting and compressing the set
             header = {
@@ -110,8 +111,13 @@ def _distilled_tensors(
         raise
     except UsageError as error:
         raise RefusedError(str(error)) from error
-    if not isinstance(made, dict) or not all(isinstance(t, Tensor) for t in made.values()):
-        raise UsageError(f"{type(method).__name__}.distill: expected a dict of tensors by name")
+    if not isinstance(made, dict) or not all(
+        isinstance(name, str) and isinstance(x, Tensor) and _is_stored(x)
+        for name, x in made.items()
+    ):
+        raise UsageError(
+            f"{type(method).__name__}.distill: expected a dict of dense tensors by name"
+        )
     tensors: dict[str, Tensor] = made
     for name, tensor in tensors.items():
         if tensor.element_size() > FLOAT_BYTES:
@@ -126,3 +132,8 @@ def _distilled_tensors(
     if stored > allowed:
         raise OverBudgetError(f"stores {stored} {method.limit}, but {allowed} are allowed")
     return tensors
+
+
+def _is_stored(tensor: Tensor) -> bool:
+    """Say whether every number of a tensor has its place in memory."""
+    return tensor.layout == torch.strided and not tensor.is_meta

@@ -21,6 +21,7 @@ from benchmark.progress import bar
 from benchmark.provenance import device_name, provenance
 from benchmark.rows import Row
 from benchmark.settings import identity
+from benchmark.spec import UsageError
 from benchmark.stages.distillation import DistilledSet
 from benchmark.stages.keys import evaluation_code, features_inputs, row_inputs
 from benchmark.stages.pretraining import Student
@@ -53,6 +54,17 @@ class _Evaluation:
     def file(self, protocol: Protocol) -> Path:
         """Return where the row of a protocol is kept."""
         return self._folder(protocol) / self._file_name
+
+    def read(self, protocol: Protocol) -> list[Row]:
+        """Return the row of a protocol, in a list.
+
+        Raises:
+            UsageError: its file is damaged.
+        """
+        try:
+            return rows.read(self.file(protocol))
+        except UsageError as error:
+            raise UsageError(f"{error}: delete it to have it recreated") from error
 
     @property
     def _file_name(self) -> str:
@@ -237,7 +249,7 @@ def stored_rows(cell: Cell, experiment: Experiment) -> list[Row]:
         )
         for downstream in suite.downstream
         for protocol in protocols(suite, cell.variant, downstream)
-        for row in rows.read(_Evaluation(cell, downstream, experiment).file(protocol))
+        for row in _Evaluation(cell, downstream, experiment).read(protocol)
     ]
 
 
