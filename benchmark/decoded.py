@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from jaxtyping import Int64
 from torch import Tensor
 
-from benchmark.files import atomic, content_hash, expect_room
+from benchmark.files import atomic, content_hash, expect_room, lock
 from benchmark.progress import bar
 from benchmark.source_code import code_of
 from benchmark.spec import Dataset, LabelledImages, Records, Split, UsageError
@@ -34,8 +33,7 @@ def decoded(folder: Path, records: Records, size: int, *, description: str) -> L
     """
     with suppress(*_UNREADABLE):
         return _read(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
+    with lock(folder):
         try:
             return _read(folder)
         except _UNREADABLE:

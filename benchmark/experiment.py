@@ -161,18 +161,15 @@ class Experiment:
         Raises:
             UsageError: it changed one in place. All are loaded anew when next needed.
         """
-        before, changed = self._versions(), []
+        before = self._versions()
         try:
             yield
         finally:
-            changed += [
-                name for name, now in self._versions().items() if now != before.get(name, 0)
-            ]
+            changed = [n for n, now in self._versions().items() if now != before.get(n, 0)]
             if changed:
                 self._splits.clear()
                 self._representations.clear()
-                for made in ("images", "teacher"):
-                    self.__dict__.pop(made, None)
+                self._forget("images", "teacher")
         if changed:
             raise UsageError(
                 f"changes {', '.join(changed)} in place, which all methods share: change a copy"
@@ -192,8 +189,12 @@ class Experiment:
         """Let every later stage take half as much memory."""
         if self.compute.max_memory is not None:
             self.compute = replace(self.compute, max_memory=self.compute.max_memory // 2)
-        for made in ("new_network", "teacher"):
-            self.__dict__.pop(made, None)
+        self._forget("new_network", "teacher")
+
+    def _forget(self, *made: str) -> None:
+        """Have cached properties made anew when they are next needed."""
+        for name in made:
+            self.__dict__.pop(name, None)
 
     @cached_property
     def images(self) -> UInt8[Tensor, "n c h w"]:

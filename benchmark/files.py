@@ -1,4 +1,4 @@
-"""Atomic writes, checks of disk space, and hashes of files."""
+"""Atomic writes, locks, checks of disk space, and hashes of files."""
 
 import hashlib
 import shutil
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from uuid import uuid4
+
+from filelock import FileLock
 
 
 def content_hash(file: str | Path) -> str:
@@ -33,6 +35,15 @@ def atomic(file: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def lock(folder: Path) -> FileLock:
+    """Return a lock on what a folder holds, so that one process makes it if several need it.
+
+    The folder is made if it is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / "lock")
 
 
 def expect_writable(file: Path) -> None:

@@ -136,8 +136,10 @@ class CheckpointedLoop:
         with atomic(file) as temporary, temporary.open("wb") as opened:
             try:
                 torch.save(content, opened)
-            except RuntimeError as error:  # hides that of a full disk
-                raise (error.__context__ or error) from None
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # of a full disk, which it hides
+                    raise error.__context__ from None
+                raise
 
     def _restore(self, name: str, state: dict[str, Any]) -> int:
         file = self._file(name)

@@ -9,6 +9,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from benchmark.files import lock
+
 
 def key_of(settings: Mapping[str, Any]) -> str:
     """Return a short hash of `settings`, equal for equal settings."""
@@ -40,5 +42,4 @@ class Store:
 
     def lock(self, folder: Path) -> FileLock:
         """Return a lock on a stage, so that it is made only once if several processes need it."""
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / "lock")
+        return lock(folder)

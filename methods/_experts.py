@@ -34,7 +34,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmark import rng
 from benchmark.differentiable_augmentation import draw
-from benchmark.files import expect_room
+from benchmark.files import expect_room, lock
 from benchmark.memory import GIB
 from benchmark.spec import Loop, NonFiniteError, Storage, UsageError
 
@@ -132,9 +132,7 @@ class Snapshots:
 
     def lock(self, expert: int) -> FileLock:
         """Return the lock of one expert's files."""
-        folder = self.file(expert, 0).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / "lock")
+        return lock(self.file(expert, 0).parent)
 
     def read(self, expert: int, epoch: int) -> Float[Tensor, " weights"] | None:
         """Return a snapshot, or None if its file is missing or damaged."""

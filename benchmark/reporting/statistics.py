@@ -73,9 +73,7 @@ class Estimate:
         t = abs(self.mean) / self.standard_error
         degrees = [d for _, d in self.parts]
         least, most = (float(stdtr(d, -t)) for d in (sum(degrees), min(degrees)))
-        if len(degrees) == 1 or t < _ROUNDING:
-            return 2 * most
-        if self._quantile(most) >= t:  # by rounding
+        if len(degrees) == 1 or self._quantile(most) >= t:  # rounding can hide where signs change
             return 2 * most
         if self._quantile(least) <= t:
             return 2 * least

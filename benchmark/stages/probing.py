@@ -244,12 +244,12 @@ def stored_rows(cell: Cell, experiment: Experiment) -> list[Row]:
         replace(
             row,
             **names,
-            downstream=downstream,
+            downstream=evaluation.downstream,
             provenance={**row.provenance, "flags": suite.flags},
         )
-        for downstream in suite.downstream
-        for protocol in protocols(suite, cell.variant, downstream)
-        for row in _Evaluation(cell, downstream, experiment).read(protocol)
+        for evaluation in (_Evaluation(cell, name, experiment) for name in suite.downstream)
+        for protocol in protocols(suite, cell.variant, evaluation.downstream)
+        for row in evaluation.read(protocol)
     ]
 
 
