@@ -3,6 +3,7 @@
 import codecs
 import importlib
 import io
+import os
 import signal
 import sys
 import threading
@@ -20,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 if all went well, 1 if a cell failed, 2 for usage errors, 130 if interrupted.
+        0 if all went well, 1 if a cell failed, 2 for usage errors, 130 if interrupted, 141 if nobody
+        reads the output any more.
     """
     _print_on_any_console()
     if threading.current_thread() is threading.main_thread():  # others may not
@@ -32,7 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = new_parser().parse_args(argv)
         command = arguments.command
-        return int(importlib.import_module(f"benchmark.commands.{command}").main(arguments))
+        code = int(importlib.import_module(f"benchmark.commands.{command}").main(arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # as of `| head`
+        # what is left in the buffer would fail again at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # 128 + SIGPIPE, like a program that the signal ends
     except (UsageError, OSError) as error:
         sys.stderr.write(f"benchmark: {' '.join(str(error).split())}\n")
         return 2

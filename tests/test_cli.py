@@ -493,6 +493,20 @@ for handler in (signal.default_int_handler, signal.SIG_IGN):
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize("buffered", [True, False])
+def test_output_that_nobody_reads_ends_quietly(buffered):
+    with subprocess.Popen(
+        [sys.executable, *["-u"] * (not buffered), "-m", "benchmark", "list", "methods"],
+        cwd=ROOT,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as listing:
+        listing.stdout.close()
+        errors = listing.stderr.read()
+    assert (listing.returncode, errors) == (141, b"")
+
+
 def test_a_failed_cell_is_named_and_the_exit_code_is_1(run, tmp_path):
     code, out, errors = run("--methods", "greedy,random")
     assert code == 1
