@@ -21,8 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 if all went well, 1 if a cell failed, 2 for usage errors, 130 if interrupted, 141 if nobody
-        reads the output any more.
+        0 if all went well, 1 if a cell failed, 2 for usage errors, 130 if interrupted, 141 if
+        nobody reads the output any more.
     """
     _print_on_any_console()
     if threading.current_thread() is threading.main_thread():  # others may not

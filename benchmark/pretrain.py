@@ -83,9 +83,6 @@ def pretrain(
 
     Epochs are shuffled; each is split into equal batches of at most `recipe.batch_size` (image,
     view) pairs, so that no batch is too small for batch normalisation.
-
-    Raises:
-        ValueError: `data` has no pairs, or not one target per pair.
     """
     device = student.mean.device
     pairs = _Pairs(data, device)
@@ -141,13 +138,8 @@ class _Pairs:
     """The (image, view) pairs of a training set, gathered batch by batch on the device."""
 
     def __init__(self, data: TrainingSet, device: torch.device) -> None:
-        v, m, _ = data.targets.shape
-        if not v * m or (v, m) != (len(data.views), data.images.shape[0]):
-            raise ValueError(
-                f"targets of {v} views of {m} images, "
-                f"but {len(data.views)} views of {data.images.shape[0]} images"
-            )
-        self.data, self.v, self.m = data, v, m
+        self.data = data
+        self.v, self.m, _ = data.targets.shape
         self.permutations = views.permutations(data.views, *data.images.shape[2:]).to(device)
         self.plain = data.views == ("identity",)
 

@@ -15,7 +15,7 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -69,6 +69,9 @@ class ImageShape:
     c: int
     h: int
     w: int
+
+    def __str__(self) -> str:
+        return f"{self.c}x{self.h}x{self.w}"
 
     @property
     def numel(self) -> int:
@@ -309,6 +312,9 @@ class TrainingSet:
         targets: representations [v m d] for `mse`, class probabilities [v m k] for `cross-entropy`.
         objective: determines the student's loss and recipe.
         own: changes by the method's own published evaluation.
+
+    Raises:
+        UsageError: its parts do not fit together, or there is nothing to learn from.
     """
 
     images: Rows
@@ -316,6 +322,16 @@ class TrainingSet:
     targets: Rows
     objective: Objective
     own: OwnEvaluation = OwnEvaluation()
+
+    def __post_init__(self) -> None:
+        images, targets, v = (*self.images.shape,), (*self.targets.shape,), len(self.views)
+        if len(images) != 4 or len(targets) != 3 or targets[:2] != (v, images[0]) or 0 in targets:
+            raise UsageError(
+                f"a training set of images {images} and targets {targets} under {v} views: "
+                "expected (m, c, h, w) and (views, m, d)"
+            )
+        if self.objective not in get_args(Objective):
+            raise unknown("objective", self.objective, get_args(Objective))
 
 
 @runtime_checkable

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -237,16 +239,28 @@ def test_one_image_is_enough():
 
 
 @pytest.mark.parametrize(
-    ("names", "m", "shape"),
-    [(ROTATIONS, 5, (3, 5, 2)), (("identity",), 0, (1, 0, 2))],
-    ids=["views", "nothing"],
+    ("names", "images", "targets"),
+    [
+        (ROTATIONS, (5, 3, 8, 8), (3, 5, 2)),
+        (("identity",), (0, 3, 8, 8), (1, 0, 2)),
+        (("identity",), (5, 3, 8, 8), (5, 2)),
+        (("identity",), (5, 8, 8), (1, 5, 2)),
+        (("identity",), (5, 3, 8, 8), (1, 5, 0)),
+    ],
+    ids=["views", "nothing", "no view", "no channel", "no target"],
 )
-def test_data_that_does_not_fit_together_is_refused(names, m, shape):
-    data = TrainingSet(
-        images=torch.zeros(m, 3, 8, 8), views=names, targets=torch.zeros(shape), objective="mse"
-    )
-    with pytest.raises(ValueError, match=rf"targets of {shape[0]} views of {shape[1]} images, but"):
-        train(convnet(2), data, Length(steps=1))
+def test_data_that_does_not_fit_together_is_refused(names, images, targets):
+    data = {"images": torch.zeros(images), "views": names, "targets": torch.zeros(targets)}
+    said = f"images {images} and targets {targets} under {len(names)} views: expected (m, c, h, w)"
+    with pytest.raises(UsageError, match=re.escape(said)):
+        TrainingSet(objective="mse", **data)
+
+
+def test_an_unknown_objective_is_refused():
+    data = training_set()
+    object.__setattr__(data, "objective", "hinge")  # the tests' type checks refuse it earlier
+    with pytest.raises(UsageError, match=r"^unknown objective 'hinge': .*mse, cross-entropy"):
+        data.__post_init__()
 
 
 def test_the_seed_decides_every_bit_and_nothing_else_is_drawn_from():

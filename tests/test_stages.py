@@ -642,6 +642,25 @@ def test_what_cannot_be_stored_is_told_in_one_line(toy_suite, tmp_path, methods,
     assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    "decoded", [[], {"images": torch.zeros(1, 3, 16, 16)}, "small"], ids=["list", "dict", "small"]
+)
+def test_a_training_set_of_another_kind_is_told_in_one_line(
+    toy_suite, tmp_path, methods, decoded, caplog
+):
+    class Odd(Random):
+        def decode(self, stored, shape):
+            made = super().decode(stored, shape)
+            small = made.images[..., ::2, ::2]
+            return replace(made, images=small) if decoded == "small" else decoded
+
+    methods["odd"] = Odd
+    outcome = run(new_experiment(small(toy_suite, methods=("odd",)), tmp_path))
+    (said,) = outcome.failed.values()
+    assert said == "Odd.decode: expected a TrainingSet of 3x16x16 images, or None"
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("then", ["return", "raise"])
 @pytest.mark.parametrize("what", ["images", "labels", "representations of identity", "teacher's"])
 def test_a_method_that_changes_what_all_share_fails_alone(toy_suite, tmp_path, methods, what, then):

@@ -2,8 +2,10 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
+
+from torch import Tensor
 
 from benchmark import artifacts, rng
 from benchmark.cost import measure
@@ -12,6 +14,7 @@ from benchmark.grid import Cell, evaluation_of, method_of, recipe_of
 from benchmark.loop import CheckpointedLoop
 from benchmark.network import Network
 from benchmark.pretrain import pretrain
+from benchmark.spec import ImageShape, Method, TrainingSet, UsageError
 from benchmark.stages.distillation import DistilledSet
 from benchmark.stages.keys import student_inputs
 from benchmark.store import key_of
@@ -29,6 +32,7 @@ def pretrained_student(cell: Cell, distilled: DistilledSet, experiment: Experime
     """Return the student of a cell, pretrained only on what is decoded from the stored file.
 
     Raises:
+        UsageError: a training set that is decoded is none, or of other images than the source's.
         NonFiniteError: its loss became non-finite.
     """
     suite, device = experiment.suite, experiment.compute.device
@@ -36,7 +40,7 @@ def pretrained_student(cell: Cell, distilled: DistilledSet, experiment: Experime
     file = experiment.store.student_file(key_of(settings))
     folder = file.parent
     tensors, _ = artifacts.read(distilled.file, device=device)
-    data = method_of(suite, cell.variant).decode(tensors, experiment.new_network.shape)
+    data = _decoded(method_of(suite, cell.variant), tensors, experiment.new_network.shape)
     network = experiment.new_network(
         cell.student,
         1 if data is None else data.targets.shape[2],
@@ -75,6 +79,18 @@ def pretrained_student(cell: Cell, distilled: DistilledSet, experiment: Experime
     weights, header = artifacts.read(file, device=device)
     network.load_state_dict(weights)
     return Student(network=network.eval(), header=header)
+
+
+def _decoded(method: Method, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet | None:
+    """Return what a method decodes, which may be nothing."""
+    made: Any = method.decode(stored, shape)
+    if made is None:
+        return None
+    if not isinstance(made, TrainingSet) or (*made.images.shape[1:],) != astuple(shape):
+        raise UsageError(
+            f"{type(method).__name__}.decode: expected a TrainingSet of {shape} images, or None"
+        )
+    return made
 
 
 def teacher_as_student(experiment: Experiment) -> Student:
