@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmark import artifacts, plugins, rng, solo_learn
 from benchmark.compute import Compute
-from benchmark.files import atomic, content_hash
+from benchmark.files import atomic, content_hash, lock
 from benchmark.grid import TEACHER, TEACHER_MODEL, Suite, recipe_of, teacher_of
 from benchmark.images import Splits, load_splits, without_held_out
 from benchmark.loop import CheckpointedLoop
@@ -27,7 +27,13 @@ from benchmark.settings import identity
 from benchmark.source_code import code_of
 from benchmark.spec import Budget, LabelledImages, NonFiniteError, Outline, Problem, UsageError
 from benchmark.store import Store, key_of
-from benchmark.teacher import Teacher, load_teacher, save_teacher, teacher_identity
+from benchmark.teacher import (
+    Teacher,
+    load_teacher,
+    represent_all,
+    save_teacher,
+    teacher_identity,
+)
 from benchmark.teacher_file import is_checkpoint, teacher_file
 
 
@@ -176,14 +182,19 @@ class Experiment:
             )
 
     def _versions(self) -> dict[str, int]:
-        """Return how often each shared tensor was changed in place."""
+        """Return how often each shared tensor was changed in place, and the teacher's mode."""
+        network = self.teacher.network
+        statistics = dict(enumerate(self.teacher.statistics or ()))
         shared = {
             "images": self.images,
             "labels": self.splits(self.suite.source).train.labels,
             **{f"representations of {view}": x for view, x in self._representations.items()},
-            **{f"the teacher's {x}": y for x, y in self.teacher.network.state_dict().items()},
+            **{f"the teacher's {name}": x for name, x in network.named_parameters()},
+            **{f"the teacher's {name}": x for name, x in network.named_buffers()},
+            **{f"the teacher's statistics {i}": x for i, x in statistics.items()},
         }
-        return {name: tensor._version for name, tensor in shared.items()}
+        mode = sum(module.training for module in network.modules())
+        return {name: x._version for name, x in shared.items()} | {"the teacher's mode": mode}
 
     def halve_memory(self) -> None:
         """Let every later stage take half as much memory."""
@@ -236,7 +247,7 @@ class Experiment:
     def _teacher_file(self) -> Path:
         file, make = self._teacher_origin
         if make is not None:
-            with self.store.lock(file.parent), self.compute.on_all_threads():
+            with lock(file.parent), self.compute.on_all_threads():
                 if not file.exists():
                     make(file)
         return file
@@ -320,9 +331,9 @@ class Experiment:
         """Return the teacher's representations of all source images under a view."""
         if view not in self._representations:
             file = self._representations_file(view)
-            with self.store.lock(file.parent), self.compute.on_all_threads():
+            with lock(file.parent), self.compute.on_all_threads():
                 if not file.exists():
-                    made = self.teacher.represent_all(self.images, view)
+                    made = represent_all(self.teacher, self.images, view)
                     artifacts.write(file, {"representations": made}, {"view": view})
             tensors, _ = artifacts.read(file, device=self.compute.device)
             self._representations[view] = tensors["representations"]

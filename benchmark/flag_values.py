@@ -24,7 +24,7 @@ def _listed(text: str, value: Callable[[str], _T], expected: str) -> tuple[_T, .
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text}: expected {expected}") from None
     if len(set(values)) < len(values):
-        twice = next(value for value in values if values.count(value) > 1)
+        twice = next(parts[values.index(value)] for value in values if values.count(value) > 1)
         raise argparse.ArgumentTypeError(f"{text}: {twice} appears twice")
     return values
 

@@ -8,7 +8,6 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from benchmark import rng
-from benchmark.images import random_part
 from benchmark.spec import LabelledImages, NonFiniteError, UsageError
 
 _DRAWS = 10  # few-label sets that an accuracy is averaged over
@@ -21,11 +20,10 @@ def held_out_tenth(source: LabelledImages) -> Bool[Tensor, " n"]:
     Raises:
         UsageError: there are fewer than ten images.
     """
-    if len(source.labels) < 10:
-        raise UsageError(
-            f"{len(source.labels)} source images: expected 10 or more, as a tenth is held out"
-        )
-    return random_part(source, 10, "teacher", "held out").to(source.images.device)
+    n = len(source.labels)
+    if n < 10:
+        raise UsageError(f"{n} source images: expected 10 or more, as a tenth is held out")
+    return rng.part(n, 10, "teacher", "held out", source.fingerprint).to(source.images.device)
 
 
 def held_out_accuracy(

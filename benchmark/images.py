@@ -172,17 +172,8 @@ def _first_classes(split: LabelledImages, k: int) -> LabelledImages:
 
 def _in_two(train: LabelledImages, split: Split) -> LabelledImages:
     """Return the part of a training split to train on, or the fifth held out of it."""
-    held_out = random_part(train, _HELD_OUT_PART, "held out")
+    held_out = rng.part(len(train.labels), _HELD_OUT_PART, "held out", train.fingerprint)
     return _part(train, held_out if split == "test" else ~held_out, f"{split} of two")
-
-
-def random_part(split: LabelledImages, part: int, *names: str) -> Bool[Tensor, " n"]:
-    """Return a mask of one `part`-th of a split, always the same for equal names."""
-    n = len(split.labels)
-    order = torch.randperm(n, generator=rng.generator(*names, split.fingerprint))
-    chosen = torch.zeros(n, dtype=torch.bool)
-    chosen[order[: n // part]] = True
-    return chosen
 
 
 def _part(split: LabelledImages, kept: Bool[Tensor, " n"], name: str) -> LabelledImages:

@@ -15,7 +15,7 @@ from benchmark.memory import is_out_of_memory
 from benchmark.progress import bar
 from benchmark.spec import NonFiniteError, UsageError
 
-_HISTORY = 200  # points kept of a loop's logged values
+_HISTORY = 200  # most points kept of a loop's logged values
 _SAVING_SHARE = 0.05  # largest share of time spent on checkpoints; a pool can be 400 MB
 
 
@@ -102,7 +102,7 @@ class CheckpointedLoop:
             self._flush()
 
     def _flush(self) -> None:
-        stride = max(1, self._total // _HISTORY)
+        stride = max(1, math.ceil(self._total / _HISTORY))
         history = self.history.setdefault(self._name, [])
         for step, values in self._pending:
             scalars = {name: float(value) for name, value in values.items()}

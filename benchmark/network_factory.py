@@ -15,6 +15,7 @@ from benchmark import plugins, rng
 from benchmark.memory import Chunks
 from benchmark.network import Network, Precision
 from benchmark.settings import arguments, defaults
+from benchmark.source_code import code_of
 from benchmark.spec import ImageShape, UsageError
 from benchmark.subsampling import subsample_first
 
@@ -100,9 +101,12 @@ def is_model(name: str) -> bool:
     return _is_plugin(name) or bool(timm.is_model(name))
 
 
-def model_code(name: str) -> str | None:
-    """Return a hash of a model's code; timm's version is in every key anyway."""
-    return plugins.code_of("models", name) if _is_plugin(name) else None
+def model_code(name: str) -> tuple[str, str | None]:
+    """Return hashes of the code that makes and runs networks, and of a model's own.
+
+    timm's models have none of their own: its version is in every key anyway.
+    """
+    return code_of(__name__), plugins.code_of("models", name) if _is_plugin(name) else None
 
 
 def model_defaults(model: str) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def extract(
     with in_mode(network, training=False), torch.inference_mode():
         frozen = network.frozen()
         for step in checkpoint.steps(name, len(batches), features=features):
-            batch = batches[step].to(device, non_blocking=True)
+            batch = batches[step].to(device)
             parts[step].copy_(frozen.features(batch / 255))
     return features
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 
 def seed(*names: str | int) -> int:
@@ -20,6 +22,14 @@ def seed(*names: str | int) -> int:
 def generator(*names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a fresh generator on `device`, seeded by `names`."""
     return torch.Generator(device).manual_seed(seed(*names))
+
+
+def part(n: int, share: int, *names: str) -> Bool[Tensor, " n"]:
+    """Return a mask of a random `share`-th of n items, always the same for equal names."""
+    order = torch.randperm(n, generator=generator(*names))
+    chosen = torch.zeros(n, dtype=torch.bool)
+    chosen[order[: n // share]] = True
+    return chosen
 
 
 @contextmanager

@@ -8,7 +8,8 @@ Axes, for the whole repository::
 
 ``N`` is never an axis: it is the storage budget.
 
-Pixels are in [0, 1] (or uint8, where stated) everywhere. Only a `Network` normalises them.
+Pixels are in [0, 1] (or uint8, where stated) everywhere, and a `Network` normalises them. Only the
+supervised methods, as published, distil images that are normalised (`methods/_labelled.py`).
 """
 
 import difflib

@@ -7,19 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from benchmark.files import lock
-
 
 def key_of(settings: Mapping[str, Any]) -> str:
     """Return a short hash of `settings`, equal for equal settings."""
-    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), default=_plain)
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-def _plain(value: Any) -> Any:
-    raise TypeError(f"{value!r} cannot be part of a key")
 
 
 @dataclass(frozen=True)
@@ -29,7 +21,7 @@ class Store:
     root: Path
 
     def folder(self, stage: str, key: str) -> Path:
-        """Return the folder of one stage; `lock` makes it."""
+        """Return the folder of one stage; `files.lock` makes it."""
         return self.root / stage / key
 
     def distilled_file(self, key: str) -> Path:
@@ -39,7 +31,3 @@ class Store:
     def student_file(self, key: str) -> Path:
         """Return where a pretrained student is kept."""
         return self.folder("students", key) / "student.safetensors"
-
-    def lock(self, folder: Path) -> FileLock:
-        """Return a lock on a stage, so that it is made only once if several processes need it."""
-        return lock(folder)

@@ -5,6 +5,7 @@ representations are standardised, their mean and standard deviation; its header 
 made. Nothing in it is ever unpickled.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
@@ -79,11 +80,6 @@ class Teacher:
         self.header = header
         self.statistics = statistics
 
-    @property
-    def d(self) -> int:
-        """Length of a representation."""
-        return self.network.num_features
-
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Return representations of images in [0, 1]."""
         representations = self.network.features(images)
@@ -91,12 +87,6 @@ class Teacher:
             return representations
         mean, std = self.statistics
         return (representations - mean) / std
-
-    def represent_all(
-        self, images: UInt8[Tensor, "n c h w"], view: str = "identity"
-    ) -> Float[Tensor, "n d"]:
-        """Return representations of all images under a predefined view."""
-        return represent_all(self, images, view)
 
 
 @torch.no_grad()
@@ -155,7 +145,13 @@ def assemble(
         UsageError: they do not match each other, or this image shape; the message names `file`.
     """
     expect_shape(file, header.image_shape, shape)
-    network = new_network(header.model, 1, torch.Generator(), **header.model_settings)
+    try:
+        network = new_network(header.model, 1, torch.Generator(), **header.model_settings)
+    except Exception as error:  # of settings that a model does not expect; it can be anything
+        raise UsageError(
+            f"{file}: header says model = {header.model!r} and model_settings = "
+            f"{header.model_settings}: {' '.join(str(error).split())}"
+        ) from error
     _load_backbone(file, network, header, tensors)
     statistics = None
     if header.settings["standardise"]:
@@ -245,8 +241,10 @@ def _header(file: Path, content: Mapping[str, Any]) -> TeacherHeader:
     for name in ("mean", "std", "held_out"):
         found = values[name]
         numbers = found.values() if isinstance(found, dict) else found
-        if not all(isinstance(number, float) for number in numbers):
+        if not all(isinstance(number, float) and math.isfinite(number) for number in numbers):
             raise UsageError(f"{file}: header says {name} = {found!r}, expected numbers")
+    if not all(number > 0 for number in values["std"]):
+        raise UsageError(f"{file}: header says std = {values['std']!r}, expected numbers above 0")
     for name in ("standardise", "storage"):
         if name not in values["settings"]:
             raise UsageError(f"{file}: not a teacher file, its settings lack {name}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from benchmark.files import atomic
@@ -63,7 +63,7 @@ def write_checked(file: Path, tensors: Mapping[str, Tensor], *, seconds: float) 
     """Write CPU tensors atomically, with the time that it took to make them."""
     metadata = {"sha256": _checksum(tensors), "seconds": f"{seconds:.3f}"}
     with atomic(file) as temporary:
-        save_file(dict(tensors), temporary, metadata=metadata)
+        temporary.write_bytes(save(dict(tensors), metadata=metadata))
 
 
 def fingerprint(*parts: Any) -> str:

@@ -1,4 +1,4 @@
-"""Kernel ridge regression: the only place where a linear system is solved."""
+"""Kernel ridge regression, by Cholesky factors, with its gradient in closed form."""
 
 from typing import Any
 

@@ -596,6 +596,7 @@ def test_an_interrupt_of_what_keeps_nothing_does_not_promise_to_resume(monkeypat
         ("--set random.=1", "--set random.=1: expected OWNER.NAME=VALUE"),
         ("--seeds x", "argument --seeds: x: expected whole numbers from 0, such as 0,1,2"),
         ("--seeds 0,1,0", "argument --seeds: 0,1,0: 0 appears twice"),
+        ("--labels-per-class all,all", "all,all: all appears twice"),
         ("--seeds 0,00", "argument --seeds: 0,00: 0 appears twice"),
         ("--budgets 20,+20", r"argument --budgets: 20,\+20: 20 appears twice"),
         ("--data-root ~nobody-here/x", "argument --data-root: ~nobody-here/x: there is no such us"),

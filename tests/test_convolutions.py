@@ -1,4 +1,6 @@
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -86,6 +88,19 @@ def test_a_machine_is_measured_once(tmp_path, timings):
     assert choose(CPU, tmp_path, precision="fp32") == ("fp32", CONTIGUOUS)
     timings(SECONDS)
     assert choose(CPU, tmp_path, precision="fp32") == ("fp32", CONTIGUOUS)
+
+
+def test_runs_that_begin_together_choose_alike(tmp_path, monkeypatch):
+    faster = iter([{**SECONDS, "bf16 channels-last": 0.1}, {**SECONDS, "fp32 contiguous": 0.1}])
+
+    def measure(device, names):
+        time.sleep(0.2)
+        return next(faster)
+
+    monkeypatch.setattr(convolutions, "_measure", measure)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: choose(CPU, tmp_path), range(2))
+    assert first == second == ("bf16", LAST)
 
 
 @pytest.mark.parametrize(

@@ -151,9 +151,9 @@ def test_history_is_thinned_evenly_and_keeps_the_last_step():
     for step in loop.steps("long", 1003):
         loop.log(step, value=step / 2)
     points = loop.history["long"]
-    assert [point["step"] for point in points[:3]] == [0, 5, 10]
+    assert [point["step"] for point in points[:3]] == [0, 6, 12]
     assert points[-1] == {"step": 1002, "value": 501.0}
-    assert len(points) == 202
+    assert len(points) == 168 <= 201
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, torch.tensor(-math.inf)])

@@ -182,7 +182,6 @@ def test_it_is_said_why_rows_are_left_out(new_row):
         "1 replaced by later rows with the same seed or other settings, "
         "1 with settings that later rows do not share"
     )
-    assert built.num_left_out == 5
     assert f"\n\n{built.left_out}.\n\n" in report_files.markdown(built)
     assert report.build(rows[-2:], title="", notes="").left_out == ""
 
@@ -204,7 +203,8 @@ def test_older_rows_have_settings_of_probes_that_came_later_at_their_defaults(ne
     newer = {"N": 25, "probe_settings": {"steps": 5000, "came_later": 1}}
     assert report.build([older, new_row(**newer)], title="", notes="").left_out == ""
     changed = new_row(**newer, changes={"paper": {"came_later": 1}})
-    assert report.build([older, changed], title="", notes="").num_left_out == 1
+    left_out = report.build([older, changed], title="", notes="").left_out
+    assert left_out.startswith("1 of 2 rows")
 
 
 def test_a_seed_of_two_devices_counts_once_and_costs_twice(new_row):

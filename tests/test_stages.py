@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from benchmark import artifacts, plugins
+from benchmark import artifacts, network_factory, plugins
 from benchmark import execute as execute_module
 from benchmark import experiment as experiment_module
 from benchmark import run as run_module
@@ -662,19 +662,29 @@ def test_a_training_set_of_another_kind_is_told_in_one_line(
 
 
 @pytest.mark.parametrize("then", ["return", "raise"])
-@pytest.mark.parametrize("what", ["images", "labels", "representations of identity", "teacher's"])
-def test_a_method_that_changes_what_all_share_fails_alone(toy_suite, tmp_path, methods, what, then):
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("images", lambda problem: problem.images.zero_()),
+        ("labels", lambda problem: problem.labels.zero_()),
+        (
+            "representations of identity",
+            lambda problem: problem.representations("identity").zero_(),
+        ),
+        ("teacher's head.weight", lambda problem: problem.teacher.network.head.weight.zero_()),
+        ("teacher's mean", lambda problem: problem.teacher.network.mean.zero_()),
+        ("teacher's statistics", lambda problem: problem.teacher.statistics[0].add_(1)),
+        ("teacher's mode", lambda problem: problem.teacher.network.train()),
+    ],
+)
+def test_a_method_that_changes_what_all_share_fails_alone(
+    toy_suite, tmp_path, methods, what, change, then
+):
     class Mutating(RandomLabels):
+        @torch.no_grad()
         def distill(self, problem, *, generator, checkpoint):
             made = super().distill(problem, generator=generator, checkpoint=checkpoint)
-            shared = {
-                "images": problem.images,
-                "labels": problem.labels,
-                "representations of identity": problem.representations("identity"),
-                "teacher's": next(problem.teacher.network.parameters()),
-            }
-            with torch.no_grad():
-                shared[what].zero_()
+            change(problem)
             if then == "raise":
                 raise ZeroDivisionError
             return made
@@ -889,6 +899,15 @@ def test_another_code_of_a_method_is_another_key(toy_suite, whole, monkeypatch):
             lambda kind, name, changed=changed: "new" if name == changed else code_of(kind, name),
         )
         assert not done(toy_suite, root)
+
+
+def test_another_code_of_how_networks_are_made_is_another_key(toy_suite, whole, monkeypatch):
+    root, _, _ = whole
+    before = network_factory.model_code("convnet")
+    monkeypatch.setattr(network_factory, "code_of", lambda module: f"new {module}")
+    after = network_factory.model_code("convnet")
+    assert after[0] == "new benchmark.network_factory" and after[1:] == before[1:]
+    assert not done(toy_suite, root)
 
 
 @pytest.mark.parametrize("changed", ["benchmark.pretrain", "benchmark.probing"])

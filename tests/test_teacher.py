@@ -19,7 +19,7 @@ from benchmark.pretrain_teacher import (
     pretrain_teacher,
 )
 from benchmark.spec import ImageShape, LabelledImages, UsageError
-from benchmark.teacher import load_teacher, save_teacher, teacher_identity
+from benchmark.teacher import load_teacher, represent_all, save_teacher, teacher_identity
 
 SHAPE = ImageShape(3, 8, 8)
 
@@ -116,8 +116,8 @@ def test_a_reloaded_teacher_gives_the_same_representations(source, tmp_path, sto
     save_teacher(tmp_path / "teacher.safetensors", teacher)
     loaded = load_teacher(tmp_path / "teacher.safetensors", new_network, SHAPE)
     assert loaded.header == teacher.header
-    assert loaded.d == 6
-    before, after = (each.represent_all(source.images) for each in (teacher, loaded))
+    assert loaded.network.num_features == 6
+    before, after = (represent_all(each, source.images) for each in (teacher, loaded))
     assert torch.equal(before, after)
     with safe_open(tmp_path / "teacher.safetensors", framework="pt") as file:
         stored = file.get_tensor("backbone.0.weight").dtype
@@ -132,24 +132,24 @@ def test_a_teacher_brings_its_own_pixel_statistics(source, tmp_path):
         return new_network(*args, **settings, mean=0.9)
 
     loaded = load_teacher(tmp_path / "teacher.safetensors", other_dataset, SHAPE)
-    assert torch.equal(loaded.represent_all(source.images), teacher.represent_all(source.images))
+    assert torch.equal(represent_all(loaded, source.images), represent_all(teacher, source.images))
 
 
 def test_standardised_representations_have_mean_0_and_deviation_1(source):
-    representations = make(source, standardise=True).represent_all(source.images)
+    representations = represent_all(make(source, standardise=True), source.images)
     torch.testing.assert_close(representations.mean(0), torch.zeros(6), atol=1e-5, rtol=0)
     torch.testing.assert_close(representations.std(0, correction=0), torch.ones(6))
 
 
 def test_a_dimension_that_never_varies_stays_finite(source):
     dead = replace(source, images=source.images[:1].expand(120, -1, -1, -1).contiguous())
-    representations = make(dead, standardise=True).represent_all(dead.images)
+    representations = represent_all(make(dead, standardise=True), dead.images)
     torch.testing.assert_close(representations, torch.zeros(120, 6), atol=1e-4, rtol=0)
 
 
 def test_all_images_are_represented_alone_and_under_a_view(source):
     teacher = make(source, standardise=True)
-    together = teacher.represent_all(source.images, "rot90")
+    together = represent_all(teacher, source.images, "rot90")
     one_by_one = [
         teacher(torch.rot90(image.float() / 255, 1, (1, 2))[None]) for image in source.images[:5]
     ]
@@ -185,6 +185,10 @@ def stored(source, tmp_path):
         ("seconds", "long", "header says seconds = 'long', expected float"),
         ("std", ["a", 1.0, 2.0], "expected numbers"),
         ("held_out", {"all_labels": "high"}, "expected numbers"),
+        ("mean", [0.1, float("nan"), 0.3], "expected numbers"),
+        ("std", [0.1, 0.0, 0.3], r"says std = \(0\.1, 0\.0, 0\.3\), expected numbers above 0"),
+        ("model_settings", {"width": 1.5}, r"model_settings = \{'width': 1\.5\}: "),
+        ("model_settings", {"model": "x"}, "multiple values"),
         ("settings", {}, "its settings lack standardise"),
         ("model_settings", {"width": 5}, "weight 4.bias is 6, but 5 in its model tiny"),
         ("image_shape", [3, 4, 8], "this teacher takes 3x4x8 images, not 3x8x8"),

@@ -48,9 +48,9 @@ class Report:
         facts: what all numbers have in common, by name.
         commands: that made them.
         changes: by owner, the settings that are not the published defaults.
-        rows: that the tables are made from, each number once; `num_left_out` others, and their
-            cost, are not in the report, and `left_out` says why in one line.
+        rows: that the tables are made from, each number once.
         tables: those of the headline probe, then those of the others.
+        left_out: how many other rows, with their cost, are not in the report, and why, in one line.
         pictures: figures that were drawn, or kept from the run itself.
         missing: why a figure is not among them, by title.
     """
@@ -61,7 +61,6 @@ class Report:
     commands: Sequence[str]
     changes: Mapping[str, str]
     rows: Sequence[Row]
-    num_left_out: int
     tables: Sequence[Table]
     left_out: str = ""
     pictures: Sequence[Picture] = ()
@@ -70,7 +69,7 @@ class Report:
 
 def build(rows: Sequence[Row], *, title: str, notes: str) -> Report:
     """Return the report of those `rows` that belong together."""
-    kept, left_out = current(rows)
+    kept, _ = current(rows)
     if any(_changes_the_suite(row) for row in kept):
         title = f"{rows[-1].suite}, changed by flags: {title}"
         notes = "The suite's own description may not apply: see the flags below."
@@ -84,7 +83,6 @@ def build(rows: Sequence[Row], *, title: str, notes: str) -> Report:
         commands=commands(kept),
         changes=_changes(kept),
         rows=once(kept),
-        num_left_out=len(left_out),
         left_out=reasons(rows),
         tables=sorted(tables(kept), key=lambda table: not table.headline),
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmark import artifacts, rng
 from benchmark.cost import measure
 from benchmark.experiment import Experiment
+from benchmark.files import lock
 from benchmark.grid import Cell, method_of, views_of
 from benchmark.loop import CheckpointedLoop, CheckpointError
 from benchmark.provenance import provenance
@@ -50,7 +51,7 @@ def distill(cell: Cell, experiment: Experiment) -> DistilledSet:
     key = key_of(settings)
     file = experiment.store.distilled_file(key)
     folder = file.parent
-    with experiment.store.lock(folder):
+    with lock(folder):
         if experiment.suite.recipe == "own":
             _expect_own(cell, method, experiment)
         if not file.exists():

@@ -41,7 +41,7 @@ def by_products_key(cell: Cell, experiment: Experiment) -> str:
     return key_of({"protocol": PROTOCOL, **code, **experiment.compute.settings})
 
 
-def method_code(cell: Cell, experiment: Experiment) -> dict[str, str | None]:
+def method_code(cell: Cell, experiment: Experiment) -> dict[str, Any]:
     """Return hashes of the code of a cell's method, and of the model that it trains, if any."""
     inner_model = getattr(method_of(experiment.suite, cell.variant), "inner_model", None)
     return {

@@ -10,6 +10,7 @@ from torch import Tensor
 from benchmark import artifacts, rng
 from benchmark.cost import measure
 from benchmark.experiment import Experiment
+from benchmark.files import lock
 from benchmark.grid import Cell, evaluation_of, method_of, recipe_of
 from benchmark.loop import CheckpointedLoop
 from benchmark.network import Network
@@ -51,7 +52,7 @@ def pretrained_student(cell: Cell, distilled: DistilledSet, experiment: Experime
         own = evaluation_of(suite, data)
         network.whitening = own.whitening
         data = replace(data, images=data.images if own.images is None else own.images)
-    with experiment.store.lock(folder):
+    with lock(folder):
         if not file.exists():
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
             steps, generator = 0, rng.generator("pretrain", cell.seed, device=device)

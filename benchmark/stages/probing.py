@@ -13,6 +13,7 @@ from benchmark import rows
 from benchmark.changes import changes
 from benchmark.cost import Cost, measure
 from benchmark.experiment import Experiment
+from benchmark.files import lock
 from benchmark.grid import TEACHER, Cell, Protocol, method_of, probe_of, protocols
 from benchmark.images import final_probe
 from benchmark.loop import CheckpointedLoop
@@ -160,7 +161,7 @@ def probe_student(
     if not evaluation.missing():
         return
     folder = evaluation.features_folder
-    with experiment.store.lock(folder):
+    with lock(folder):
         if missing := evaluation.missing():  # another process may have made them
             for row in _probed(evaluation, distilled, student, missing, folder):
                 rows.write(evaluation.file(Protocol(row.probe, row.labels_per_class)), [row])
