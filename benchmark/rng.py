@@ -34,14 +34,14 @@ def part(n: int, share: int, *names: str) -> Bool[Tensor, " n"]:
 
 @contextmanager
 def global_stream(like: torch.Generator) -> Iterator[None]:
-    """Seed torch's global stream as `like` is, for layers that take no generator, such as dropout.
+    """Seed torch's global stream for layers that take no generator, such as dropout.
 
-    Nothing is drawn from `like`. Afterwards the stream of the CPU, and of the device of `like`, is
-    restored.
+    Its seed follows from that of `like`, but its numbers are others; none is drawn from `like`.
+    Afterwards the stream of the CPU, and of the device of `like`, is restored.
     """
     devices = [like.device] if like.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(like.initial_seed())
+        torch.manual_seed(seed("global stream", like.initial_seed()))
         yield
 
 

@@ -294,12 +294,10 @@ class OwnEvaluation:
 
     Attributes:
         recipe: changed fields of the objective's recipe.
-        images: what the student sees instead of `TrainingSet.images`; None: no change.
         whitening: applied by the student to all images instead of per-channel normalisation.
     """
 
     recipe: Mapping[str, float | int] = field(default_factory=dict)
-    images: Rows | None = None
     whitening: Whitening | None = None
 
 

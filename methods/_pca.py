@@ -14,7 +14,8 @@ def principal_components(
 
     Rows come in chunks, so the set is never in memory as a whole; mean and covariance are
     accumulated in float64 because they are differences of large sums. The sign of each axis is
-    fixed (its largest entry is positive), for reproducibility across machines.
+    fixed (its largest entry is positive), for reproducibility across machines; axes beyond the rank
+    of the rows are any that rounding gives.
 
     Raises:
         ValueError: there are fewer than `num_components` dimensions.

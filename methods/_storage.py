@@ -62,11 +62,12 @@ class Storage:
 def fit_budget(
     num_floats: int, layout: Layout, *, bases: tuple[int | None, int | None], most_images: int
 ) -> Storage:
-    """Return the storage that fits `num_floats` numbers; less than one more image remains unused.
+    """Return the storage that fits `num_floats` numbers.
 
     U and V in `bases` are upper limits (None: `MOST_BASES`, or the number of dimensions if
     smaller). Where bases, means and networks would take more than `LARGEST_SHARE` of the budget,
-    the larger of the two shrinks, and then both. At most `most_images` images are stored.
+    and not all images fit beside them, the larger of the two shrinks, and then both. At most
+    `most_images` images are stored; with fewer, less than one more image remains unused.
 
     Raises:
         UsageError: not a single image fits (the message names the smallest sufficient budget), or
@@ -84,8 +85,15 @@ def fit_budget(
     choices = [
         (min(most, most_u), min(most, most_v)) for most in range(max(most_u, most_v, 1), 0, -1)
     ]
-    affordable = (uv for uv in choices if layout.shared(*uv) <= LARGEST_SHARE * num_floats)
-    u, v = next(affordable, choices[-1])
+    u, v = next(
+        (
+            (u, v)
+            for u, v in choices
+            if layout.shared(u, v) <= LARGEST_SHARE * num_floats
+            or layout.shared(u, v) + most_images * layout.per_image(u, v) <= num_floats
+        ),
+        choices[-1],
+    )
     shared, per_image = layout.shared(u, v), layout.per_image(u, v)
     m = min((num_floats - shared) // per_image, most_images)
     if m < 1:

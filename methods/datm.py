@@ -13,10 +13,10 @@ steps are learned. Early epochs teach easy patterns, late ones hard patterns: s 
 range that suits the size of the distilled set, and may grow towards harder ones.
 
 All this happens on ZCA-whitened images (`_zca`), without further normalisation. Pixels are stored:
-the images are un-whitened at the end, so that students see them like any other images, in [0, 1]
-and normalised by mean and deviation. The set was optimised in another space, which its own
-evaluation (`--recipe own`) uses: training and test images are whitened as well, and the student is
-trained at the learned rate, in equal batches of at most 128.
+the images are un-whitened at the end, so that students see them like those of other methods,
+unclamped, and normalised by mean and deviation. The set was optimised in another space, which its
+own evaluation (`--recipe own`) uses: training and test images are whitened as well, and the student
+is trained at the learned rate, in equal batches of at most 128.
 
 The whitening that this needs is stored and counted, like logits and rate. No published count of
 stored numbers includes it, and in full, at 32x32, it would take a budget of 2 600 (d = 512). So the
@@ -224,17 +224,15 @@ class Datm:
         return replace(trajectory_forecast(self, problem, recipe, network), own_recipe=_EVALUATION)
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
-        """Return the images within [0, 1], with their soft labels."""
+        """Return the images, with their soft labels."""
         whitening = stored_whitening(stored)
         return TrainingSet(
-            images=stored["images"].clamp(0, 1),
+            images=stored["images"],
             views=("identity",),
             targets=stored["logits"].softmax(1).unsqueeze(0),
             objective="cross-entropy",
             own=OwnEvaluation(
-                recipe={"lr": float(stored["learning_rate"]), **_EVALUATION},
-                images=stored["images"],
-                whitening=whitening,
+                recipe={"lr": float(stored["learning_rate"]), **_EVALUATION}, whitening=whitening
             ),
         )
 

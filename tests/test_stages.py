@@ -701,7 +701,7 @@ def test_a_method_that_changes_what_all_share_fails_alone(
 
 @dataclass(frozen=True, kw_only=True)
 class Particular(RandomLabels):
-    """Has an evaluation of its own: batches of two, of other images, which are whitened."""
+    """Has an evaluation of its own: batches of two, and images are whitened."""
 
     def decode(self, stored, shape):
         data = super().decode(stored, shape)
@@ -712,7 +712,7 @@ class Particular(RandomLabels):
             scales=torch.zeros(0),
             rest=torch.tensor(2.0),
         )
-        own = OwnEvaluation(recipe={"batch_size": 2}, images=255 - data.images, whitening=whitening)
+        own = OwnEvaluation(recipe={"batch_size": 2}, whitening=whitening)
         return replace(data, own=own)
 
 
@@ -792,24 +792,6 @@ def test_a_set_that_is_there_is_refused_an_own_evaluation_that_it_cannot_have(
     assert run(new_experiment(suite, tmp_path)).rows
     outcome = run(new_experiment(replace(suite, recipe="own"), tmp_path))
     assert [*outcome.skipped.values()] == ["--recipe own: no room"]
-
-
-def test_own_images_are_what_the_student_sees(toy_suite, tmp_path, methods, monkeypatch):
-    methods["particular"] = Particular
-    lengths = {**toy_suite.lengths, "own": toy_suite.lengths["paper"]}
-    suite = small(toy_suite, methods=("particular",), budgets=(6,), lengths=lengths, recipe="own")
-    seen, pretrain = [], pretraining.pretrain
-
-    def spy(student, data, *arguments, **settings):
-        seen.append(data.images)
-        return pretrain(student, data, *arguments, **settings)
-
-    monkeypatch.setattr(pretraining, "pretrain", spy)
-    experiment = new_experiment(suite, tmp_path)
-    run(experiment)
-    (cell,) = cells(suite)
-    stored, _ = artifacts.read(distill(cell, experiment).file)
-    assert torch.equal(seen[0], 255 - stored["images"].flatten(0, 1))
 
 
 def test_a_student_of_labels_is_scored_by_its_own_classifier_on_the_source(toy_suite, tmp_path):

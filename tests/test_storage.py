@@ -183,3 +183,19 @@ def test_one_image_more_for_each_time_its_price():
     ]
     assert sizes == sorted(sizes)
     assert sizes[-1] - sizes[0] == 30 // 9
+
+
+def test_bases_shrink_no_further_than_all_images_need():
+    """Twelve images fit beside all bases, though these take more than their share."""
+    layout = Layout(
+        shape=ImageShape(3, 8, 8),
+        d=6,
+        basis_shape=ImageShape(3, 4, 4),
+        num_augmentations=3,
+        approximation_width=4,
+    )
+    whole = layout.shared(20, 4) + 12 * layout.per_image(20, 4)
+    assert layout.shared(20, 4) > 0.75 * whole
+    for numbers, m, u in ((whole, 12, 20), (whole - 1, 12, 19)):
+        found = fit_budget(numbers, layout, bases=(20, 4), most_images=12)
+        assert (found.m, found.num_image_bases) == (m, u)

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from torch import Tensor
@@ -51,7 +51,6 @@ def pretrained_student(cell: Cell, distilled: DistilledSet, experiment: Experime
     if data is not None:
         own = evaluation_of(suite, data)
         network.whitening = own.whitening
-        data = replace(data, images=data.images if own.images is None else own.images)
     with lock(folder):
         if not file.exists():
             loop = CheckpointedLoop(folder / "checkpoints", description=str(cell))
