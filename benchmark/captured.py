@@ -42,7 +42,8 @@ class CapturedStep:
 
     Each combination of shapes is captured on its own, in its third call. That call is also run
     eagerly. If the two differ by more than rounding, or if capture fails, a warning is logged, and
-    all steps of the process are eager from then on.
+    all steps of the process are eager from then on. A step with numbers that are not finite cannot
+    be compared, and is not kept.
 
     Args:
         run: the function, see above for what it may do.
@@ -59,6 +60,7 @@ class CapturedStep:
         """Return the outputs for `inputs`, which are all on one device."""
         capture = _capture_now(inputs[0].device)
         if capture is None:
+            self._graphs.clear()  # gives their memory back
             return self._run(*inputs)
         key = tuple((x.shape, x.dtype) for x in inputs)
         if key in self._graphs:
@@ -83,7 +85,7 @@ class CapturedStep:
         replayed = [x.detach().clone() for x in state]
         _assign(state, before)
         expected = self._run(*inputs)
-        if not _given_up:
+        if not _given_up and all(x.isfinite().all() for x in (*expected, *state)):
             if _agree(found, expected) and _state_agrees(replayed, state, before):
                 self._graphs[key] = graph
             else:
@@ -97,6 +99,7 @@ _given_up = False
 def _give_up(reason: str) -> None:
     global _given_up
     _given_up = True
+    _place.cache_clear()  # with the last graph, their memory can be used for something else
     logging.getLogger(__name__).warning(f"steps are not replayed as CUDA graphs: {reason}")
 
 

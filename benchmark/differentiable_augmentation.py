@@ -92,22 +92,29 @@ def draw(
 
 
 def draw_each(
-    generator: torch.Generator, nums: Sequence[int], *, operations: Sequence[str] | None = None
+    generator: torch.Generator,
+    nums: Sequence[int],
+    *,
+    operations: Sequence[str] | None = None,
+    device: torch.device | None = None,
 ) -> list[Augmentation]:
-    """Draw an augmentation for each of `nums`, in order; see `draw`."""
+    """Draw an augmentation for each of `nums`, in order; see `draw`.
+
+    Their parameters are on `device`, by default that of the generator.
+    """
     operations = OPERATIONS if operations is None else operations
     expect_operations(operations)
     rows = [1 + num for num in nums]
     numbers = torch.rand(
         sum(rows), 3, dtype=torch.float64, generator=generator, device=generator.device
-    ).split(rows)
-    choices = torch.stack([part[0, 0] for part in numbers]).tolist()
+    )
+    choices = torch.stack([part[0, 0] for part in numbers.split(rows)]).tolist()
     return [
         Augmentation(
             operation=operations[int(choice * len(operations))] if operations else None,
             uniform=part[1:],
         )
-        for choice, part in zip(choices, numbers, strict=True)
+        for choice, part in zip(choices, numbers.to(device).split(rows), strict=True)
     ]
 
 

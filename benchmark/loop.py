@@ -169,8 +169,8 @@ def _global_streams() -> dict[str, Any]:
 
 def _set_global_streams(saved: dict[str, Any]) -> None:
     torch.set_rng_state(saved["cpu"])
-    if saved["cuda"]:
-        torch.cuda.set_rng_state_all(saved["cuda"])
+    # there may be fewer devices than before
+    torch.cuda.set_rng_state_all(saved["cuda"][: torch.cuda.device_count()])
 
 
 def _state_of(value: Any) -> Any:

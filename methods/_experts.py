@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from benchmark import rng
-from benchmark.differentiable_augmentation import draw
+from benchmark.differentiable_augmentation import draw_each
 from benchmark.files import expect_room, lock
 from benchmark.memory import GIB
 from benchmark.spec import Loop, NonFiniteError, Storage, UsageError
@@ -236,8 +236,14 @@ class Experts:
         training = self.training
         order = torch.randperm(len(self.labels), generator=generator).to(self.labels.device)
         total = weights.new_zeros(())
-        for rows in order.split(training.batch_size):
-            augment = draw(generator, num=len(rows), operations=training.augmentations)
+        batches = order.split(training.batch_size)
+        drawn = draw_each(
+            generator,
+            [len(rows) for rows in batches],
+            operations=training.augmentations,
+            device=self.images.device,
+        )
+        for rows, augment in zip(batches, drawn, strict=True):
             images = augment(self.images[rows])
             loss = partial(self._loss, images=images, labels=self.labels[rows])
             direction, value = gsam_direction(loss, weights, rho=training.rho, alpha=training.alpha)

@@ -157,10 +157,12 @@ class _Dispatch(TorchDispatchMode):
         target = torch.device(kwargs.get("device") or source)
         operator = func.overloadpacket
         if operator is aten.copy_:
-            target = args[0].device
+            target, source = args[0].device, args[1].device
         elif operator is not aten._to_copy:
             self._expect_one_device(func, given, source)
-        if source == DEVICE and (target == CPU or tells_the_host(operator, given)):
+        # also to send something there, for which a GPU first finishes what it has to do
+        moved = given and source != target
+        if moved or (source == DEVICE and tells_the_host(operator, given)):
             self.elsewhere.wait()
         if "device" in kwargs:
             kwargs["device"] = CPU

@@ -146,6 +146,27 @@ def test_dropout_draws_anew_from_the_stream_of_an_eager_run(both):
     assert tapes.replays == 4
 
 
+def test_a_step_that_is_not_finite_is_not_kept_and_ends_nothing(tapes, caplog):
+    double = CapturedStep(lambda x: (2 * x,))
+    for value in (1.0, 1.0, float("nan"), 1.0, 1.0):
+        (found,) = double(torch.full((3,), value))
+        torch.testing.assert_close(found, torch.full((3,), 2 * value), equal_nan=True)
+    assert not caplog.records
+    assert (tapes.captures, tapes.replays) == (2, 3)
+
+
+def test_no_graph_outlives_a_failed_capture(tapes, caplog):
+    double, bad = CapturedStep(lambda x: (2 * x,)), CapturedStep(lambda x: (x * float(x.sum()),))
+    for _ in range(4):
+        double(torch.ones(3))
+    assert len(double._graphs) == 1
+    for _ in range(3):
+        bad(torch.ones(3))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    double(torch.ones(3))
+    assert not double._graphs
+
+
 def test_outputs_do_not_change_with_the_next_call(tapes):
     double = CapturedStep(lambda x: (2 * x,))
     kept = [double(torch.full((3,), float(i)))[0] for i in range(6)]

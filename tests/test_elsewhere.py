@@ -6,6 +6,7 @@ tried here.
 
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ SETTINGS = {
 LENGTH = {"dsa": "num_inner_models"}  # what sets the number of outer steps, of others `outer_steps`
 
 # Where the host waits for the device, as often in a step: the fewer, the further it runs ahead.
-# Apart from what is logged, read fifty steps at a time, and the weights of new networks.
+# Apart from what is logged, read fifty steps at a time, and the weights of new networks or experts.
 WAITS = {
     "krr-st": {},
     "ours": {},
@@ -104,13 +105,10 @@ def problem(toy_problem, labelled_problem):
         if device != DEVICE:
             return here
 
-        def representations(view):
-            return here.representations(view).to(DEVICE)
-
         return replace(
             here,
             images=here.images.to(DEVICE),
-            representations=representations,
+            representations=cache(lambda view: here.representations(view).to(DEVICE)),
             labels=None if here.labels is None else here.labels.to(DEVICE),
             new_network=replace(here.new_network, device=DEVICE),
         )
@@ -140,8 +138,24 @@ def test_a_method_waits_for_the_device_no_more_than_it_has_to(name, problem):
     more = counts[1] - counts[0]
     steps = 3 * SETTINGS[name].get("outer_steps_per_model", 1)
     often = {place: count / steps for place, count in more.items()}
-    assert {"rng.seeded", "loop._flush"} >= often.keys() - WAITS[name].keys()
+    now_and_then = {"loop._flush", "rng.seeded", "network_factory.__call__", "_experts.weights"}
+    assert now_and_then >= often.keys() - WAITS[name].keys()
     assert {place: often[place] for place in WAITS[name]} == pytest.approx(WAITS[name])
+
+
+def test_experts_wait_no_more_often_if_they_take_more_steps(problem):
+    counts = []
+    for batch in (9, 2):
+        method = plugins.load("methods", "datm")(
+            **SETTINGS["datm"], outer_steps=1, expert_batch=batch
+        )
+        with Elsewhere() as elsewhere:
+            stream = ElsewhereGenerator().manual_seed(3)
+            loop = CheckpointedLoop(None, description="datm")
+            method.distill(problem("datm", DEVICE), generator=stream, checkpoint=loop)
+        places = "_experts.", "differentiable_augmentation."
+        counts.append({k: n for k, n in elsewhere.waits.items() if k.startswith(places)})
+    assert counts[0] == counts[1] != {}
 
 
 @pytest.mark.parametrize("teacher", plugins.names("teachers"))

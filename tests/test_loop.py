@@ -146,6 +146,17 @@ def test_the_end_of_a_loop_may_be_left_unsaved_if_it_came_soon(tmp_path, saved_a
     assert Walk().go(new_loop(tmp_path), "long walk", 3) == []
 
 
+def test_global_streams_of_devices_that_are_gone_are_left(tmp_path, monkeypatch):
+    cuda, restored = torch.cuda, []
+    monkeypatch.setattr(cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(cuda, "get_rng_state_all", lambda: [torch.tensor(i) for i in range(2)])
+    monkeypatch.setattr(cuda, "set_rng_state_all", restored.extend)
+    Walk().go(new_loop(tmp_path), "walk", 3)
+    monkeypatch.setattr(cuda, "device_count", lambda: 1)
+    assert Walk().go(new_loop(tmp_path), "walk", 3) == []
+    assert restored == [torch.tensor(0)]
+
+
 def test_history_is_thinned_evenly_and_keeps_the_last_step():
     loop = new_loop(None)
     for step in loop.steps("long", 1003):

@@ -53,7 +53,7 @@ def barlow_twins_step(compute: Compute, *, small: bool = False) -> Kernel:
             images=images,
             labels=None,
             probe=lambda: 0.0,
-            generator=stream("teacher"),
+            generator=stream("teacher", compute.device),
             checkpoint=BareLoop(1),
         )
         return moved(teacher.backbone, trained.backbone)
@@ -85,12 +85,12 @@ def barlow_twins_step(compute: Compute, *, small: bool = False) -> Kernel:
 
 def _step(network: Network, images: UInt8[Tensor, "b 3 h w"], recipe: BarlowTwins) -> None:
     """Train a backbone on one batch."""
-    generator = stream("teacher")
+    generator = stream("teacher", images.device)
     hidden, output = recipe.projector_hidden, recipe.projector_output
     projector = new_projector(network.num_features, hidden, output, generator).to(images.device)
     module = nn.ModuleDict({"backbone": network.backbone, "projector": projector})
     optimizer = new_optimizer(recipe, module)
-    order = torch.randperm(len(images), generator=generator).to(images.device)
+    order = torch.randperm(len(images), generator=generator, device=images.device)
     batch = images[order] / 255
     first = recipe._augmentation(0.0)
     projections = [

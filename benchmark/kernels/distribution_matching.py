@@ -43,12 +43,12 @@ def distribution_matching(compute: Compute, *, small: bool = False) -> Kernel:
     weight = recipe.cross_entropy_weight * float(model.accuracy)
 
     def fast() -> Outcome:
-        seen = replace(real, generator=stream("draws"))
+        seen = replace(real, generator=stream("draws", compute.device))
         gradient, parts = settings._outer_gradient(model, images, seen, recipe)
         return gradient, parts["objective"]
 
     def plain() -> Outcome:
-        seen = replace(real, generator=stream("draws"))
+        seen = replace(real, generator=stream("draws", compute.device))
         return match_features_plainly(twin.requires_grad_(False), images, seen, real_batch, weight)
 
     seen, own = image_costs(compute, k=d, side=side, widths=widths)

@@ -36,12 +36,12 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
     matching = ClassMatching(classifier, real.seen_by(classifier))
 
     def fast() -> Outcome:
-        seen = replace(real, generator=stream("draws"))
+        seen = replace(real, generator=stream("draws", compute.device))
         gradient, distance = settings._outer_gradient(matching, images, seen)
         return gradient, distance
 
     def plain() -> Outcome:
-        seen = replace(real, generator=stream("draws"))
+        seen = replace(real, generator=stream("draws", compute.device))
         return match_gradients_plainly(twin, images, seen, real_batch)
 
     seen, own = image_costs(compute, k=d, side=side, widths=widths)

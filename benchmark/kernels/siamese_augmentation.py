@@ -31,8 +31,10 @@ def siamese_augmentation(compute: Compute, *, small: bool = False) -> Kernel:
     ]
     uniform = torch.rand(1, 3, dtype=torch.float64, generator=stream("augmentation"))
 
+    there = uniform.to(compute.device)
+
     def fast() -> Outcome:
-        drawn = [Augmentation(operation=name, uniform=uniform) for name in OPERATIONS]
+        drawn = [Augmentation(operation=name, uniform=there) for name in OPERATIONS]
         return tuple(augment(images) for augment in drawn for images in batches)
 
     def plain() -> Outcome:

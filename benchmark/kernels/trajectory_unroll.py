@@ -49,7 +49,7 @@ def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
             b,
             m=m,
             num_steps=steps,
-            generator=stream("batches"),
+            generator=stream("batches", compute.device),
         )
         for how in (compute, plainly(compute))
     )
