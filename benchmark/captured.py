@@ -11,6 +11,9 @@ step that is to be captured
 * draws random numbers only from torch's global stream.
 
 On a CPU all steps are eager.
+
+All graphs of a device share their memory, so that nothing in it outlasts the replay of another: the
+outputs are copied at once, and gradients of captured steps are not read elsewhere.
 """
 
 import logging

@@ -80,9 +80,9 @@ def execute(
     for cell in cells:
         match found[cell]:
             case RefusedError() as error:
-                outcome.skipped[cell] = _one_line(error)
+                outcome.skipped[cell] = _reason(error, cell)
             case Exception() as error:
-                outcome.failed[cell] = _one_line(error)
+                outcome.failed[cell] = _reason(error, cell)
             case rows:
                 outcome.rows += rows
     return outcome
@@ -172,8 +172,10 @@ def _run(cell: Cell, experiment: Experiment, *, halvings_left: int = _HALVINGS) 
     return _run(cell, experiment, halvings_left=halvings_left - 1)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _reason(error: Exception, cell: Cell) -> str:
+    """Return the message of an error in one line, without the name of its cell."""
+    line = " ".join(str(error).split()).removeprefix(f"{cell}: ")
+    return line or type(error).__name__
 
 
 _experiment: Experiment

@@ -109,11 +109,11 @@ class Experiment:
             "recipes": {name: asdict(recipe_of(self.suite, name)) for name in RECIPES},
         }
 
-    def prepare(self) -> None:
-        """Load what every cell needs, so that anything missing is reported before the run starts.
+    def check(self) -> None:
+        """Load the datasets and make each student once.
 
         Raises:
-            UsageError: a dataset, the teacher, a model or one of their settings is unavailable.
+            UsageError: a dataset or a model is not there, or does not fit the suite's settings.
         """
         for name in (self.suite.source, *self.suite.downstream):
             self.splits(name)
@@ -122,6 +122,14 @@ class Experiment:
         for student in self.suite.students:
             settings = self.student_settings(student)
             self.new_network(student, 1, rng.generator("check"), **settings)
+
+    def prepare(self) -> None:
+        """Make what every cell needs, so that whatever is missing is told before the run starts.
+
+        Raises:
+            UsageError: as in `check`, or there is no such teacher.
+        """
+        self.check()
         self.representations("identity")
 
     @property

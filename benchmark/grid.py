@@ -195,14 +195,7 @@ def method_class(name: str) -> Any:
         UsageError: there is none, or it does not satisfy `spec.Method`.
     """
     made = plugins.load("methods", name)
-    expect_dataclass(f"method {name}", made)
-    for field_ in fields(made):
-        if field_.default is MISSING and field_.default_factory is MISSING:
-            raise UsageError(f"method {name}: its setting {field_.name} has no default")
-    for attribute, allowed in (("supervision", Supervision), ("limit", Limit)):
-        if (found := getattr(made, attribute, None)) not in get_args(allowed):
-            choices = ", ".join(map(repr, get_args(allowed)))
-            raise UsageError(f"method {name}: its {attribute} is {found!r}, expected {choices}")
+    _expect_plugin(f"method {name}", made, ("distill", "decode"), limit=Limit)
     return made
 
 
@@ -216,11 +209,35 @@ def teacher_of(suite: Suite) -> Any:
     """Return the suite's kind of teacher: published defaults, then the suite's settings of it.
 
     Raises:
-        UsageError: no such kind, or no such field.
+        UsageError: no such kind, or no such field, or it does not satisfy
+            `pretrain_teacher.TeacherKind`.
     """
-    kind = plugins.load("teachers", suite.teacher)()
+    made = plugins.load("teachers", suite.teacher)
+    members = ("pretrain", "model", "standardise", "storage")
+    _expect_plugin(f"teacher {suite.teacher}", made, members)
     changes = {**suite.settings.get(suite.teacher, {}), **suite.settings.get(TEACHER, {})}
-    return replace(suite.teacher, kind, changes)
+    return replace(suite.teacher, made(), changes)
+
+
+def _expect_plugin(owner: str, made: Any, members: Sequence[str], **literals: Any) -> None:
+    """Refuse a plug-in that is no dataclass with defaults, or lacks what the harness uses.
+
+    Args:
+        owner: what it is, for messages.
+        made: the class.
+        members: that it must have, besides its supervision.
+        **literals: the types of its other literals.
+    """
+    expect_dataclass(owner, made)
+    for field_ in fields(made):
+        if field_.default is MISSING and field_.default_factory is MISSING:
+            raise UsageError(f"{owner}: its setting {field_.name} has no default")
+    for attribute, allowed in {"supervision": Supervision, **literals}.items():
+        if (found := getattr(made, attribute, None)) not in get_args(allowed):
+            choices = ", ".join(map(repr, get_args(allowed)))
+            raise UsageError(f"{owner}: its {attribute} is {found!r}, expected {choices}")
+    if lacking := [name for name in members if not hasattr(made, name)]:
+        raise UsageError(f"{owner}: it has no {' and no '.join(lacking)}")
 
 
 def recipe_of(

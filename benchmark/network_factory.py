@@ -81,7 +81,9 @@ class NetworkFactory:
         values = model_settings(model, settings)
         if _is_plugin(model):
             backbone = plugins.load("models", model)(self.shape, **values)
-            num_features = backbone.num_features
+            num_features = getattr(backbone, "num_features", None)
+            if not isinstance(num_features, int):
+                raise UsageError(f"model {model}: its backbone has no num_features")
         else:
             backbone = _from_timm(model, self.shape, values)
             num_features = _count_features(model, backbone, self.shape)

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 from benchmark import source_code
@@ -37,10 +38,14 @@ def load(kind: Kind, name: str) -> Any:
     """Return the single public object of a plug-in.
 
     Raises:
-        UsageError: there is none (the message suggests the nearest name and lists the rest), it
-            cannot be imported, or it does not export exactly one name.
+        UsageError: there is none (the message suggests the nearest name and lists the rest), or
+            there are two, it cannot be imported, or it does not export exactly one name.
     """
-    if path := _own(kind).get(name):
+    path, entry = _own(kind).get(name), _foreign(kind).get(name)
+    noun = kind.removesuffix("s")
+    if path and entry:
+        raise UsageError(f"{noun} {name}: there are two, {path} and {entry.value}: rename one")
+    if path:
         module = _loaded(path, lambda: importlib.import_module(path))
         exported = getattr(module, "__all__", [])
         if len(exported) != 1:
@@ -48,9 +53,12 @@ def load(kind: Kind, name: str) -> Any:
         if not hasattr(module, exported[0]):
             raise UsageError(f"{path}: __all__ lists {exported[0]!r}, which is not defined")
         return getattr(module, exported[0])
-    if entry := _foreign(kind).get(name):
-        return _loaded(entry.value, entry.load)
-    raise unknown(kind.removesuffix("s"), name, names(kind))
+    if entry:
+        made = _loaded(entry.value, entry.load)
+        if isinstance(made, ModuleType):
+            raise UsageError(f"{noun} {name}: {entry.value} is a module, expected MODULE:NAME")
+        return made
+    raise unknown(noun, name, names(kind))
 
 
 def _loaded(what: str, load: Callable[[], Any]) -> Any:

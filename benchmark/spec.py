@@ -331,6 +331,10 @@ class TrainingSet:
             )
         if self.objective not in get_args(Objective):
             raise unknown("objective", self.objective, get_args(Objective))
+        if self.objective == "cross-entropy" and isinstance(self.targets, Tensor):
+            least, sums = self.targets.min(), self.targets.sum(2)
+            if not (least >= 0 and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)):
+                raise UsageError("targets for cross-entropy: expected class probabilities")
 
 
 @runtime_checkable

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from benchmark import cli, plugins, rows
 from benchmark import experiment as experiment_module
@@ -406,6 +407,23 @@ def test_a_method_that_is_not_whole_is_told_before_anything_is_made(run, plug, m
     assert refused(run("--methods", "odd")).startswith(message)
 
 
+def test_a_method_without_its_functions_is_told(run, plug):
+    members = {"supervision": "none", "limit": "numbers", "distill": None}
+    plug["methods"]["odd"] = Entry(dataclass(frozen=True)(type("Odd", (), members)))
+    assert refused(run("--methods", "odd")) == "method odd: it has no decode"
+
+
+def test_a_teacher_that_is_not_whole_is_told_before_it_is_pretrained(run, plug):
+    members = {"supervision": "none", "model": "convnet", "pretrain": None}
+    plug["teachers"] = {"odd": Entry(dataclass(frozen=True)(type("Odd", (), members)))}
+    assert refused(run("--teacher", "odd")) == "teacher odd: it has no standardise and no storage"
+
+
+def test_a_model_without_a_number_of_features_is_told(run, plug):
+    plug["models"] = {"odd": Entry(lambda shape: nn.Flatten())}
+    assert refused(run("--students", "odd")) == "model odd: its backbone has no num_features"
+
+
 def test_a_method_that_is_no_dataclass_is_told(run, plug):
     plug["methods"]["odd"] = Entry(object)
     assert refused(run("--methods", "odd")) == (
@@ -596,7 +614,7 @@ def test_an_interrupt_of_what_keeps_nothing_does_not_promise_to_resume(monkeypat
         ("--set random.=1", "--set random.=1: expected OWNER.NAME=VALUE"),
         ("--seeds x", "argument --seeds: x: expected whole numbers from 0, such as 0,1,2"),
         ("--seeds 0,1,0", "argument --seeds: 0,1,0: 0 appears twice"),
-        ("--labels-per-class all,all", "all,all: all appears twice"),
+        ("--labels-per-class all,all", "argument --labels-per-class: all,all: all appears twice"),
         ("--seeds 0,00", "argument --seeds: 0,00: 0 appears twice"),
         ("--budgets 20,+20", r"argument --budgets: 20,\+20: 20 appears twice"),
         ("--data-root ~nobody-here/x", "argument --data-root: ~nobody-here/x: there is no such us"),
@@ -702,6 +720,24 @@ def test_a_teacher_file_that_is_none_is_one_line(run, tmp_path, content):
     (tmp_path / "t.safetensors").write_bytes(content)
     line = refused(run("--teacher", "t.safetensors"))
     assert line.startswith("t.safetensors: not a whole safetensors file")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--set", "convnet.widths=8,0"), "widths"),
+        (("--labels-per-class", "5000"), "5000 labels a class: the smallest class"),
+    ],
+)
+def test_a_dry_run_too_refuses_what_no_student_or_dataset_allows(run, words, message):
+    code, _, (line,) = run(*words, "--dry-run")
+    assert code == 2
+    assert message in line
+
+
+def test_a_report_without_rows_is_refused(benchmark_, tmp_path):
+    (tmp_path / "rows.jsonl").touch()
+    assert refused(benchmark_("report", "--rows", "rows.jsonl")) == "rows.jsonl: no rows"
 
 
 def test_a_dry_run_too_refuses_images_that_the_teacher_does_not_take(run):

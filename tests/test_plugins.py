@@ -103,12 +103,18 @@ def test_other_packages_add_plug_ins_but_replace_none(monkeypatch):
         "benchmark.methods": [
             EntryPoint("theirs", "json:dumps", "benchmark.methods"),
             EntryPoint("krr-st", "json:loads", "benchmark.methods"),
+            EntryPoint("module", "json", "benchmark.methods"),
         ]
     }
     monkeypatch.setattr(plugins, "entry_points", lambda group: groups.get(group, []))
     assert "theirs" in plugins.names("methods")
     assert plugins.load("methods", "theirs") is json.dumps
-    assert plugins.load("methods", "krr-st") is KrrSt
+    two = "^method krr-st: there are two, benchmark.methods.krr_st and json:loads: rename one$"
+    with pytest.raises(UsageError, match=two):
+        plugins.load("methods", "krr-st")
+    a_module = "^method module: json is a module, expected MODULE:NAME$"
+    with pytest.raises(UsageError, match=a_module):
+        plugins.load("methods", "module")
     assert "theirs" not in plugins.names("models")
 
 

@@ -1,3 +1,4 @@
+import math
 import re
 
 import numpy as np
@@ -254,6 +255,13 @@ def test_data_that_does_not_fit_together_is_refused(names, images, targets):
     said = f"images {images} and targets {targets} under {len(names)} views: expected (m, c, h, w)"
     with pytest.raises(UsageError, match=re.escape(said)):
         TrainingSet(objective="mse", **data)
+
+
+@pytest.mark.parametrize("targets", [[0.5, 0.6], [1.5, -0.5], [0.0, math.nan]])
+def test_targets_of_classes_are_probabilities(targets):
+    data = {"images": torch.zeros(1, 3, 8, 8), "views": ("identity",)}
+    with pytest.raises(UsageError, match=r"^targets for cross-entropy: expected class prob"):
+        TrainingSet(objective="cross-entropy", targets=torch.tensor([[targets]]), **data)
 
 
 def test_an_unknown_objective_is_refused():

@@ -26,12 +26,15 @@ def main(arguments: argparse.Namespace) -> int:
     named: list[Path] = arguments.rows or [folder]
     for path in named:
         found = rows.merge(found, rows_at(path, "`run` makes it; or name other files with --rows"))
-    if suite and found and found[-1].suite != suite.name:
+    if not found:
+        raise UsageError(f"{', '.join(map(str, named))}: no rows")
+    if suite and found[-1].suite != suite.name:
         raise UsageError(
             f"--suite {suite.name}: the last row is of suite {found[-1].suite!r}; expected rows of "
             "that suite, or no --suite"
         )
-    suite = suite or _suite_of(found)
+    if suite is None and found[-1].suite in plugins.names("suites"):
+        suite = plugins.load("suites", found[-1].suite)
     if arguments.rows:
         folder = arguments.output or arguments.reports / f"{_name_of(suite, found)}-merged"
         if arguments.output:
@@ -47,12 +50,6 @@ def main(arguments: argparse.Namespace) -> int:
         beside=[path if path.is_dir() else path.parent for path in named],
     )
     return 0
-
-
-def _suite_of(found: Sequence[Row]) -> Suite | None:
-    """Return the suite of the last row, if known here; without rows, the default suite."""
-    name = found[-1].suite if found else "quick"
-    return plugins.load("suites", name) if name in plugins.names("suites") else None
 
 
 def _name_of(suite: Suite | None, found: Sequence[Row]) -> str:

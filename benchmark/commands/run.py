@@ -46,6 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
     experiment = experiment_of(without_missing(suite, arguments), arguments)
     refused = refusals(wanted, experiment)
     if arguments.dry_run:
+        experiment.check()
         left = _print_plan(wanted, refused, experiment)
         _print_cost(left, experiment, jobs=jobs_at_once(arguments, experiment.compute.device))
         return 0

@@ -123,7 +123,7 @@ def _distilled_tensors(
     for name, tensor in tensors.items():
         if tensor.element_size() > FLOAT_BYTES:
             raise OverBudgetError(
-                f"stores {name} as {tensor.dtype}: a number has {FLOAT_BYTES} bytes"
+                f"stores {name} as {tensor.dtype}: expected at most {FLOAT_BYTES} bytes a number"
             )
     stored, allowed = {
         "numbers": (artifacts.count_numbers(tensors), problem.num_floats),
