@@ -1,9 +1,6 @@
 """What all cells of a suite share: images, teacher, representations, and fresh networks."""
 
-import json
-import logging
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -13,28 +10,18 @@ from typing import Any
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from benchmark import artifacts, plugins, rng, solo_learn
+from benchmark import artifacts, rng
 from benchmark.compute import Compute
-from benchmark.files import atomic, content_hash, lock
-from benchmark.grid import TEACHER, TEACHER_MODEL, Suite, recipe_of, teacher_of
+from benchmark.files import lock
+from benchmark.grid import Suite, recipe_of
 from benchmark.images import Splits, load_splits, without_held_out
-from benchmark.loop import CheckpointedLoop
-from benchmark.network_factory import NetworkFactory, model_code, model_settings
+from benchmark.network_factory import NetworkFactory, model_settings
 from benchmark.pretrain import RECIPES
-from benchmark.pretrain_teacher import TeacherPlan, pretrain_teacher, probe_teacher
 from benchmark.rows import PROTOCOL
-from benchmark.settings import identity
-from benchmark.source_code import code_of
-from benchmark.spec import Budget, LabelledImages, NonFiniteError, Outline, Problem, UsageError
+from benchmark.spec import Budget, Outline, Problem, UsageError
 from benchmark.store import Store, key_of
-from benchmark.teacher import (
-    Teacher,
-    load_teacher,
-    represent_all,
-    save_teacher,
-    teacher_identity,
-)
-from benchmark.teacher_file import is_checkpoint, teacher_file
+from benchmark.teacher import Teacher, load_teacher, represent_all
+from benchmark.teacher_origin import TeacherOrigin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +79,7 @@ class Experiment:
         """What the keys of all later stages must cover."""
         return {
             **self._data_settings,
-            "teacher": self.teacher_key,
+            "teacher": self.teacher_origin.key,
             **self.compute.settings,
         }
 
@@ -103,7 +90,7 @@ class Experiment:
             "protocol": PROTOCOL,
             "source": self.splits(self.suite.source).train.fingerprint,
             "size": self.suite.size,
-            "teacher": key_of(self._teacher_identity),
+            "teacher": key_of(self.teacher_origin.identity),
             "recipe": self.suite.recipe,
             "length": asdict(self.suite.lengths[self.suite.recipe]),
             "recipes": {name: asdict(recipe_of(self.suite, name)) for name in RECIPES},
@@ -208,7 +195,7 @@ class Experiment:
         """Let every later stage take half as much memory."""
         if self.compute.max_memory is not None:
             self.compute = replace(self.compute, max_memory=self.compute.max_memory // 2)
-        self._forget("new_network", "teacher")
+        self._forget("new_network", "teacher", "teacher_origin")
 
     def _forget(self, *made: str) -> None:
         """Have cached properties made anew when they are next needed."""
@@ -221,119 +208,23 @@ class Experiment:
         return self.splits(self.suite.source).train.images.to(self.compute.device)
 
     @cached_property
+    def teacher_origin(self) -> TeacherOrigin:
+        """Where the suite's teacher comes from."""
+        source = self.splits(self.suite.source)
+        return TeacherOrigin(
+            suite=self.suite,
+            store=self.store,
+            compute=self.compute,
+            train=source.train,
+            images=lambda: self.images,
+            new_network=self.new_network,
+            data_settings=self._data_settings,
+        )
+
+    @cached_property
     def teacher(self) -> Teacher:
-        """The suite's teacher: from a file (shipped or the user's), or pretrained here."""
-        return load_teacher(self._teacher_file, self.new_network, self.new_network.shape)
-
-    @property
-    def teacher_history(self) -> list[dict[str, float]]:
-        """Log of the teacher's last loop; empty if it was not pretrained here."""
-        if self.suite.teacher not in plugins.names("teachers"):
-            return []
-        file = self._teacher_file.with_name("history.json")
-        loops: dict[str, list[dict[str, float]]] = json.loads(file.read_text(), parse_int=float)
-        return next(reversed(loops.values()), [])
-
-    @property
-    def teacher_exists(self) -> bool:
-        """Whether the teacher exists, so that using it pretrains nothing."""
-        file, make = self._teacher_origin
-        return make is None or file.exists()
-
-    @cached_property
-    def teacher_key(self) -> str:
-        """Hash of everything in the teacher that its representations depend on."""
-        made_of = self._teacher_identity
-        code = model_code(made_of["model"]), code_of("benchmark.teacher")
-        return key_of({**made_of, "code": code})
-
-    @cached_property
-    def _teacher_identity(self) -> dict[str, Any]:
-        return teacher_identity(self._teacher_file)
-
-    @cached_property
-    def _teacher_file(self) -> Path:
-        file, make = self._teacher_origin
-        if make is not None:
-            with lock(file.parent), self.compute.on_all_threads():
-                if not file.exists():
-                    make(file)
-        return file
-
-    @cached_property
-    def _teacher_origin(self) -> tuple[Path, Callable[[Path], None] | None]:
-        """The path of the teacher's file, and a function to make it if it can be missing."""
-        file = teacher_file(self.suite.teacher)
-        if file is None:
-            plan = self._teacher_plan(self.suite.teacher)
-            return self._kept_teacher(self._identity_of(plan)), partial(self._pretrain, plan)
-        if is_checkpoint(file):
-            made_of = {"checkpoint": content_hash(file), "code": code_of("benchmark.solo_learn")}
-            return self._kept_teacher(made_of), partial(self._convert, file)
-        return file, None
-
-    def _kept_teacher(self, settings: Mapping[str, Any]) -> Path:
-        """Return the path in the store of a teacher made from the data and `settings`."""
-        key = key_of({**settings, **self._data_settings})
-        return self.store.folder("teachers", key) / "teacher.safetensors"
-
-    def _teacher_plan(self, kind: str) -> TeacherPlan:
-        recipe, given = teacher_of(self.suite), self.suite.settings.get(TEACHER_MODEL, {})
-        return TeacherPlan(
-            source=self.suite.source,
-            kind=kind,
-            recipe=recipe,
-            model_settings=model_settings(recipe.model, given),
-        )
-
-    def _identity_of(self, plan: TeacherPlan) -> dict[str, Any]:
-        return {
-            "kind": plan.kind,
-            "code": plugins.code_of("teachers", plan.kind),
-            "pretraining_code": code_of("benchmark.pretrain_teacher"),
-            "model_code": model_code(plan.recipe.model),
-            "recipe": identity(plan.recipe),
-            "model_settings": plan.model_settings,
-            **self.compute.teacher_settings,
-        }
-
-    def _pretrain(self, plan: TeacherPlan, file: Path) -> None:
-        """Pretrain a teacher on the source, and store its log beside it."""
-        train, device = self.splits(self.suite.source).train, self.compute.device
-        checkpoints = file.parent / "checkpoints"
-        loop = CheckpointedLoop(checkpoints, description=f"{plan.kind} teacher")
-        generator = rng.generator(TEACHER, plan.kind, 0, device=device)
-        with rng.global_stream(generator):
-            made = pretrain_teacher(
-                plan,
-                LabelledImages(
-                    images=self.images,
-                    labels=train.labels.to(device),
-                    fingerprint=train.fingerprint,
-                ),
-                self.new_network,
-                generator=generator,
-                checkpoint=loop,
-            )
-        with atomic(file.with_name("history.json")) as temporary:
-            temporary.write_text(json.dumps(loop.history))
-        save_teacher(file, made)
-        shutil.rmtree(checkpoints, ignore_errors=True)
-
-    def _convert(self, checkpoint: Path, file: Path) -> None:
-        """Convert a checkpoint of solo-learn to a teacher file, probed on the source."""
-        teacher = solo_learn.read_solo_learn(checkpoint, self.new_network, self.new_network.shape)
-        train = self.splits(self.suite.source).train
-        try:
-            probed = probe_teacher(teacher, replace(train, images=self.images))
-        except NonFiniteError as error:
-            raise UsageError(f"{checkpoint}: {error}") from error
-        save_teacher(file, probed)
-        header = probed.header
-        logging.getLogger(__name__).warning(
-            f"{checkpoint}: solo-learn's {header.model}, d = {header.d}, {header.steps} steps, "
-            f"pretrained on {header.source}; held out: {header.held_out}"
-        )
+        """The suite's teacher, which is made if there is none yet."""
+        return load_teacher(self.teacher_origin.file, self.new_network, self.new_network.shape)
 
     def representations(self, view: str) -> Float[Tensor, "n d"]:
         """Return the teacher's representations of all source images under a view."""
@@ -355,7 +246,7 @@ class Experiment:
         key = key_of(
             {
                 "protocol": PROTOCOL,
-                "teacher": self.teacher_key,
+                "teacher": self.teacher_origin.key,
                 "source": self.splits(self.suite.source).train.fingerprint,
                 "view": view,
                 **self.compute.teacher_settings,

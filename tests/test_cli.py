@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from benchmark import cli, plugins, rows
+from benchmark import cli, plugins, rows, teacher_origin
 from benchmark import experiment as experiment_module
 from benchmark.commands import plan as plan_command
 from benchmark.commands import run as run_command
@@ -304,8 +304,8 @@ def test_a_dry_run_prints_the_cells_and_makes_nothing(run, tmp_path, monkeypatch
     def forbidden(*arguments, **settings):
         raise AssertionError("made something")
 
-    for name in ("pretrain_teacher", "load_teacher"):
-        monkeypatch.setattr(experiment_module, name, forbidden)
+    monkeypatch.setattr(teacher_origin, "pretrain_teacher", forbidden)
+    monkeypatch.setattr(experiment_module, "load_teacher", forbidden)
     monkeypatch.setattr(run_command, "execute", forbidden)
     code, out, errors = run("--dry-run", "--methods", "random,krr-st")
     assert (code, errors) == (0, [])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from multiprocessing import get_context, parent_process
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ class Deadly(Refused):
 
 
 class NoExperiment(Experiment):
-    teacher_exists = False
+    teacher_origin = SimpleNamespace(exists=False)
 
     def __init__(self):
         self.compute = Compute(torch.device("cpu"), "fp32", threads=1)

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from benchmark import cli, plugins
+from benchmark import cli, plugins, teacher_origin
 from benchmark import experiment as experiment_module
 from benchmark.planning.sheets import SHEETS
 
@@ -25,7 +25,8 @@ def plan(monkeypatch, toy_suite, tmp_path, capsys):
 
     foreign = {"suites": {"toy": Entry()}}
     monkeypatch.setattr(plugins, "_foreign", lambda kind: foreign.get(kind, {}))
-    for name in ("pretrain_teacher", "load_teacher", "load_splits"):
+    monkeypatch.setattr(teacher_origin, "pretrain_teacher", forbidden)
+    for name in ("load_teacher", "load_splits"):
         monkeypatch.setattr(experiment_module, name, forbidden)
     monkeypatch.chdir(tmp_path)
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmark import cli, plugins
-from benchmark import experiment as experiment_module
+from benchmark import cli, plugins, teacher_origin
 from benchmark.loop import CheckpointedLoop
 from benchmark.methods.datm import Datm
 from benchmark.methods.dsa import Dsa
@@ -44,7 +43,7 @@ def toy(monkeypatch, toy_suite, tmp_path, capsys):
 
     foreign = {"suites": {"toy": Entry()}}
     monkeypatch.setattr(plugins, "_foreign", lambda kind: foreign.get(kind, {}))
-    monkeypatch.setattr(experiment_module, "pretrain_teacher", forbidden)
+    monkeypatch.setattr(teacher_origin, "pretrain_teacher", forbidden)
     monkeypatch.chdir(tmp_path)
 
     def call(*words):

@@ -61,7 +61,9 @@ def test_it_is_as_good_as_its_header_says(source):
     teacher = load(quick)
     assert teacher.header.fingerprint == source.train.fingerprint
     representations = teacher.represent_all(source.train.images)
-    torch.testing.assert_close(representations.mean(0), torch.zeros(teacher.d), atol=0.05, rtol=0)
+    torch.testing.assert_close(
+        representations.mean(0), torch.zeros(teacher.network.num_features), atol=0.05, rtol=0
+    )
     accuracy = held_out_accuracy(
         representations, source.train.labels, held_out_tenth(source.train), 10
     )

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from benchmark import artifacts, network_factory, plugins
+from benchmark import artifacts, network_factory, plugins, teacher_origin
 from benchmark import execute as execute_module
 from benchmark import experiment as experiment_module
 from benchmark import run as run_module
@@ -210,7 +210,7 @@ def test_a_second_run_makes_nothing_and_reads_the_same_rows(toy_suite, whole, mo
     monkeypatch.setattr(pretraining, "pretrain", forbidden)
     monkeypatch.setattr(probing, "extract", forbidden)
     monkeypatch.setattr(probing, "probe", forbidden)
-    monkeypatch.setattr(experiment_module, "pretrain_teacher", forbidden)
+    monkeypatch.setattr(teacher_origin, "pretrain_teacher", forbidden)
     monkeypatch.setattr(experiment_module, "load_teacher", forbidden)
     before = {file: file.stat().st_mtime_ns for file in root.rglob("*") if file.is_file()}
     again = run(new_experiment(toy_suite, root), done=forbidden)
@@ -412,8 +412,8 @@ def test_the_test_split_is_opened_after_everything_else(toy_suite, tmp_path, mon
         return replace(splits, _load_test=note("test", splits._load_test))
 
     monkeypatch.setattr(experiment_module, "load_splits", load_splits)
-    teacher = experiment_module.pretrain_teacher
-    monkeypatch.setattr(experiment_module, "pretrain_teacher", note("teacher", teacher))
+    teacher = teacher_origin.pretrain_teacher
+    monkeypatch.setattr(teacher_origin, "pretrain_teacher", note("teacher", teacher))
     monkeypatch.setattr(Random, "distill", note("distil", Random.distill))
     monkeypatch.setattr(pretraining, "pretrain", note("pretrain", pretraining.pretrain))
     monkeypatch.setattr(probing, "probe", note("probe", probing.probe))
@@ -908,9 +908,9 @@ def test_another_code_of_pretraining_or_probing_is_another_key(
 @pytest.mark.parametrize("changed", ["benchmark.teacher", "benchmark.pretrain_teacher"])
 def test_another_code_of_teachers_is_another_key(toy_suite, whole, monkeypatch, changed):
     root, _, _ = whole
-    code_of = experiment_module.code_of
+    code_of = teacher_origin.code_of
     monkeypatch.setattr(
-        experiment_module,
+        teacher_origin,
         "code_of",
         lambda module: "new" if module == changed else code_of(module),
     )
@@ -988,7 +988,7 @@ def test_the_teacher_is_the_same_whatever_share_of_threads_a_cell_has(toy_suite,
         for threads in (2, 1)
     )
     before = torch.get_num_threads()
-    assert alone.teacher_key == shared.teacher_key
+    assert alone.teacher_origin.key == shared.teacher_origin.key
     assert len(list((tmp_path / "teachers").iterdir())) == 1
     assert torch.get_num_threads() == before
 

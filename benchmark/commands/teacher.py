@@ -25,8 +25,8 @@ def main(arguments: argparse.Namespace) -> int:
     expect_owners(arguments, teacher_owners(suite))
     experiment = experiment_of(suite, arguments)
     save_teacher(arguments.output, experiment.teacher)
-    if experiment.teacher_history:
-        _write_curve(arguments.output, experiment.teacher_history)
+    if experiment.teacher_origin.history:
+        _write_curve(arguments.output, experiment.teacher_origin.history)
     header = experiment.teacher.header
     sys.stdout.write(f"{arguments.output}: {header.kind}, {header.model}, d = {header.d}\n")
     sys.stdout.write(f"held-out accuracy: {header.held_out}\n")

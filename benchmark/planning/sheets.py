@@ -25,10 +25,10 @@ class Sheet:
     memory: float
 
 
-# NVIDIA's data sheets of the H100, H200 (both SXM) and A100 (80 GB, SXM); where a sheet states peaks
-# with sparsity, half of these. Their double precision rate is half of fp32, as is assumed wherever
-# work is counted: no rate of its own is measured. Cards for games have a 64th, so that plans for
-# them miss seconds of whitenings and of fair probes with few labels.
+# NVIDIA's data sheets of the H100, H200 (both SXM) and A100 (80 GB, SXM); where a sheet states
+# peaks with sparsity, half of these. Their double precision rate is half of fp32, as is assumed
+# wherever work is counted: no rate of its own is measured. Cards for games have a 64th, so that
+# plans for them miss seconds of whitenings and of fair probes with few labels.
 SHEETS: Mapping[str, Sheet] = {
     "h100": Sheet(
         title="NVIDIA H100 SXM",

@@ -13,7 +13,7 @@ from benchmark.views import VIEWS
 
 def stored_tasks(cells: Iterable[Cell], experiment: Experiment) -> Iterable[keys.Key]:
     """Yield the keys of tasks whose results are in the store, without making anything."""
-    if not experiment.teacher_exists:
+    if not experiment.teacher_origin.exists:
         return
     yield keys.TEACHER
     yield from (

@@ -221,7 +221,7 @@ def _probed(
 
 def is_done(cell: Cell, experiment: Experiment) -> bool:
     """Say whether all rows of a cell are in the store."""
-    return experiment.teacher_exists and not any(
+    return experiment.teacher_origin.exists and not any(
         missing(cell, downstream, experiment) for downstream in experiment.suite.downstream
     )
 
