@@ -32,7 +32,7 @@ from benchmark.pretrain import RECIPES, pretrain
 from benchmark.probing import extract
 from benchmark.provenance import provenance
 from benchmark.spec import ImageShape, TrainingSet
-from benchmark.teacher import load_teacher, shipped_teachers
+from benchmark.teacher import load_teacher, represent_all, shipped_teachers
 
 REPORT = Path(__file__).parents[1] / "reports" / "evaluation.md"
 DATA = os.environ.get("BENCHMARK_DATA", "")
@@ -87,7 +87,7 @@ def pairs(cache):
         _setting.factory(Compute(CPU, "fp32"), SIDE),
         ImageShape(3, SIDE, SIDE),
     )
-    return train.images[chosen], teacher.represent_all(train.images[chosen])[None]
+    return train.images[chosen], represent_all(teacher, train.images[chosen])[None]
 
 
 def top1(weights, biases, features, labels):

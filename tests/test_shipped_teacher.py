@@ -15,7 +15,7 @@ from benchmark.settings import replace
 from benchmark.spec import ImageShape
 from benchmark.suites.cifar100_small import cifar100_small
 from benchmark.suites.quick import quick
-from benchmark.teacher import load_teacher
+from benchmark.teacher import load_teacher, represent_all
 
 SUITES = {suite.name: suite for suite in (quick, cifar100_small)}
 
@@ -60,7 +60,7 @@ def test_it_is_small_and_represents_images(name, most, d):
 def test_it_is_as_good_as_its_header_says(source):
     teacher = load(quick)
     assert teacher.header.fingerprint == source.train.fingerprint
-    representations = teacher.represent_all(source.train.images)
+    representations = represent_all(teacher, source.train.images)
     torch.testing.assert_close(
         representations.mean(0), torch.zeros(teacher.network.num_features), atol=0.05, rtol=0
     )
