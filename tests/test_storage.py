@@ -169,16 +169,18 @@ def test_nothing_of_no_size(name):
         Ours(**{name: 0})
 
 
+SMALL = Layout(
+    shape=ImageShape(3, 8, 8),
+    d=6,
+    basis_shape=ImageShape(3, 4, 4),
+    num_augmentations=3,
+    approximation_width=4,
+)
+
+
 def test_one_image_more_for_each_time_its_price():
-    layout = Layout(
-        shape=ImageShape(3, 8, 8),
-        d=6,
-        basis_shape=ImageShape(3, 4, 4),
-        num_augmentations=3,
-        approximation_width=4,
-    )
     sizes = [
-        fit_budget(numbers, layout, bases=(5, 4), most_images=10**9).m
+        fit_budget(numbers, SMALL, bases=(5, 4), most_images=10**9).m
         for numbers in range(1000, 1030)
     ]
     assert sizes == sorted(sizes)
@@ -187,15 +189,8 @@ def test_one_image_more_for_each_time_its_price():
 
 def test_bases_shrink_no_further_than_all_images_need():
     """Twelve images fit beside all bases, though these take more than their share."""
-    layout = Layout(
-        shape=ImageShape(3, 8, 8),
-        d=6,
-        basis_shape=ImageShape(3, 4, 4),
-        num_augmentations=3,
-        approximation_width=4,
-    )
-    whole = layout.shared(20, 4) + 12 * layout.per_image(20, 4)
-    assert layout.shared(20, 4) > 0.75 * whole
+    whole = SMALL.shared(20, 4) + 12 * SMALL.per_image(20, 4)
+    assert SMALL.shared(20, 4) > 0.75 * whole
     for numbers, m, u in ((whole, 12, 20), (whole - 1, 12, 19)):
-        found = fit_budget(numbers, layout, bases=(20, 4), most_images=12)
+        found = fit_budget(numbers, SMALL, bases=(20, 4), most_images=12)
         assert (found.m, found.num_image_bases) == (m, u)
