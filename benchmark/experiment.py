@@ -127,8 +127,10 @@ class Experiment:
         return header.kind if own else f"{header.kind} of {header.source}"
 
     def _check_labels(self, downstream: str) -> None:
-        """Refuse more labels per class than a dataset has, before students are made in vain."""
+        """Refuse a dataset with too few classes or labels, before students are made in vain."""
         splits = self.splits(downstream)
+        if splits.num_classes < 2:
+            raise UsageError(f"{downstream}: a single class, expected 2 or more to tell apart")
         most = int(splits.train.labels.bincount(minlength=splits.num_classes).min())
         for amount in self.suite.labels_per_class:
             if amount is not None and amount > most:

@@ -147,6 +147,9 @@ def _lines(rows: Iterable[Row]) -> str:
     return "".join(json.dumps(asdict(row)) + "\n" for row in rows)
 
 
+_REMEDY = "move the file away and repeat the runs, which find finished cells in the store"
+
+
 def _readable(rows: Iterable[Row]) -> list[Row]:
     """Return rows as a list, after checking that all of them can be read back."""
     found = list(rows)
@@ -164,11 +167,12 @@ def read(file: Path) -> list[Row]:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: cannot be read ({error})") from error
+        raise UsageError(f"{file}: cannot be read ({error}): {_REMEDY}") from error
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            rows.append(_row(line))
+            if line.strip():
+                rows.append(_row(line))
         except ValueError as error:
             raise UsageError(f"{file}, line {number}: {error}") from error
     return merge([], rows)
@@ -185,7 +189,7 @@ def _row(line: str) -> Row:
         json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate is not valid text
         version = content["protocol"]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError("not a row of this benchmark") from error
+        raise ValueError(f"not a row of this benchmark: {_REMEDY}") from error
     if version != PROTOCOL:
         raise ValueError(
             f"protocol {version}, expected {PROTOCOL}; "

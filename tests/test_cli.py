@@ -735,6 +735,16 @@ def test_a_dry_run_too_refuses_what_no_student_or_dataset_allows(run, words, mes
     assert message in line
 
 
+def test_a_dataset_of_one_class_is_nothing_to_probe_on(run, tmp_path):
+    for split in ("train", "test"):
+        folder = tmp_path / "one" / split / "only"
+        folder.mkdir(parents=True)
+        for i in range(12):
+            Image.new("RGB", (16, 16), (i, i, i)).save(folder / f"{i}.png")
+    said = refused(run("--downstream", tmp_path / "one"))
+    assert said.endswith("one: a single class, expected 2 or more to tell apart")
+
+
 def test_a_report_without_rows_is_refused(benchmark_, tmp_path):
     (tmp_path / "rows.jsonl").touch()
     assert refused(benchmark_("report", "--rows", "rows.jsonl")) == "rows.jsonl: no rows"

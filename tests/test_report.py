@@ -92,6 +92,18 @@ def test_numbers_of_two_versions_of_the_code_are_counted(new_row, tmp_path):
     assert told in written(tmp_path, [*old[:2], new])
 
 
+def test_a_method_whose_code_changed_between_seeds_is_told(new_row, tmp_path):
+    """Even if neither commit tells."""
+    found = [new_row(seed=seed) for seed in range(3)]
+    for i, code in enumerate(("one", "one", "two")):
+        codes = {"method_code": code, "student_code": "same", "commit": "a-dirty"}
+        found[i] = replace(found[i], provenance={**found[i].provenance, **codes})
+    told = (
+        f"- versions: the code of the method {found[0].label} changed: 1 of a-dirty; 2 of a-dirty\n"
+    )
+    assert told in written(tmp_path, found)
+
+
 def test_penalties_at_the_end_of_what_was_tried_are_counted(new_row, tmp_path):
     tried = {"probe_settings": {"strengths": [1.0, 0.1]}}
     found = [new_row(seed=seed, strength=0.1 ** (seed > 0), **tried) for seed in range(3)]

@@ -40,7 +40,7 @@ def broken(row, **changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda row: "", "not a row of this benchmark"),
+        (lambda row: "?", "not a row of this benchmark: move the file away and repeat the runs"),
         (lambda row: "null", "not a row of this benchmark"),
         (lambda row: "{}", "not a row of this benchmark"),
         (lambda row: "[" * 100_000, "not a row of this benchmark"),
@@ -70,7 +70,7 @@ def broken(row, **changes):
             lambda row: broken(row, settings={"a": {"b": float("nan")}}),
             "settings.a.b is nan, expected a finite number",
         ),
-        (lambda row: broken(row, label="\ud800"), "not a row of this benchmark$"),
+        (lambda row: broken(row, label="\ud800"), "not a row of this benchmark: "),
         (lambda row: broken(row, N=4.5), "N is 4.5, expected a whole number or null$"),
         (lambda row: broken(row, N=0), "N is 0, expected a whole number from 1, or null$"),
         (lambda row: broken(row, seed=True), "seed is true, expected a whole number$"),
@@ -164,6 +164,13 @@ def test_a_stage_has_a_folder_that_its_lock_makes(tmp_path):
     with files.lock(folder) as lock:
         assert lock.is_locked
         assert folder.is_dir()
+
+
+def test_blank_lines_are_no_rows(new_row, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    rows.write(file, [new_row()])
+    file.write_text(f"\n{file.read_text()}\n  \n")
+    assert rows.read(file) == [new_row()]
 
 
 def test_an_update_keeps_what_others_wrote_meanwhile(new_row, tmp_path):

@@ -150,14 +150,20 @@ def commands(rows: Iterable[Row]) -> list[str]:
 
 
 def _versions(rows: Sequence[Row]) -> dict[str, str]:
-    """Return how many rows each version of pretraining and probes made, if there are several."""
-    found: dict[str, list[str]] = defaultdict(list)
+    """Return how many rows each version of some code made, where there are several."""
+    made: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:  # older ones do not tell
-        found[row.provenance.get("code", "")].append(short_commit(row.provenance["commit"]))
-    if len(found) == 1:
-        return {}
-    parts = sorted(f"{len(made)} of {_every(made)}" for made in found.values())
-    return {"versions": f"the code of pretraining and probes changed: {'; '.join(parts)}"}
+        told, commit = row.provenance.get, short_commit(row.provenance["commit"])
+        made["pretraining and probes"][told("code", "")].append(commit)
+        made[f"the method {row.label}"][told("method_code", "")].append(commit)
+        made[f"the student {row.student}"][told("student_code", "")].append(commit)
+    changes = [
+        f"the code of {what} changed: "
+        + "; ".join(sorted(f"{len(commits)} of {_every(commits)}" for commits in found.values()))
+        for what, found in made.items()
+        if len(found) > 1
+    ]
+    return {"versions": ", and ".join(changes)} if changes else {}
 
 
 def _layout(rows: Sequence[Row]) -> dict[str, str]:

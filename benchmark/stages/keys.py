@@ -71,6 +71,14 @@ def evaluation_code() -> str:
     return key_of({name: code_of(f"benchmark.{name}") for name in ("pretrain", "probing")})
 
 
+def codes(cell: Cell, experiment: Experiment) -> dict[str, str]:
+    """Return hashes of the code of a cell's method, with its inner model, and of its student."""
+    return {
+        "method_code": key_of(method_code(cell, experiment)),
+        "student_code": key_of({"student": model_code(cell.student)}),
+    }
+
+
 def features_inputs(cell: Cell, downstream: str, experiment: Experiment) -> dict[str, Any]:
     """Return everything that a cell's frozen features depend on, except the test split."""
     is_teacher = cell.variant.method == TEACHER

@@ -24,7 +24,7 @@ from benchmark.rows import Row
 from benchmark.settings import identity
 from benchmark.spec import UsageError
 from benchmark.stages.distillation import DistilledSet
-from benchmark.stages.keys import evaluation_code, features_inputs, row_inputs
+from benchmark.stages.keys import codes, evaluation_code, features_inputs, row_inputs
 from benchmark.stages.pretraining import Student
 from benchmark.store import key_of
 
@@ -62,10 +62,11 @@ class _Evaluation:
         Raises:
             UsageError: its file is damaged.
         """
+        file = self.file(protocol)
         try:
-            return rows.read(self.file(protocol))
+            return rows.read(file)
         except UsageError as error:
-            raise UsageError(f"{error}: delete it to have it recreated") from error
+            raise UsageError(f"{file}: damaged: delete it to have it recreated") from error
 
     @property
     def _file_name(self) -> str:
@@ -134,6 +135,7 @@ class _Evaluation:
                 **provenance(experiment.compute.device),
                 "layout": experiment.compute.layout,
                 "code": evaluation_code(),
+                **({} if is_teacher else codes(cell, experiment)),
             },
             **facts,
         )
