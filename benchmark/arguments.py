@@ -258,7 +258,9 @@ def _add_environment(parser: argparse.ArgumentParser) -> None:
     )
     place.add_argument("--download", action="store_true", help="download missing datasets")
     place.add_argument(
-        "--full-hash", action="store_true", help="validate cached images by the files' content"
+        "--full-hash",
+        action="store_true",
+        help="notice changed image files by their content, not by sizes and times",
     )
     _add_store(place, "keeps finished stages and checkpoints")
     _add_device(place)
