@@ -152,7 +152,7 @@ def test_the_own_recipe_is_the_suites_with_what_the_method_says(toy_suite):
     data = TrainingSet(
         images=torch.zeros(1, 3, 4, 4),
         views=("identity",),
-        targets=torch.zeros(1, 1, 2),
+        targets=torch.full((1, 1, 2), 0.5),
         objective="cross-entropy",
         own=OwnEvaluation(recipe={"lr": 0.02, "batch_size": 128}),
     )

@@ -43,7 +43,8 @@ class StoredSet:
     def _decoded(self) -> TrainingSet | None:
         try:
             return self.method.decode(self.tensors, self.shape)
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:  # unexpected tensors
+        except (LookupError, TypeError, ValueError, RuntimeError, UsageError) as error:
+            # unexpected tensors
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise MissingSetError(f"a distilled set cannot be decoded ({reason})") from error
 
