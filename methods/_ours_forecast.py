@@ -7,14 +7,14 @@ from benchmark.workload import Forecast, Work
 
 from . import _approximation
 from ._outer_forecast import bilevel_forecast
-from ._outer_loop import OuterLoop
+from ._outer_loop import BilevelSettings
 from ._storage import Storage
 
 _FITTING = 64  # operators in a step of `_approximation.fit_shifts`, counted
 
 
 def parameterised_forecast(
-    settings: OuterLoop,
+    settings: BilevelSettings,
     problem: Problem,
     storage: Storage,
     *,

@@ -4,12 +4,12 @@ from benchmark.captured import launches
 from benchmark.spec import Problem
 from benchmark.workload import TO_IMAGES, Architecture, Forecast, Work
 
-from ._outer_loop import OuterLoop
+from ._outer_loop import BilevelSettings
 from ._supervised_forecast import weight_bytes
 
 
 def bilevel_forecast(
-    settings: OuterLoop, problem: Problem, *, views: int, m: int, decoding: int | float = 0
+    settings: BilevelSettings, problem: Problem, *, views: int, m: int, decoding: int | float = 0
 ) -> Forecast:
     """Count a loop on m distilled images, of which a student sees `views`; see also `_work`.
 
@@ -29,7 +29,7 @@ def bilevel_forecast(
 
 
 def _work(
-    settings: OuterLoop, problem: Problem, *, views: int, m: int, decoding: int | float
+    settings: BilevelSettings, problem: Problem, *, views: int, m: int, decoding: int | float
 ) -> tuple[Work, ...]:
     """Count the outer steps on m distilled images under all `views`, and the pool's warm-up.
 
@@ -80,7 +80,7 @@ def _work(
     )
 
 
-def _held_bytes(settings: OuterLoop, problem: Problem, *, views: int, m: int) -> int:
+def _held_bytes(settings: BilevelSettings, problem: Problem, *, views: int, m: int) -> int:
     """Return the bytes held besides a pass: the pool, and ridge regression.
 
     For the models of the pool these are weights, gradients and momenta; for s support points and b
@@ -95,11 +95,11 @@ def _held_bytes(settings: OuterLoop, problem: Problem, *, views: int, m: int) ->
     return pool + 4 * ((2 * s + b) * p + 3 * s * (s + b))
 
 
-def _shown(settings: OuterLoop, views: int) -> int:
+def _shown(settings: BilevelSettings, views: int) -> int:
     """Return how many views a step compares."""
     return views if settings.outer_views == "all" else 1
 
 
-def _pairs(settings: OuterLoop, views: int, m: int) -> int:
+def _pairs(settings: BilevelSettings, views: int, m: int) -> int:
     """Return how many (image, view) pairs `Bilevel.distilled_batch` gives."""
     return views * min(m, max(1, settings.distilled_batch // views))

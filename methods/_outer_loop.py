@@ -25,7 +25,7 @@ _MAX_SHIFT = 4  # pixels, if real images are augmented (released code)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OuterLoop:
+class BilevelSettings:
     """Settings of the outer and the inner loop; defaults are those of KRR-ST's released code.
 
     Attributes:
@@ -104,7 +104,7 @@ class Bilevel:
 
     def __init__(
         self,
-        settings: OuterLoop,
+        settings: BilevelSettings,
         distilled: Distilled,
         views: Sequence[str],
         *,

@@ -42,14 +42,14 @@ from benchmark.workload import Forecast
 
 from ._distilled import Pairs, decode_pairs
 from ._outer_forecast import bilevel_forecast
-from ._outer_loop import Bilevel, OuterLoop
+from ._outer_loop import Bilevel, BilevelSettings
 from ._subset import draw_images, expect_enough
 
 __all__ = ["KrrSt"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class KrrSt(OuterLoop):
+class KrrSt(BilevelSettings):
     """Kernel ridge regression on self-supervised targets."""
 
     supervision: ClassVar[Supervision] = "none"

@@ -51,7 +51,7 @@ from ._approximation import NETWORKS, fit_shifts
 from ._decoding import DecodedImages, DecodedTargets
 from ._distilled import Bases, Distilled, Pairs, restore
 from ._ours_forecast import parameterised_forecast
-from ._outer_loop import Bilevel, OuterLoop
+from ._outer_loop import Bilevel, BilevelSettings
 from ._pca import principal_components
 from ._storage import Layout, Storage, fit_budget
 from ._subset import draw_images
@@ -62,7 +62,7 @@ _CHUNK = 8192  # real images held as floats at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ours(OuterLoop):
+class Ours(BilevelSettings):
     """Bases, predefined views and approximation networks within the budget of N pairs.
 
     Attributes:

@@ -9,12 +9,12 @@ from torchvision.transforms.functional import rotate
 from benchmark.augment import shift_and_flip
 from benchmark.loop import CheckpointedLoop
 from benchmark.methods._distilled import Bases, Pairs
-from benchmark.methods._outer_loop import Bilevel, InnerModel, OuterLoop
+from benchmark.methods._outer_loop import Bilevel, BilevelSettings, InnerModel
 from benchmark.network import Network
 from benchmark.spec import ImageShape, NonFiniteError, UsageError
 
 VIEWS = ("identity", "rot90", "rot180", "rot270")
-TINY = OuterLoop(
+TINY = BilevelSettings(
     outer_steps=6, outer_lr=0.01, real_batch=16, pool_size=2, max_age=3, inner_widths=(4, 6)
 )
 ALL = slice(None)
@@ -426,4 +426,4 @@ def test_copies_of_another_teacher_are_others(toy_problem, tmp_path):
 
 def test_copies_without_augmentation_are_refused():
     with pytest.raises(UsageError, match="augmented_copies=3: expected augment_real=true as well"):
-        OuterLoop(outer_steps=1, outer_lr=1.0, augmented_copies=3)
+        BilevelSettings(outer_steps=1, outer_lr=1.0, augmented_copies=3)

@@ -15,7 +15,7 @@ from benchmark import views as predefined
 from benchmark.compute import Compute
 from benchmark.kernel import Outcome
 from benchmark.methods._distilled import Distilled
-from benchmark.methods._outer_loop import Bilevel, OuterLoop
+from benchmark.methods._outer_loop import Bilevel, BilevelSettings
 from benchmark.network import Network
 from benchmark.spec import Budget, ImageShape, Problem
 from benchmark.timing import Operations
@@ -42,7 +42,7 @@ class OuterStep:
         compute: of the library's step.
     """
 
-    settings: OuterLoop
+    settings: BilevelSettings
     distilled: Distilled
     decode: Decode
     views: tuple[str, ...]
