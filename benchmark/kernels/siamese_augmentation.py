@@ -30,7 +30,6 @@ def siamese_augmentation(compute: Compute, *, small: bool = False) -> Kernel:
         for name, num in (("real", num_real), ("distilled", ipc))
     ]
     uniform = torch.rand(1, 3, dtype=torch.float64, generator=stream("augmentation"))
-
     there = uniform.to(compute.device)
 
     def fast() -> Outcome:
