@@ -236,7 +236,7 @@ def _expect_plugin(owner: str, made: Any, members: Sequence[str], **literals: An
         if (found := getattr(made, attribute, None)) not in get_args(allowed):
             choices = ", ".join(map(repr, get_args(allowed)))
             raise UsageError(f"{owner}: its {attribute} is {found!r}, expected {choices}")
-    if lacking := [name for name in members if not hasattr(made, name)]:
+    if lacking := [name for name in members if not hasattr(made(), name)]:
         raise UsageError(f"{owner}: it has no {' and no '.join(lacking)}")
 
 
