@@ -166,7 +166,7 @@ def middle_layer(
 
 
 def _normal(*shape: int, device: torch.device) -> Float[Tensor, "..."]:
-    """Return random numbers: on equal ones a GPU draws less power, and so runs faster."""
+    """Return random numbers: on equal ones a processor draws less power, and so runs faster."""
     return torch.randn(shape, generator=rng.generator("rates", device=device), device=device)
 
 
