@@ -181,14 +181,16 @@ class Experiment:
     def _versions(self) -> dict[str, int]:
         """Return how often each shared tensor was changed in place, and the teacher's mode."""
         network = self.teacher.network
-        statistics = dict(enumerate(self.teacher.statistics or ()))
         shared = {
             "images": self.images,
             "labels": self.splits(self.suite.source).train.labels,
             **{f"representations of {view}": x for view, x in self._representations.items()},
             **{f"the teacher's {name}": x for name, x in network.named_parameters()},
             **{f"the teacher's {name}": x for name, x in network.named_buffers()},
-            **{f"the teacher's statistics {i}": x for i, x in statistics.items()},
+            **{
+                f"the teacher's statistics {i}": x
+                for i, x in enumerate(self.teacher.statistics or ())
+            },
         }
         mode = sum(module.training for module in network.modules())
         return {name: x._version for name, x in shared.items()} | {"the teacher's mode": mode}

@@ -236,7 +236,8 @@ def _expect_plugin(owner: str, made: Any, members: Sequence[str], **literals: An
         if (found := getattr(made, attribute, None)) not in get_args(allowed):
             choices = ", ".join(map(repr, get_args(allowed)))
             raise UsageError(f"{owner}: its {attribute} is {found!r}, expected {choices}")
-    if lacking := [name for name in members if not hasattr(made(), name)]:
+    settings = {field_.name for field_ in fields(made)}
+    if lacking := [name for name in members if name not in settings and not hasattr(made, name)]:
         raise UsageError(f"{owner}: it has no {' and no '.join(lacking)}")
 
 

@@ -168,7 +168,7 @@ def _count_features(model: str, backbone: nn.Module, shape: ImageShape) -> int:
 
 def _refused(model: str, shape: ImageShape, error: Exception) -> UsageError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return UsageError(f"timm's {model} on {shape.c}x{shape.h}x{shape.w} images: {reason}")
+    return UsageError(f"timm's {model} on {shape} images: {reason}")
 
 
 def _unknown(model: str) -> UsageError:

@@ -14,6 +14,7 @@ from benchmark.row_shape import checked
 from benchmark.spec import UsageError
 
 PROTOCOL = 1  # incremented when the harness changes numbers; reports do not mix versions
+_REMEDY = "move the file away and repeat the runs, which find finished cells in the store"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,9 +146,6 @@ def _locked(file: Path) -> Iterator[None]:
 
 def _lines(rows: Iterable[Row]) -> str:
     return "".join(json.dumps(asdict(row)) + "\n" for row in rows)
-
-
-_REMEDY = "move the file away and repeat the runs, which find finished cells in the store"
 
 
 def _readable(rows: Iterable[Row]) -> list[Row]:

@@ -85,15 +85,12 @@ def fit_budget(
     choices = [
         (min(most, most_u), min(most, most_v)) for most in range(max(most_u, most_v, 1), 0, -1)
     ]
-    u, v = next(
-        (
-            (u, v)
-            for u, v in choices
-            if layout.shared(u, v) <= LARGEST_SHARE * num_floats
-            or layout.shared(u, v) + most_images * layout.per_image(u, v) <= num_floats
-        ),
-        choices[-1],
-    )
+
+    def are_affordable(u: int, v: int) -> bool:
+        shared, images = layout.shared(u, v), most_images * layout.per_image(u, v)
+        return shared <= LARGEST_SHARE * num_floats or shared + images <= num_floats
+
+    u, v = next((uv for uv in choices if are_affordable(*uv)), choices[-1])
     shared, per_image = layout.shared(u, v), layout.per_image(u, v)
     m = min((num_floats - shared) // per_image, most_images)
     if m < 1:
