@@ -51,10 +51,10 @@ def krr_st_step(compute: Compute, *, small: bool = False) -> Kernel:
         tolerance=0.15 if compute.precision == "bf16" else 5e-3,
         tried=(
             "Representations of real images are computed once instead of by a teacher pass in "
-            "every step, which is seven tenths of the plain step's arithmetic. Convolutions in "
+            "every step, which is three quarters of the plain step's arithmetic. Convolutions in "
             "bf16 and channels-last where that is faster, with batch norms folded into them, which "
-            "takes 4 % off; Cholesky instead of LU (see `ridge-solve`). The twin has 3.5 times the "
-            "operations (1.7 T, in fp32). It also asks the system for fresh memory all the time: "
+            "takes 4 % off; Cholesky instead of LU (see `ridge-solve`). The twin has 4 times the "
+            "operations (1.9 T, in fp32). It also asks the system for fresh memory all the time: "
             "in a process that keeps what it freed it took 9.2 s instead of 13.8 in one "
             "measurement on two threads of an EPYC. Where bf16 has dedicated units (AMX), memory "
             "sets the pace of the fast step. Smaller batches of real images, whose feature maps "

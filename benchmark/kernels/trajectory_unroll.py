@@ -41,7 +41,7 @@ def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
     likewise, without f. Bytes: those of as many forward passes.
     """
     k, m, b, steps, side, widths = (
-        (5, 10, 5, 4, 8, (8, 8)) if small else (100, 100, 20, 40, 32, (128, 128, 128))
+        (5, 10, 5, 8, 8, (8, 8)) if small else (100, 100, 20, 40, 32, (128, 128, 128))
     )
     fast_loss, plain_loss = (
         SoftLabelLoss.draw(
