@@ -300,6 +300,15 @@ def test_a_difference_that_is_only_significant_uncorrected_is_noise_and_never_be
     assert marks.marks(found, reference="random")["ours"] == "noise"
 
 
+def test_equally_many_hits_share_a_rank_whatever_the_order_of_their_seeds():
+    by_seed = {
+        "idm": {0: 92.74509803921569, 1: 93.13725490196079, 2: 93.52941176470588},
+        "datm": {0: 93.33333333333333, 1: 93.92156862745098, 2: 92.15686274509804},
+        "random": {0: 93.0, 1: 92.0, 2: 91.0},
+    }
+    assert ranks.average_ranks([by_seed]).of == {"idm": 1.5, "datm": 1.5, "random": 3.0}
+
+
 def test_ranks_are_means_over_columns_that_all_fill(new_row):
     first = column(new_row, random=[1.0, 3.0], dsa=[2.0], ours=[5.0])
     second = column(new_row, random=[1.0], dsa=[3.0], ours=[2.0])

@@ -11,6 +11,8 @@ from benchmark.reporting.seeds import Seeds, listed
 from benchmark.reporting.table import Cell, number
 
 _K = TypeVar("_K", bound=Hashable)
+_DECIMALS = 9  # of per cent: a hit is far more, even among a million images
+
 Scores = Mapping[str, Mapping[int, float]]  # of each contestant, by seed
 
 
@@ -84,8 +86,13 @@ def common_seeds(scores: Mapping[_K, Mapping[int, float]]) -> Seeds:
 
 
 def common_means(scores: Mapping[_K, Mapping[int, float]]) -> dict[_K, float]:
-    """Return every contestant's mean over the common seeds; empty if there are none."""
+    """Return every contestant's mean over the common seeds; empty if there are none.
+
+    Means of equally many hits are equal: they are without what summation in another order adds.
+    """
     seeds = sorted(common_seeds(scores))
     return {
-        label: fmean(by_seed[seed] for seed in seeds) for label, by_seed in scores.items() if seeds
+        label: round(fmean(by_seed[seed] for seed in seeds), _DECIMALS)
+        for label, by_seed in scores.items()
+        if seeds
     }
