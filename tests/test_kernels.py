@@ -435,14 +435,17 @@ def test_a_committed_report_follows_from_its_record(record):
     assert record.with_suffix(".md").read_text("utf-8") == kernel_report.document(found)
 
 
+DEVICE = find_device("auto")
+CLOCK = Clock(device=DEVICE)
+
+
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
     """Return the device with its measured precision and layout, and its rates."""
     keep_freed_memory()  # as every command does
     choose_tf32()
-    device = find_device("auto")
-    precision, layout = choose(device, tmp_path_factory.mktemp("store"))
-    return Compute(device, precision, layout), timing.measure_rates(Clock(device=device))
+    precision, layout = choose(DEVICE, tmp_path_factory.mktemp("store"))
+    return Compute(DEVICE, precision, layout), timing.measure_rates(CLOCK)
 
 
 @pytest.fixture(scope="module")
@@ -450,13 +453,14 @@ def full(request, machine):
     return plugins.load("kernels", request.param)(machine[0])
 
 
-ON_ONE_THREAD = torch.get_num_threads() == 1 and not torch.cuda.is_available()
 MEDIANS = {}
 
 
 @pytest.mark.kernel
 @pytest.mark.benchmark(
-    min_rounds=3, max_time=2.0, timer=time.process_time if ON_ONE_THREAD else time.perf_counter
+    min_rounds=3,
+    max_time=2.0,
+    timer=time.process_time if CLOCK.name == "processor" else time.perf_counter,
 )
 @pytest.mark.parametrize("full", NAMES, indirect=True, scope="module")
 @pytest.mark.parametrize("form", ["fast", "plain"])
@@ -467,8 +471,8 @@ def test_speed(benchmark, request, machine, full, form):
 
     def run():
         getattr(full, form)()
-        if compute.device.type == "cuda":
-            torch.cuda.synchronize(compute.device)
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize(DEVICE)
 
     run()
     benchmark(run)

@@ -300,7 +300,7 @@ def test_a_difference_that_is_only_significant_uncorrected_is_noise_and_never_be
     assert marks.marks(found, reference="random")["ours"] == "noise"
 
 
-def test_equally_many_hits_share_a_rank_whatever_the_order_of_their_seeds():
+def test_equally_many_hits_share_a_rank_however_seeds_divide_them():
     by_seed = {
         "idm": {0: 92.74509803921569, 1: 93.13725490196079, 2: 93.52941176470588},
         "datm": {0: 93.33333333333333, 1: 93.92156862745098, 2: 92.15686274509804},

@@ -88,7 +88,7 @@ def common_seeds(scores: Mapping[_K, Mapping[int, float]]) -> Seeds:
 def common_means(scores: Mapping[_K, Mapping[int, float]]) -> dict[_K, float]:
     """Return every contestant's mean over the common seeds; empty if there are none.
 
-    Means of equally many hits are equal: they are without what summation in another order adds.
+    Equally many hits give equal means: these are without the rounding of each seed's per cent.
     """
     seeds = sorted(common_seeds(scores))
     return {

@@ -13,8 +13,8 @@ cifar100 = Suite(
     notes="""
 The protocol of the published tables: Barlow Twins teacher (ResNet-18, 1 000 epochs), every method
 with its published settings, students pretrained for 1 000 epochs and probed on frozen features. The
-supervised methods need budgets of one image per class (N = 100) or a multiple of it. What it costs
-says `plan --suite cifar100 --device h100`.
+supervised methods need budgets of one image per class (N = 100) or a multiple of it.
+`plan --suite cifar100 --device h100` says what it costs.
 """.strip(),
     source="cifar100",
     size=32,
