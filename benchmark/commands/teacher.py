@@ -1,11 +1,10 @@
 """Pretrain a suite's teacher and save it to a file."""
 
 import argparse
+import csv
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
 
 from benchmark.check import check, teacher_owners
 from benchmark.commands._suite import expect_owners, experiment_of, suite_of
@@ -35,10 +34,15 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _write_curve(teacher: Path, points: Sequence[Mapping[str, float]]) -> None:
     """Write the logged values as a table and, if `fit` logged them, as a figure."""
-    logged = pd.DataFrame(points)
-    with atomic(teacher.with_suffix(".csv")) as temporary:
-        logged.to_csv(temporary, index=False, lineterminator="\n")
-    if not {"loss", "held_out"} <= set(logged):
+    names = list(points[0])
+    with (
+        atomic(teacher.with_suffix(".csv")) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as opened,
+    ):
+        writer = csv.DictWriter(opened, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(points)
+    if not {"loss", "held_out"} <= set(names):
         return
     with atomic(teacher.with_suffix(".png")) as temporary:
         temporary.write_bytes(teacher_curve(points).render().png)

@@ -1,12 +1,14 @@
 """A table: the main building block of a report."""
 
+import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-import pandas as pd
+from tabulate import tabulate
 
 from benchmark.reporting import latex, markdown
 from benchmark.reporting.statistics import Estimate
@@ -71,9 +73,13 @@ class Table:
     def markdown(self) -> str:
         """Return the table as a Markdown section."""
         texts = [[_in_markdown(cell) for cell in line] for line in self.body]
-        frame = pd.DataFrame(texts, columns=[markdown.escape(name) for name in self.columns])
-        alignment = ["left"] + ["right"] * (len(self.columns) - 1)
-        grid = frame.to_markdown(index=False, colalign=alignment, disable_numparse=True)
+        grid = tabulate(
+            texts,
+            [markdown.escape(name) for name in self.columns],
+            tablefmt="pipe",
+            colalign=["left"] + ["right"] * (len(self.columns) - 1),
+            disable_numparse=True,
+        )
         title = f"### {markdown.escape(self.title)}"
         return "\n\n".join(filter(None, (title, markdown.inline(self.notes), grid)))
 
@@ -95,9 +101,10 @@ class Table:
             if any(cell.mark for cell in cells):
                 names.append(f"{name} mark".strip())
                 columns.append([cell.mark for cell in cells])
-        lines = [*zip(*columns, strict=True)]
-        frame = pd.DataFrame(lines, columns=list(map(_inert, names)), dtype=object)
-        return frame.to_csv(index=False, lineterminator="\n")
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerows([map(_inert, names), *zip(*columns, strict=True)])
+        return stream.getvalue()
 
     def latex(self) -> str:
         """Return the table as LaTeX for the packages array, booktabs and longtable."""
