@@ -92,7 +92,7 @@ class Experiment:
             "size": self.suite.size,
             "teacher": key_of(self.teacher_origin.identity),
             "recipe": self.suite.recipe,
-            "length": asdict(self.suite.lengths[self.suite.recipe]),
+            "length": asdict(self.suite.length),
             "recipes": {name: asdict(recipe_of(self.suite, name)) for name in RECIPES},
         }
 

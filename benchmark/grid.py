@@ -72,8 +72,9 @@ class Suite:
         where_present: optional ones, left out if they are not found.
         budgets: N, the main one first.
         seeds: of whole experiments (distillation, student and probe), which share one teacher.
-        recipe: how long students are pretrained, a key of `lengths`; `own` also gives a method its
-            own published evaluation (`spec.OwnEvaluation`).
+        recipe: how long students are pretrained: for `student_steps` with `equal-steps`, otherwise
+            for `student_epochs`; `own` also gives a method its own published evaluation
+            (`spec.OwnEvaluation`).
         probes, labels_per_class: every combination gives a number (None: all labels).
         settings: changes of defaults, by owner: a method, model, probe, kind of teacher, or a
             recipe by its objective (`mse`, `cross-entropy`); `teacher` is whichever kind of teacher
@@ -96,7 +97,8 @@ class Suite:
     budgets: tuple[int, ...]
     seeds: tuple[int, ...]
     recipe: RecipeName = "paper"
-    lengths: Mapping[str, Length]
+    student_steps: int
+    student_epochs: int = 1000
     probes: tuple[str, ...] = ("fair", "paper")
     labels_per_class: tuple[int | None, ...] = (None, 10)
     settings: Mapping[str, Settings] = field(default_factory=dict)
@@ -105,6 +107,13 @@ class Suite:
     where_present: tuple[str, ...] = ()
     ablation_budgets: tuple[int, ...] = ()
     flags: str = ""
+
+    @property
+    def length(self) -> Length:
+        """How long students are pretrained."""
+        if self.recipe == "equal-steps":
+            return Length(steps=self.student_steps)
+        return Length(epochs=self.student_epochs)
 
 
 class Protocol(NamedTuple):

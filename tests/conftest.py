@@ -13,7 +13,6 @@ from torchvision.transforms.functional import to_pil_image
 from benchmark import loop, views
 from benchmark.grid import Suite, Variant
 from benchmark.network_factory import NetworkFactory
-from benchmark.pretrain import Length
 from benchmark.rows import PROTOCOL, Row
 from benchmark.spec import Budget, ImageShape, Problem, TrainingSet
 
@@ -150,7 +149,8 @@ def toy_suite(image_folder: Path) -> Suite:
         budgets=(4, 6),
         seeds=(0,),
         recipe="equal-steps",
-        lengths={"paper": Length(epochs=3), "equal-steps": Length(steps=4)},
+        student_epochs=3,
+        student_steps=4,
         labels_per_class=(None, 2),
         settings={
             "krr-st": loop,

@@ -17,7 +17,6 @@ from benchmark.execute import execute
 from benchmark.experiment import DataOptions, Experiment
 from benchmark.grid import cells
 from benchmark.loop import CheckpointedLoop
-from benchmark.pretrain import Length
 from benchmark.store import Store
 from tests.elsewhere import DEVICE, Elsewhere, ElsewhereGenerator, ElsewhereTensor
 
@@ -170,7 +169,7 @@ def test_a_suite_is_run_there_with_the_same_numbers(teacher, toy_suite, tmp_path
         ablation=(),
         students=("convnet",),
         budgets=(6,),
-        lengths={"equal-steps": Length(steps=3)},
+        student_steps=3,
         settings={
             **toy_suite.settings,
             "supervised": recipe,

@@ -14,7 +14,6 @@ from benchmark.planning.devices import Device
 from benchmark.planning.network_cost import PassCost
 from benchmark.planning.networks import Networks
 from benchmark.planning.planner import predict
-from benchmark.pretrain import Length
 from benchmark.spec import ImageShape, UsageError
 from benchmark.workload import Forecast, Work
 
@@ -89,10 +88,11 @@ def test_an_own_recipe_changes_the_steps_where_it_is_asked_for(planned, monkeypa
 
     monkeypatch.setattr(Random, "forecast", forecast)
     suite = {"controls": (), "methods": ("random",), "budgets": (12,), "ablation": ()}
+    monkeypatch.setattr(Metronome, "seconds", lambda self, work: float(work.launches))
     for recipe, batches in (("paper", 2), ("own", 3)):
-        lengths = {recipe: Length(steps=60)}
-        _, prediction = planned(**suite, recipe=recipe, lengths=lengths)
-        assert {task.seconds for task in tasks_of(prediction, "pretraining")} == {60 * 12 / batches}
+        _, prediction = planned(**suite, recipe=recipe, student_epochs=60)
+        steps = 60 * batches
+        assert {task.seconds for task in tasks_of(prediction, "pretraining")} == {4 * steps}
 
 
 def test_features_are_those_of_both_splits(planned):

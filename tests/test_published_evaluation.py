@@ -40,7 +40,7 @@ CPU = torch.device("cpu")
 N, SIDE, D, SOURCE = 100, 32, 512, "cifar100"
 DOWNSTREAM = ("cifar100", "cifar10")
 SUITE = plugins.load("suites", SOURCE)
-LENGTH, RECIPE = SUITE.lengths[SUITE.recipe], RECIPES["mse"]
+LENGTH, RECIPE = SUITE.length, RECIPES["mse"]
 FAIR, PAPER = probe_of(SUITE, "fair"), probe_of(SUITE, "paper")
 CLOSE = 1  # points of accuracy between students of one seed, in bf16 and fp32
 

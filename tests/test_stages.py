@@ -31,7 +31,6 @@ from benchmark.methods.random import Random
 from benchmark.methods.random_bytes import RandomBytes
 from benchmark.methods.random_labels import RandomLabels
 from benchmark.models.convnet import _norm as convnet_norm
-from benchmark.pretrain import Length
 from benchmark.reporting import report
 from benchmark.settings import NEUTRAL
 from benchmark.spec import OwnEvaluation, Problem, UsageError
@@ -718,8 +717,7 @@ class Particular(RandomLabels):
 
 def test_an_own_recipe_is_what_the_method_says_and_kept_apart(toy_suite, tmp_path, methods):
     methods["particular"] = Particular
-    lengths = {**toy_suite.lengths, "own": toy_suite.lengths["paper"]}
-    suite = small(toy_suite, methods=("particular",), budgets=(6,), lengths=lengths)
+    suite = small(toy_suite, methods=("particular",), budgets=(6,))
     paper, own = (
         run(new_experiment(replace(suite, recipe=recipe), tmp_path)).rows
         for recipe in ("paper", "own")
@@ -768,8 +766,7 @@ def test_seconds_are_of_the_stage_alone(toy_suite, tmp_path, monkeypatch):
 
 def test_what_the_own_evaluation_asks_for_first_is_charged_once(toy_suite, tmp_path, methods):
     methods["charging"] = Charging
-    lengths = {**toy_suite.lengths, "own": toy_suite.lengths["paper"]}
-    suite = small(toy_suite, methods=("charging",), budgets=(6,), lengths=lengths, recipe="own")
+    suite = small(toy_suite, methods=("charging",), budgets=(6,), recipe="own")
     (cell,) = cells(suite)
     distilled = distill(cell, new_experiment(suite, tmp_path))
     assert 3600 <= distilled.header["seconds"] < 7200
@@ -787,8 +784,7 @@ def test_a_set_that_is_there_is_refused_an_own_evaluation_that_it_cannot_have(
     toy_suite, tmp_path, methods
 ):
     methods["unfit"] = Unfit
-    lengths = {**toy_suite.lengths, "own": toy_suite.lengths["paper"]}
-    suite = small(toy_suite, methods=("unfit",), budgets=(6,), lengths=lengths)
+    suite = small(toy_suite, methods=("unfit",), budgets=(6,))
     assert run(new_experiment(suite, tmp_path)).rows
     outcome = run(new_experiment(replace(suite, recipe="own"), tmp_path))
     assert [*outcome.skipped.values()] == ["--recipe own: no room"]
@@ -1023,7 +1019,7 @@ def test_any_changed_setting_is_another_key(toy_suite, whole, owner, changes):
     [
         {"size": 8},
         {"seeds": (1,)},
-        {"lengths": {"equal-steps": Length(steps=5)}},
+        {"student_steps": 5},
         {"recipe": "paper"},
         {"labels_per_class": (None, 3)},
     ],
@@ -1085,8 +1081,8 @@ def test_stored_rows_go_by_the_names_of_the_suite_that_asks(toy_suite, whole, mo
         name="other",
         methods=(),
         ablation=(),
+        recipe="paper",
     )
-    renamed = replace(renamed, lengths={"paper": Length(steps=4)}, recipe="paper")
     experiment = new_experiment(renamed, root)
     (cell,) = cells(renamed)
     rows = stored_rows(cell, experiment)

@@ -17,15 +17,14 @@ from benchmark.experiment import DataOptions, Experiment
 from benchmark.grid import FLAGS, Cell, Suite, cells, with_settings
 from benchmark.images import is_present
 from benchmark.memory import default_memory
-from benchmark.pretrain import Length
 from benchmark.provenance import remember_code
-from benchmark.spec import UsageError, unknown
+from benchmark.spec import UsageError
 from benchmark.store import Store
 from benchmark.tf32 import choose_tf32
 
 _THREADS = torch.get_num_threads()
 
-_OVERRIDES = tuple(name for name in FLAGS if name not in ("student_steps", "set"))  # fields
+_OVERRIDES = tuple(name for name in FLAGS if name != "set")  # fields
 
 
 def suite_of(arguments: argparse.Namespace) -> Suite:
@@ -34,13 +33,10 @@ def suite_of(arguments: argparse.Namespace) -> Suite:
     changes: dict[str, Any] = {
         name: value for name in _OVERRIDES if (value := getattr(arguments, name, None)) is not None
     }
-    if (recipe := changes.get("recipe")) is not None and recipe not in suite.lengths:
-        raise unknown("recipe", recipe, list(suite.lengths))
-    if (steps := getattr(arguments, "student_steps", None)) is not None:
-        if recipe not in (None, "equal-steps"):
+    if (steps := changes.get("student_steps")) is not None:
+        if changes.get("recipe") not in (None, "equal-steps"):
             raise UsageError(f"--student-steps {steps}: expected --recipe equal-steps, or none")
         changes["recipe"] = "equal-steps"
-        changes["lengths"] = {**suite.lengths, "equal-steps": Length(steps=steps)}
     if getattr(arguments, "no_ablation", False):
         changes["ablation"] = ()
     if "downstream" in changes:  # requested by name
@@ -51,7 +47,7 @@ def suite_of(arguments: argparse.Namespace) -> Suite:
 
 def _flags(arguments: argparse.Namespace) -> str:
     """Return the flags that change a suite, as written on the command line."""
-    given = {name: getattr(arguments, name, None) for name in FLAGS if name != "set"}
+    given = {name: getattr(arguments, name, None) for name in _OVERRIDES}
     words = [
         f"--{name.replace('_', '-')} {_text(value)}"
         for name, value in given.items()

@@ -259,7 +259,7 @@ class _Planner:
     def _steps(self, student: Architecture, pairs: int, recipe: Recipe) -> tuple[Work, ...]:
         """Count the work of `pretrain.pretrain`."""
         batches = math.ceil(pairs / recipe.batch_size)
-        steps, batch = self.suite.lengths[self.suite.recipe].num_steps(batches), pairs // batches
+        steps, batch = self.suite.length.num_steps(batches), pairs // batches
         return (
             Work(
                 network=student,

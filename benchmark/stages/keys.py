@@ -59,7 +59,7 @@ def student_inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
         "settings": experiment.student_settings(cell.student),
         "code": {"student": model_code(cell.student), "pretraining": code_of("benchmark.pretrain")},
         "recipes": {objective: asdict(recipe_of(suite, objective)) for objective in RECIPES},
-        "length": asdict(suite.lengths[suite.recipe]),
+        "length": asdict(suite.length),
         "own": suite.recipe == "own",
         "seed": cell.seed,
         **experiment.settings,

@@ -60,7 +60,7 @@ def pretrained_student(cell: Cell, distilled: DistilledSet, experiment: Experime
                     steps = pretrain(
                         network,
                         data,
-                        suite.lengths[suite.recipe],
+                        suite.length,
                         recipe=recipe_of(suite, data.objective, own=own.recipe),
                         generator=generator,
                         checkpoint=loop,

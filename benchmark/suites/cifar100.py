@@ -1,7 +1,6 @@
 """The published protocol: source CIFAR-100, six students, budgets from 25 to 5 000."""
 
 from benchmark.grid import Suite
-from benchmark.pretrain import Length
 
 from ._ablation import BASES, NONE, VIEWS
 
@@ -28,9 +27,5 @@ supervised methods need budgets of one image per class (N = 100) or a multiple o
     budgets=(100, 25, 50, 1000, 5000),
     seeds=(0, 1, 2),
     recipe="paper",
-    lengths={
-        "paper": Length(epochs=1000),
-        "equal-steps": Length(steps=4000),
-        "own": Length(epochs=1000),
-    },
+    student_steps=4000,
 )

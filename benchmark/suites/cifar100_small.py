@@ -1,7 +1,6 @@
 """The published experiments on CIFAR-100, at a scale that takes two CPU cores hours."""
 
 from benchmark.grid import Suite
-from benchmark.pretrain import Length
 
 from ._ablation import BASES, NONE, VIEWS
 
@@ -39,11 +38,7 @@ a suite of their own, `supervised`.
     budgets=(100, 25),
     seeds=(0, 1, 2),
     recipe="equal-steps",
-    lengths={
-        "equal-steps": Length(steps=500),
-        "paper": Length(epochs=1000),
-        "own": Length(epochs=1000),
-    },
+    student_steps=500,
     labels_per_class=(None,),
     settings={
         # Outer learning rates: those with the best student accuracy on cifar100:held-out (paper

@@ -1,7 +1,6 @@
 """The default suite: everything the benchmark does, in minutes, on data shipped with it."""
 
 from benchmark.grid import Suite
-from benchmark.pretrain import Length
 
 from ._ablation import BASES, NONE
 
@@ -92,11 +91,7 @@ resolve few of the differences between methods.
     budgets=(20,),
     seeds=(0, 1, 2),
     recipe="equal-steps",
-    lengths={
-        "equal-steps": Length(steps=40),
-        "paper": Length(epochs=1000),
-        "own": Length(epochs=1000),
-    },
+    student_steps=40,
     settings={
         "krr-st": _KRR_ST,
         "ours": _OURS,

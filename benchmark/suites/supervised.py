@@ -1,7 +1,6 @@
 """The supervised peers evaluated as published: networks trained from scratch on few images."""
 
 from benchmark.grid import Suite
-from benchmark.pretrain import Length
 
 __all__ = ["supervised"]
 
@@ -37,11 +36,7 @@ method works, but it does not rank them, nor are their lengths comparable.
     budgets=(100, 10),
     seeds=(3, 4, 5, 6, 7),
     recipe="equal-steps",
-    lengths={
-        "equal-steps": Length(steps=300),
-        "paper": Length(epochs=1000),
-        "own": Length(epochs=1000),
-    },
+    student_steps=300,
     probes=("head", "fair"),
     labels_per_class=(None,),
     settings={
