@@ -74,6 +74,13 @@ def arguments(owner: str, factory: Callable[..., Any], given: Mapping[str, Any])
     return _parsed(owner, {name: types[name] for name in defaults(factory)}, given)
 
 
+def as_tuples(value: Any) -> Any:
+    """Return a value that may come from JSON as settings hold it: tuples instead of lists."""
+    if isinstance(value, dict):
+        return {name: as_tuples(part) for name, part in value.items()}
+    return tuple(map(as_tuples, value)) if isinstance(value, list | tuple) else value
+
+
 def _hints(owner: str, of: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(of)

@@ -18,6 +18,7 @@ from torch import Tensor
 from benchmark import artifacts, views
 from benchmark.network import Network, Precision
 from benchmark.progress import bar
+from benchmark.settings import as_tuples
 from benchmark.spec import ImageShape, NewNetwork, Represent, UsageError
 
 BACKBONE = "backbone."  # prefix of the names of its weights
@@ -232,7 +233,7 @@ def _header(file: Path, content: Mapping[str, Any]) -> TeacherHeader:
     missing = [name for name in names if name not in content]
     if missing:
         raise UsageError(f"{file}: not a teacher file, its header lacks {', '.join(missing)}")
-    values = {name: _tuples(content[name]) for name in names}
+    values = {name: as_tuples(content[name]) for name in names}
     for name, expected in _EXPECTED.items():
         if not isinstance(values[name], expected):
             raise UsageError(
@@ -264,10 +265,3 @@ _EXPECTED = {
     "mean": tuple,
     "std": tuple,
 }
-
-
-def _tuples(value: Any) -> Any:
-    """Return a JSON value with tuples where JSON has lists."""
-    if isinstance(value, dict):
-        return {name: _tuples(part) for name, part in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

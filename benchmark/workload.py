@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark.network import Precision
+from benchmark.settings import as_tuples
 
 TO_IMAGES = 2 / 3  # of a training pass: forward, and backward to the images alone
 DRAW = 18  # operators of one randomly drawn augmentation, averaged over all six
@@ -50,16 +51,11 @@ class Architecture:
             model=model,
             num_outputs=num_outputs,
             settings=tuple(
-                (name, _frozen(value)) for name, value in settings.items() if value is not None
+                (name, as_tuples(value)) for name, value in settings.items() if value is not None
             ),
             precision=precision,
             default_layout=default_layout,
         )
-
-
-def _frozen(value: Any) -> Any:
-    """Return lists, which are not hashable, as tuples."""
-    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

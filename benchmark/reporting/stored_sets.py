@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmark import artifacts, plugins
-from benchmark.settings import replace
+from benchmark.settings import as_tuples, replace
 from benchmark.spec import ImageShape, Method, TrainingSet, UsageError
 from benchmark.store import Store
 
@@ -82,10 +82,9 @@ class StoredSets:
         tensors, header = self._read(key, artifacts.read)
         try:
             method = plugins.load("methods", header["method"])()
-            settings = {name: _hashable(value) for name, value in header["settings"].items()}
             return StoredSet(
                 tensors=tensors,
-                method=replace(header["method"], method, settings),
+                method=replace(header["method"], method, as_tuples({**header["settings"]})),
                 shape=ImageShape(*header["shape"]),
             )
         except (UsageError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -114,8 +113,3 @@ def _are_points(logged: Any) -> bool:
 def is_number(value: object) -> TypeGuard[float]:
     """Say whether a value from an untrusted file is a finite number."""
     return isinstance(value, int | float) and abs(value) < float("inf")
-
-
-def _hashable(value: Any) -> Any:
-    """Return a value as a field holds it: JSON turned its tuples into lists."""
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
