@@ -257,11 +257,6 @@ def _add_environment(parser: argparse.ArgumentParser) -> None:
         help="folder of local copies of datasets (default: STORE/data)",
     )
     place.add_argument("--download", action="store_true", help="download missing datasets")
-    place.add_argument(
-        "--full-hash",
-        action="store_true",
-        help="notice changed image files by their content, not by sizes and times",
-    )
     _add_store(place, "keeps finished stages and checkpoints")
     _add_device(place)
     _add_memory(place)

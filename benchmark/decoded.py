@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from benchmark.files import atomic, content_hash, expect_room, lock
+from benchmark.files import atomic, expect_room, lock
 from benchmark.progress import bar
 from benchmark.source_code import code_of
 from benchmark.spec import Dataset, LabelledImages, Records, Split, UsageError
@@ -41,9 +41,7 @@ def decoded(folder: Path, records: Records, size: int, *, description: str) -> L
     return _read(folder)
 
 
-def split_key(
-    dataset: Dataset, split: Split, records: Records, *, size: int, full_hash: bool
-) -> str:
+def split_key(dataset: Dataset, split: Split, records: Records, *, size: int) -> str:
     """Return a name unique to the split and the state of its files and code.
 
     Raises:
@@ -55,7 +53,7 @@ def split_key(
     digest = hashlib.sha256(json.dumps(made_of).encode())
     for file in records.files:
         try:
-            state = content_hash(file) if full_hash else _stamp(file)
+            state = _stamp(file)
         except OSError as error:
             raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
         digest.update(f"\n{file}\0{state}".encode("utf-8", "surrogateescape"))

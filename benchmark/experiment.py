@@ -31,12 +31,10 @@ class DataOptions:
     Attributes:
         root: folder of local copies.
         download: whether to download missing data.
-        full_hash: whether cached images are validated by the files' content.
     """
 
     root: Path | None = None
     download: bool = False
-    full_hash: bool = False
 
 
 class Experiment:
@@ -60,7 +58,6 @@ class Experiment:
                 root=self.data.root,
                 cache=self.store.root,
                 download=self.data.download,
-                full_hash=self.data.full_hash,
             )
         return self._splits[name]
 

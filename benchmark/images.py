@@ -191,7 +191,6 @@ def load_splits(
     root: Path | None,
     cache: Path,
     download: bool = False,
-    full_hash: bool = False,
 ) -> Splits:
     """Load the training split of a dataset at `size` x `size`, and find its test split.
 
@@ -205,7 +204,6 @@ def load_splits(
         root: the folder below which datasets are looked for.
         cache: decoded splits are kept in its folder ``images``.
         download: download a missing dataset, if possible.
-        full_hash: detect changed files by their content, not by their size and time.
 
     Raises:
         UsageError: there is no such dataset, files are missing or broken, or it has fewer classes.
@@ -217,7 +215,7 @@ def load_splits(
         for split in (_SPLITS[:1] if held_out else _SPLITS)
     }
     folders = {
-        split: cache / "images" / split_key(dataset, split, found, size=size, full_hash=full_hash)
+        split: cache / "images" / split_key(dataset, split, found, size=size)
         for split, found in records.items()
     }
     num_classes = len(records["train"].classes)

@@ -174,20 +174,6 @@ def test_a_new_training_class_renumbers_the_test_labels(folder: Path) -> None:
     assert load(folder, "test").labels.tolist() == [0, 2, 3]
 
 
-def test_full_hash_looks_at_contents_only(folder: Path, decoded_files: list[str]) -> None:
-    load(folder, full_hash=True)
-    file = folder / "train" / "a" / "0.png"
-    os.utime(file, ns=(1, 1))
-    load(folder, full_hash=True)
-    assert len(decoded_files) == 6
-    bmp, stamp = file.with_name("0.bmp"), (2, 2)
-    file.unlink()
-    for level in (0, 255):  # same name, size and time: only the contents differ
-        Image.new("RGB", (8, 8), (level,) * 3).save(bmp)
-        os.utime(bmp, ns=stamp)
-        assert load(folder, full_hash=True).images[0].unique().tolist() == [level]
-
-
 @pytest.mark.parametrize("file", ["images.npy", "labels.npy", "facts.json"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "garbage", "one byte"])
 def test_a_damaged_cache_is_made_again(

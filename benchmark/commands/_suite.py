@@ -155,5 +155,4 @@ def _data_of(arguments: argparse.Namespace) -> DataOptions:
     return DataOptions(
         root=arguments.data_root or arguments.store / "data",
         download=arguments.download,
-        full_hash=arguments.full_hash,
     )
