@@ -134,10 +134,10 @@ def restore(stored: Mapping[str, Tensor], shape: ImageShape) -> Distilled:
 
 
 def decode_pairs(stored: Mapping[str, Tensor]) -> TrainingSet:
-    """Return stored `images` and their `targets` [m d] as they are."""
+    """Return stored `images` and their `targets` [m d], these in float32."""
     return TrainingSet(
         images=stored["images"],
         views=("identity",),
-        targets=stored["targets"].unsqueeze(0),
+        targets=stored["targets"].float().unsqueeze(0),
         objective="mse",
     )

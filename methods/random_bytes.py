@@ -24,6 +24,7 @@ from benchmark.spec import (
 )
 from benchmark.workload import Forecast
 
+from ._distilled import decode_pairs
 from ._subset import draw_images
 
 __all__ = ["RandomBytes"]
@@ -59,12 +60,7 @@ class RandomBytes:
 
     def decode(self, stored: Mapping[str, Tensor], shape: ImageShape) -> TrainingSet:
         """Return the pairs, with representations as float32."""
-        return TrainingSet(
-            images=stored["images"],
-            views=("identity",),
-            targets=stored["targets"].to(torch.float32).unsqueeze(0),
-            objective="mse",
-        )
+        return decode_pairs(stored)
 
 
 def _num_pairs(problem: Problem) -> int:
