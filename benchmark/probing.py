@@ -108,7 +108,6 @@ def extract(
     *,
     checkpoint: Loop,
     name: str = "features",
-    batch_size: int = BATCH,
 ) -> Float[Tensor, "n p"]:
     """Return the frozen features of all images, on the network's device.
 
@@ -117,7 +116,7 @@ def extract(
     """
     device = network.mean.device
     features = torch.empty(len(images), network.num_features, device=device)
-    batches, parts = images.split(batch_size), features.split(batch_size)
+    batches, parts = images.split(BATCH), features.split(BATCH)
     with in_mode(network, training=False), torch.inference_mode():
         frozen = network.frozen()
         for step in checkpoint.steps(name, len(batches), features=features):

@@ -29,6 +29,7 @@ RATES: Mapping[tuple[Literal["matrix product", "convolution"], Precision], Rate]
 Operations = Mapping[Rate, int | float]
 
 _IMAGES, _IMAGES_OF_A_GPU = 32, 1024  # of a convolution: enough for launches not to count
+_LEAST, _MOST = 3, 30  # rounds of timings in turn
 _TRIALS = 4  # of each rate; the fastest counts
 _LONG = 0.5  # seconds of a first run, beside which whatever happens once does not count
 
@@ -86,23 +87,15 @@ class Clock:
         return now() - started
 
 
-def interleaved(
-    timers: Sequence[Callable[[], float]],
-    *,
-    seconds: float = 2.0,
-    least: int = 3,
-    most: int = 30,
-) -> list[Timing]:
+def interleaved(timers: Sequence[Callable[[], float]], *, seconds: float = 2.0) -> list[Timing]:
     """Time warmed-up callables in turn, so that conditions are the same for all.
 
     Args:
         timers: each runs one of them once and returns how long that took.
         seconds: after which no further round starts.
-        least: minimum number of rounds.
-        most: maximum number of rounds.
     """
     rounds: list[list[float]] = []
-    while len(rounds) < least or (len(rounds) < most and sum(map(sum, rounds)) < seconds):
+    while len(rounds) < _LEAST or (len(rounds) < _MOST and sum(map(sum, rounds)) < seconds):
         rounds.append([timer() for timer in timers])
     return [Timing(seconds=taken) for taken in zip(*rounds, strict=True)]
 

@@ -159,9 +159,7 @@ def test_features_do_not_depend_on_chunks(model, settings):
     with torch.inference_mode():
         torch.testing.assert_close(chunked.features(images), whole.features(images))
     torch.testing.assert_close(
-        extract(
-            chunked.float(), (255 * images).to(torch.uint8), checkpoint=new_loop(), batch_size=3
-        ),
+        extract(chunked.float(), (255 * images).to(torch.uint8), checkpoint=new_loop()),
         extract(whole.float(), (255 * images).to(torch.uint8), checkpoint=new_loop()),
     )
     assert torch.equal(torch.get_rng_state(), before)

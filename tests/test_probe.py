@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from benchmark import probing
 from benchmark.loop import CheckpointedLoop
 from benchmark.network import Network
 from benchmark.probes import fair, logistic
@@ -572,7 +573,8 @@ def network():
     return Network(nn.Sequential(*layers), 4 * 36, 5, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
 
 
-def test_extraction_is_one_forward_in_evaluation_mode(network, tmp_path):
+def test_extraction_is_one_forward_in_evaluation_mode(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(probing, "BATCH", 16)
     pixels = torch.randint(256, (50, 3, 8, 8), generator=generator(), dtype=torch.uint8)
     np.save(tmp_path / "images.npy", pixels.numpy())
     images = torch.from_numpy(np.load(tmp_path / "images.npy", mmap_mode="c"))
@@ -580,7 +582,7 @@ def test_extraction_is_one_forward_in_evaluation_mode(network, tmp_path):
     network.backbone[1].eval()
     modes = [module.training for module in network.modules()]
     state = {name: value.clone() for name, value in network.state_dict().items()}
-    features = extract(network, images, checkpoint=new_loop(), batch_size=16)
+    features = extract(network, images, checkpoint=new_loop())
     assert [module.training for module in network.modules()] == modes
     for name, value in network.state_dict().items():
         assert torch.equal(value, state[name])
@@ -590,13 +592,14 @@ def test_extraction_is_one_forward_in_evaluation_mode(network, tmp_path):
     assert features.dtype == torch.float32 and not features.is_inference()
 
 
-def test_extraction_that_was_cut_short_goes_on(network, tmp_path, saved_at_every_step):
+def test_extraction_that_was_cut_short_goes_on(network, tmp_path, saved_at_every_step, monkeypatch):
+    monkeypatch.setattr(probing, "BATCH", 16)
     pixels = torch.randint(256, (50, 3, 8, 8), generator=generator(), dtype=torch.uint8)
-    whole = extract(network, pixels, checkpoint=new_loop(), batch_size=16)
+    whole = extract(network, pixels, checkpoint=new_loop())
     with pytest.raises(DeathError):
-        extract(network, pixels, checkpoint=mortal(tmp_path, ("features", 2)), batch_size=16)
+        extract(network, pixels, checkpoint=mortal(tmp_path, ("features", 2)))
     last = mortal(tmp_path)
-    resumed = extract(network, pixels, checkpoint=last, batch_size=16)
+    resumed = extract(network, pixels, checkpoint=last)
     assert last.taken == [("features", 2), ("features", 3)]
     assert torch.equal(resumed, whole)
 
