@@ -8,7 +8,7 @@ from benchmark.planning.prediction import Prediction, Task
 
 
 def task(stage, line, *key, seconds, charged=0):
-    return Task(stage=stage, line=line, key=(stage, *key), seconds=seconds, charged=charged)
+    return Task(line=line, key=(stage, *key), seconds=seconds, charged=charged)
 
 
 @pytest.fixture

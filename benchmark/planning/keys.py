@@ -1,8 +1,13 @@
-"""Keys of the tasks that rows and the store record: each begins with its stage."""
+"""Keys of tasks, by which rows and the store find them: each begins with one of `STAGES`."""
 
 from collections.abc import Hashable
 
 Key = tuple[Hashable, ...]
+
+STAGES = (
+    *("teacher", "representations", "by-products", "distillation", "pretraining", "features"),
+    "probes",
+)
 
 TEACHER: Key = ("teacher",)  # of the task that pretrains it
 
@@ -10,6 +15,11 @@ TEACHER: Key = ("teacher",)  # of the task that pretrains it
 def representations(view: str) -> Key:
     """Return the key of the task that represents all training images under a view."""
     return "representations", view
+
+
+def by_products(label: str, work: Hashable) -> Key:
+    """Return the key of the task that makes what all sets of a method share."""
+    return "by-products", label, work
 
 
 def distillation(label: str, N: int | None, seed: int) -> Key:

@@ -120,7 +120,6 @@ class _Planner:
         if not teacher.is_file:
             works = teacher.forecast.work if teacher.forecast else ()
             yield Task(
-                stage="teacher",
                 line=self.suite.teacher,
                 key=keys.TEACHER,
                 seconds=self.seconds(works) if teacher.forecast else None,
@@ -133,7 +132,6 @@ class _Planner:
         work = self._represented(n)
         for view in dict.fromkeys(("identity", *sorted(views))):
             yield Task(
-                stage="representations",
                 line=f"view {view}",
                 key=keys.representations(view),
                 seconds=self.seconds([work]),
@@ -213,9 +211,8 @@ class _Planner:
         if forecast is not None and forecast.once:
             charged = self.seconds(forecast.once)
             yield Task(
-                stage="by-products",
                 line=f"of {cell.variant.method}",
-                key=("by-products", label, forecast.once),
+                key=keys.by_products(label, forecast.once),
                 label=label,
                 seconds=charged,
                 memory=self.memory(forecast.once) + forecast.held + self.images_bytes,
@@ -223,7 +220,6 @@ class _Planner:
             )
         known = forecast or Forecast()
         yield Task(
-            stage="distillation",
             line=label if cell.N is None else f"{label}, N = {cell.N}",
             key=keys.distillation(label, cell.N, cell.seed),
             label=label,
@@ -245,7 +241,6 @@ class _Planner:
             recipe = recipe_of(self.suite, objective, own=forecast.own_recipe)
             works = self._steps(student, forecast.pairs, recipe)
         yield Task(
-            stage="pretraining",
             line=cell.student,
             key=keys.pretraining(cell.variant.label, cell.N, cell.seed, cell.student),
             label=cell.variant.label,
@@ -278,7 +273,6 @@ class _Planner:
         work = Work(network=student, forward=n, batch=min(n, FEATURES_BATCH))
         key = keys.features(cell.variant.label, cell.N, cell.seed, cell.student, downstream)
         yield Task(
-            stage="features",
             line=f"{cell.student} on {downstream}",
             key=key,
             label=cell.variant.label,
@@ -304,7 +298,6 @@ class _Planner:
             held = probe_bytes(kind, probed, max_memory=self.device.networks.max_memory)
             amount = protocol.labels_per_class or "all"
             yield Task(
-                stage="probes",
                 line=f"{protocol.probe}, {amount} labels, on {downstream}",
                 key=keys.probe(key, *protocol),
                 label=cell.variant.label,

@@ -3,14 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 from benchmark.grid import Cell
 from benchmark.planning.keys import Key
-
-Stage = Literal[
-    "teacher", "representations", "by-products", "distillation", "pretraining", "features", "probes"
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,9 +13,8 @@ class Task:
     """One stage of one cell, or of all cells.
 
     Attributes:
-        stage: its kind.
         line: name of the table row that lists it with others of its kind.
-        key: unique; it begins with the stage.
+        key: see `benchmark.planning.keys`.
         label, N: of the method that it belongs to; empty and None if shared by all.
         seconds: expected time; None if unknown.
         eager_seconds: expected time without CUDA graphs; None if nothing would be captured.
@@ -29,7 +23,6 @@ class Task:
         disk: bytes left in the store.
     """
 
-    stage: Stage
     line: str
     key: Key
     label: str = ""
@@ -39,6 +32,11 @@ class Task:
     charged: int | float = 0
     memory: int | float = 0
     disk: int | float = 0
+
+    @property
+    def stage(self) -> str:
+        """Its kind."""
+        return str(self.key[0])
 
 
 @dataclass(frozen=True, kw_only=True)

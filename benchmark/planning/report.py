@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import get_args
 
 from benchmark.planning.calibration import ThisDevice
 from benchmark.planning.devices import Device, NamedDevice, assumptions
+from benchmark.planning.keys import STAGES
 from benchmark.planning.measured import Line, compare, summary
-from benchmark.planning.prediction import Prediction, Stage, Task, seconds_of
+from benchmark.planning.prediction import Prediction, Task, seconds_of
 from benchmark.planning.probe_cost import assumed_steps
 from benchmark.provenance import same_device, short_commit
 from benchmark.reporting.table import MISSING, Cell, Table
@@ -16,7 +16,6 @@ from benchmark.rows import Row
 from benchmark.timing import CLOCKS
 
 _KIB = 1024
-_ORDER = get_args(Stage)
 _MULTIPLES = (2, 4, 8)  # numbers of devices that a plan for one device also covers
 
 
@@ -73,7 +72,7 @@ def stage_table(prediction: Prediction, lines: Mapping[tuple[str, str], Line]) -
         columns=("stage", "of", "times", "each", "together", *graphs, "memory", "disk", *measured),
         body=[
             _line(place, groups[place], lines, captured=captured)
-            for place in sorted(groups, key=lambda place: _ORDER.index(place[0]))
+            for place in sorted(groups, key=lambda place: STAGES.index(place[0]))
         ],
     )
 
