@@ -30,13 +30,13 @@ def labels(rows: Iterable[Row]) -> list[str]:
     for row in rows:
         changed = len(row.changes.get(row.method, ())) if is_variant(row) else 0
         changes[row.label] = max(changes[row.label], changed)
-    return sorted(changes, key=lambda label: (_rank(label, _METHODS), -changes[label], label))
+    return sorted(changes, key=lambda label: (rank(label, _METHODS), -changes[label], label))
 
 
 def students(rows: Iterable[Row]) -> list[str]:
     """Return the students of rows, those of the published tables first, without the teacher."""
     found = {row.student for row in rows} - {TEACHER}
-    return sorted(found, key=lambda name: (_rank(name, STUDENTS), name))
+    return sorted(found, key=lambda name: (rank(name, STUDENTS), name))
 
 
 def own_student(row: Row) -> str | None:
@@ -54,11 +54,12 @@ def datasets(rows: Sequence[Row]) -> list[str]:
     sources = {row.source for row in rows}
     return sorted(
         {row.downstream for row in rows},
-        key=lambda name: (name not in sources, _rank(name, DATASETS), name),
+        key=lambda name: (name not in sources, rank(name, DATASETS), name),
     )
 
 
-def _rank(name: str, order: Sequence[str]) -> int:
+def rank(name: str, order: Sequence[str]) -> int:
+    """Return the place of a name in an order; names that are not in it share the last."""
     return order.index(name) if name in order else len(order)
 
 

@@ -11,6 +11,7 @@ from benchmark import plugins
 from benchmark.files import atomic
 from benchmark.reporting.figure import Figure
 from benchmark.reporting.markdown import escape, inline
+from benchmark.reporting.order import rank
 from benchmark.reporting.stored_sets import MissingSetError, StoredSets
 from benchmark.rows import Row
 
@@ -47,9 +48,7 @@ class Picture:
 
 def figures(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
     """Return every figure that the rows can fill; figures of other packages come last."""
-    known = plugins.names("figures")
-    ordered = [name for name in _ORDER if name in known]
-    ordered += [name for name in known if name not in _ORDER]
+    ordered = sorted(plugins.names("figures"), key=lambda name: rank(name, _ORDER))
     return [figure for name in ordered for figure in plugins.load("figures", name)(rows, sets)]
 
 

@@ -12,6 +12,7 @@ from benchmark import plugins
 from benchmark.grid import CELL_FLAGS, FLAGS
 from benchmark.provenance import short_commit
 from benchmark.reporting import pictures
+from benchmark.reporting.order import rank
 from benchmark.reporting.pictures import Picture
 from benchmark.reporting.selection import current, once, reasons
 from benchmark.reporting.stored_sets import StoredSets
@@ -104,9 +105,7 @@ def tables(rows: Sequence[Row]) -> list[Table]:
 
     A number computed on several devices has a row for each; accuracies use the last one.
     """
-    known = plugins.names("tables")
-    ordered = [name for name in _ORDER if name in known]
-    ordered += [name for name in known if name not in _ORDER]
+    ordered = sorted(plugins.names("tables"), key=lambda name: rank(name, _ORDER))
     found = [table for name in ordered for table in plugins.load("tables", name)(rows)]
     return _apart(found)
 
