@@ -22,7 +22,7 @@ PerImage = Float[Tensor, " b"]
 
 @dataclass(frozen=True, kw_only=True)
 class RandomAugmentation:
-    """The augmentation of self-supervised pretraining at 32x32; defaults as published.
+    """The augmentation of self-supervised pretraining at 32x32.
 
     Random resized crop, flip, colour jitter, greyscale, solarisation, in this order. Differences
     from the published pipeline (on single PIL images): the crop is interpolated bilinearly instead
@@ -42,18 +42,18 @@ class RandomAugmentation:
         solarise: probability of inverting all values of at least 0.5.
     """
 
-    # solo-learn, scripts/pretrain/cifar/augmentations/asymmetric.yaml; crop_ratio: torchvision
-    crop_scale: tuple[float, ...] = (0.08, 1.0)
-    crop_ratio: tuple[float, ...] = (3 / 4, 4 / 3)
+    crop_scale: tuple[float, ...]
+    crop_ratio: tuple[float, ...] = (3 / 4, 4 / 3)  # torchvision
+    # solo-learn, scripts/pretrain/cifar/augmentations/asymmetric.yaml; the others: `BarlowTwins`
     flip: float = 0.5
     jitter: float = 0.8
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.2
-    hue: float = 0.1
-    gamma: float = 0.0
-    grey: float = 0.2
-    solarise: float = 0.0
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    gamma: float
+    grey: float
+    solarise: float
 
     def __post_init__(self) -> None:
         """Refuse invalid settings.
