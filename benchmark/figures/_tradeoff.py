@@ -72,8 +72,8 @@ def tradeoffs(rows: Sequence[Row], cost: Cost, *, name: str, notes: str) -> list
     looks = looks_of(rows)
     return [
         Figure(
-            name=f"{name}-{slug(*protocol)}",
-            title=f"Accuracy against {cost.name}: {describe(*protocol)}",
+            name=f"{name}-{slug(protocol)}",
+            title=f"Accuracy against {cost.name}: {describe(protocol)}",
             notes=notes,
             alt=f"Accuracy against {cost.name}. "
             + " ".join(_in_words(panel, cost.words) for panel in found),

@@ -55,7 +55,7 @@ def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Table]:
     )
     before, after = (in_order(current(rows)[0]) for rows in (before, after))
     pairs = {protocol: _pairs(before, after, protocol) for protocol in protocols([*before, *after])}
-    columns = {describe(*protocol): found for protocol, found in pairs.items() if _differing(found)}
+    columns = {describe(protocol): found for protocol, found in pairs.items() if _differing(found)}
     return [
         _settings(before, after, joined(_in_common(before, after, pairs), left_out)),
         *([_by_method(columns)] if columns else []),
@@ -101,7 +101,7 @@ def _grid(rows: Sequence[Row]) -> dict[str, list[str]]:
         "budgets": [str(N) for N in sorted({row.N for row in rows if row.N is not None})],
         "students": sorted({row.student for row in rows}),
         "downstream": sorted({row.downstream for row in rows}),
-        "probes": [slug(*protocol) for protocol in protocols(rows)],
+        "probes": [slug(protocol) for protocol in protocols(rows)],
     }
 
 
@@ -237,8 +237,8 @@ def _numbers(protocol: Protocol, pairs: _Pairs) -> Table:
         for (label, N, student, dataset), (a, b) in _differing(pairs).items()
     ]
     return Table(
-        name=f"numbers-{slug(*protocol)}",
-        title=f"Numbers: {describe(*protocol)}",
+        name=f"numbers-{slug(protocol)}",
+        title=f"Numbers: {describe(protocol)}",
         notes=joined(_NOTES, unproven([line[-1:] for line in body])),
         columns=["", "N", "student", "probed on", "A", "B", "B - A"],
         body=body,

@@ -110,18 +110,22 @@ def protocols(rows: Iterable[Row]) -> list[Protocol]:
     return sorted(set(map(protocol_of, rows)), key=order)
 
 
-def slug(probe: str, labels_per_class: int | None) -> str:
+def slug(protocol: Protocol) -> str:
     """Return a protocol as part of a file's name."""
-    name = re.sub("[^a-z0-9]+", "-", probe.lower()).strip("-")
-    return f"{name or 'probe'}-{labels_per_class or 'all'}"
+    name = re.sub("[^a-z0-9]+", "-", protocol.probe.lower()).strip("-")
+    return f"{name or 'probe'}-{protocol.labels_per_class or 'all'}"
 
 
-def describe(probe: str, labels_per_class: int | None) -> str:
+def describe(protocol: Protocol) -> str:
     """Return a protocol in words."""
-    if (probe, labels_per_class) == _HEAD:
+    if protocol == _HEAD:
         return "the student's own classifier"
-    amount = "all labels" if labels_per_class is None else f"{labels_per_class} labels a class"
-    return f"{probe} probe, {amount}"
+    return f"{protocol.probe} probe, {labels_seen(protocol.labels_per_class)}"
+
+
+def labels_seen(labels_per_class: int | None) -> str:
+    """Return in words how many labels a probe sees."""
+    return "all labels" if labels_per_class is None else f"{labels_per_class} labels a class"
 
 
 def conditions(rows: Iterable[Row]) -> str:

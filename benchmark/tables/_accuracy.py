@@ -79,8 +79,8 @@ def grid(
         marked = legend(body, placed, reference=reference)
         tables.append(
             Table(
-                name=f"{name}-{slug(*protocol)}",
-                title=f"{title}: {describe(*protocol)}",
+                name=f"{name}-{slug(protocol)}",
+                title=f"{title}: {describe(protocol)}",
                 notes=joined(f"{conditions(chosen)}.", notes, marked, ranks.note),
                 columns=["", *columns, *ranks.headings],
                 body=body,

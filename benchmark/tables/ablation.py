@@ -45,7 +45,7 @@ def _table(rows: Sequence[Row], *, headline: bool) -> Table:
     names = ["krr-st", *labels(row for row in rows if is_variant(row)), "pca", "ours"]
     placed = sort_into(protocols(rows), rows, protocol_of)
     columns = {
-        describe(*protocol): {name: column.get(name, []) for name in names}
+        describe(protocol): {name: column.get(name, []) for name in names}
         for protocol, column in placed.items()
     }
     ranks = average_ranks(list(map(scores, columns.values())))

@@ -92,8 +92,8 @@ def accuracy_per_byte(rows: Sequence[Row]) -> list[Table]:
         marked = legend(body, tested, reference=reference, place="at the same budget")
         tables.append(
             Table(
-                name=f"accuracy-per-byte-{slug(*protocol)}",
-                title=f"Accuracy per byte, {student}: {describe(*protocol)}",
+                name=f"accuracy-per-byte-{slug(protocol)}",
+                title=f"Accuracy per byte, {student}: {describe(protocol)}",
                 notes=joined(
                     f"{conditions(mine)}.",
                     probed_on(dataset),

@@ -95,7 +95,7 @@ def _table(name: str, title: str, *, rows: Sequence[Row], student: str | None) -
             if any(gap.value is not None for gap in gaps):
                 body.append([Cell(f"{above} - {below}"), Cell(dataset), *gaps])
     headings = [
-        f"{describe(*protocol)}: {student if len(who) == 1 else 'mean of students'}"
+        f"{describe(protocol)}: {student if len(who) == 1 else 'mean of students'}"
         for protocol, who in columns
     ]
     return Table(

@@ -59,15 +59,15 @@ def paired(rows: Sequence[Row]) -> list[Table]:
         first = [row for row in mine if row.student == student]
         found = [
             _table(
-                f"paired-{slug(*protocol)}",
-                f"Paired differences{at(budget)}: {describe(*protocol)}",
+                f"paired-{slug(protocol)}",
+                f"Paired differences{at(budget)}: {describe(protocol)}",
                 rows=main,
                 column_of=lambda row: row.student,
                 headings=students(main),
             ),
             _table(
-                f"paired-by-budget-{slug(*protocol)}",
-                f"Paired differences by budget, {student}: {describe(*protocol)}",
+                f"paired-by-budget-{slug(protocol)}",
+                f"Paired differences by budget, {student}: {describe(protocol)}",
                 rows=first,
                 column_of=lambda row: f"N = {row.N}",
                 headings=[f"N = {N}" for N in sorted({row.N or 0 for row in first})],

@@ -13,6 +13,7 @@ from benchmark.reporting.order import (
     is_variant,
     joined,
     labels,
+    labels_seen,
     main_budget,
     main_downstream,
     own_student,
@@ -53,7 +54,6 @@ def probe_sensitivity(rows: Sequence[Row]) -> list[Table]:
     tables: list[Table] = []
     for amount in sorted(fair & paper, key=lambda amount: amount or 0):
         mine = [row for row in chosen if row.labels_per_class == amount]
-        words = "all labels" if amount is None else f"{amount} labels a class"
         names = students(mine) or [TEACHER]
         columns = {probe: _columns(mine, names, probe) for probe in _PROBES}
         ranks = {
@@ -63,7 +63,7 @@ def probe_sensitivity(rows: Sequence[Row]) -> list[Table]:
         tables.append(
             Table(
                 name=f"probe-sensitivity-{amount or 'all'}",
-                title=f"Probe sensitivity{at(budget)}: {words}",
+                title=f"Probe sensitivity{at(budget)}: {labels_seen(amount)}",
                 notes=joined(
                     f"{conditions(mine)}.",
                     probed_on(dataset),
