@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from statistics import fmean
 from textwrap import shorten
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 _MOST = 1e99  # largest number, so that sums do not overflow
+_ROUNDING = 1e-6  # of means, in per cent
 _PROVENANCE = {"commit", "torch", "timm", "finished_at"}
 _WORDS = {
     bool: "true or false",
@@ -44,6 +46,8 @@ def checked(content: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, A
         _expect(name, value, value is None or is_right(value), words)
     if lacking := _PROVENANCE - content["provenance"].keys():
         raise ValueError(f"provenance lacks {', '.join(sorted(lacking))}")
+    value, mean = content["value"], fmean(content["draws"])
+    _expect("value", value, abs(value - mean) < _ROUNDING, f"the mean of draws, {mean:.6g}")
     return {name: _as_floats(value, hints[name]) for name, value in content.items()}
 
 
@@ -77,8 +81,8 @@ _CONTENTS: Mapping[str, _Content] = {
     "labels_per_class": _COUNT,
     "value": (lambda value: _is_number(value, 0.0, 100.0), "per cent from 0 to 100"),
     "draws": (
-        lambda values: all(_is_number(value, 0.0, 100.0) for value in values),
-        "a list of numbers from 0 to 100",
+        lambda values: bool(values) and all(_is_number(value, 0.0, 100.0) for value in values),
+        "a list of one or more numbers from 0 to 100",
     ),
     "losses": (
         lambda losses: all(_is_pair(pair, _is_number) for pair in losses.values()),

@@ -214,7 +214,7 @@ def new_row() -> Callable[..., Row]:
             "labels_per_class": None,
             "seed": 0,
             "value": 50.0,
-            "draws": [50.0],
+            "draws": [changes.get("value", 50.0)],
             "strength": None,
             "converged": True,
             "num_images": 100,

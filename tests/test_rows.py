@@ -13,7 +13,7 @@ from benchmark.store import Store, key_of
 def test_what_is_read_is_what_was_written(new_row, tmp_path):
     written = [
         new_row(),
-        new_row(N=None, strength=1e-3, labels_per_class=10, draws=[1.0] * 10, changes={"a": {}}),
+        new_row(N=None, strength=1e-3, labels_per_class=10, draws=[45.0, 55.0], changes={"a": {}}),
     ]
     file = tmp_path / "new" / "rows.jsonl"
     rows.write(file, written)
@@ -78,7 +78,15 @@ def broken(row, **changes):
         (lambda row: broken(row, settings=[]), r"settings is \[\], expected an object$"),
         (
             lambda row: broken(row, draws=["a"]),
-            r'draws is \["a"\], expected a list of numbers from 0 to 100$',
+            r'draws is \["a"\], expected a list of one or more numbers from 0 to 100$',
+        ),
+        (
+            lambda row: broken(row, draws=[]),
+            r"draws is \[\], expected a list of one or more numbers",
+        ),
+        (
+            lambda row: broken(row, draws=[50.0, 51.0]),
+            r"value is 50\.0, expected the mean of draws, 50\.5$",
         ),
         (
             lambda row: broken(row, losses={"loss": [1.0]}),
@@ -127,7 +135,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
 
 def test_new_rows_replace_those_of_the_same_place_and_device_and_come_last(new_row):
     one, two, three = (new_row(seed=seed) for seed in range(3))
-    again = replace(one, value=1.0)
+    again = replace(one, value=1.0, draws=[1.0])
     labelled = replace(one, label="mine")
     assert rows.merge([one, two], [three]) == [one, two, three]
     assert rows.merge([one, two], [again, three]) == [two, again, three]
@@ -187,7 +195,7 @@ def test_what_is_appended_is_read_once_and_the_last_counts(new_row, tmp_path):
     file = tmp_path / "new folder" / "rows.jsonl"
     one, two = (new_row(seed=seed) for seed in range(2))
     rows.append(file, [one, two])
-    again = replace(one, value=1.0)
+    again = replace(one, value=1.0, draws=[1.0])
     rows.append(file, [again])
     assert len(file.read_text().splitlines()) == 3
     assert rows.read(file) == [two, again]
