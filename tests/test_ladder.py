@@ -87,6 +87,23 @@ def test_a_mean_is_that_of_students_with_both_methods(new_row):
     _, own, mean = lines_of(table)["ours - krr-st"]
     assert own.value is not None
     assert mean.value is None  # of one student alone
+    assert "A mean of students" not in table.notes  # all of them, where there is one
+
+
+def test_a_mean_of_some_students_is_told(new_row):
+    rows = [row for who in ("convnet", "vit") for row in rows_of(new_row, VALUES, student=who)]
+    rows += rows_of(new_row, {"random": VALUES["random"]}, student="vgg11")
+    (table,) = ladder(rows)
+    assert "A mean of students is over those that have numbers of both methods." in table.notes
+
+
+def test_numbers_of_seeds_are_shown_where_they_differ(new_row):
+    (whole,) = ladder(rows_of(new_row, VALUES))
+    assert not any(", n = " in cells[-1].text for cells in lines_of(whole).values())
+    (table,) = ladder(rows_of(new_row, {**VALUES, "pca": VALUES["pca"][:2]}))
+    lines = lines_of(table)
+    assert ", n = 3, p = " in lines["krr-st - random"][1].text
+    assert lines["ours - pca"][1].text.endswith(", n = 2")
 
 
 def test_other_budgets_and_steps_that_were_not_run_have_no_line(new_row):

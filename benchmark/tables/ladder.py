@@ -1,7 +1,7 @@
 """One step at a time: from untrained students to `ours`, one ingredient after another."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from benchmark.reporting.marks import tested, unproven
 from benchmark.reporting.order import (
@@ -19,7 +19,7 @@ from benchmark.reporting.order import (
     protocols,
     students,
 )
-from benchmark.reporting.statistics import less, mean_of, samples_of, summarise
+from benchmark.reporting.statistics import Estimate, less, mean_of, samples_of, summarise
 from benchmark.reporting.table import NOISE, Cell, Table
 from benchmark.rows import Row
 
@@ -46,6 +46,16 @@ _NOTES = (
     "p-value, with Holm's correction over the rows of a column on one dataset. "
     f"{NOISE}: not significant. `pca` has the storage format of `ours`, but takes no outer step."
 )
+_SOME_STUDENTS = "A mean of students is over those that have numbers of both methods."
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Gap:
+    """A paired difference in the mean of several students, and the keys of the rows behind it."""
+
+    mean: Estimate | None
+    is_of_some: bool  # not of all students
+    keys: Sequence[str]
 
 
 def ladder(rows: Sequence[Row]) -> list[Table]:
@@ -81,19 +91,29 @@ def _table(name: str, title: str, *, rows: Sequence[Row], student: str | None) -
         for protocol in protocols(rows)
         for who in ([student], compared)[: min(2, len(compared))]
     ]
-    body = []
+    body, of_some = [], False
     for dataset in datasets(rows):
         mine = [row for row in rows if row.downstream == dataset]
-        cells = [
-            _differences(
+        gaps = [
+            _gaps(
                 [row for row in mine if protocol_of(row) == protocol and row.student in who], lines
             )
             for protocol, who in columns
         ]
+        sizes = {gap.mean.n for column in gaps for gap in column.values() if gap.mean}
+        cells = [
+            tested(
+                {pair: gap.mean for pair, gap in column.items()},
+                {pair: gap.keys for pair, gap in column.items()},
+                counted=len(sizes) > 1,
+            )
+            for column in gaps
+        ]
+        of_some |= any(gap.mean and gap.is_of_some for column in gaps for gap in column.values())
         for above, below in lines:
-            gaps = [column[above, below] for column in cells]
-            if any(gap.value is not None for gap in gaps):
-                body.append([Cell(f"{above} - {below}"), Cell(dataset), *gaps])
+            line = [column[above, below] for column in cells]
+            if any(cell.value is not None for cell in line):
+                body.append([Cell(f"{above} - {below}"), Cell(dataset), *line])
     headings = [
         f"{describe(protocol)}: {student if len(who) == 1 else 'mean of students'}"
         for protocol, who in columns
@@ -101,25 +121,23 @@ def _table(name: str, title: str, *, rows: Sequence[Row], student: str | None) -
     return Table(
         name=name,
         title=title,
-        notes=joined(f"{conditions(rows)}.", _NOTES, unproven(body)),
+        notes=joined(f"{conditions(rows)}.", _NOTES, _SOME_STUDENTS * of_some, unproven(body)),
         columns=["", "probed on", *headings],
         body=body,
     )
 
 
-def _differences(
-    rows: Sequence[Row], lines: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], Cell]:
-    """Return the tested difference of each pair of labels, over the students that have both."""
+def _gaps(rows: Sequence[Row], lines: Sequence[tuple[str, str]]) -> dict[tuple[str, str], _Gap]:
+    """Return the difference of each pair of labels, over the students that have both."""
     columns = sort_into(students(rows), rows, lambda row: row.student).values()
-    differences, keys = {}, {}
+    found = {}
     for above, below in lines:
         both = [column for column in columns if column.get(above) and column.get(below)]
         if len(both) < min(2, len(columns)):
             both = []  # one student is no mean
         gaps = [less(samples_of(column[above]), samples_of(column[below])) for column in both]
-        differences[above, below] = summarise(mean_of(gaps))
-        keys[above, below] = [
-            row.key for column in both for label in (above, below) for row in column[label]
-        ]
-    return tested(differences, keys)
+        keys = [row.key for column in both for label in (above, below) for row in column[label]]
+        found[above, below] = _Gap(
+            mean=summarise(mean_of(gaps)), is_of_some=len(both) < len(columns), keys=keys
+        )
+    return found
