@@ -11,7 +11,7 @@ from benchmark.reporting.seeds import Seeds, listed
 from benchmark.reporting.table import Cell, number
 
 _K = TypeVar("_K", bound=Hashable)
-_DECIMALS = 9  # of per cent: a hit is far more, even among a million images
+DECIMALS = 9  # of per cent: a hit is far more, even among a million images
 
 Scores = Mapping[str, Mapping[int, float]]  # of each contestant, by seed
 
@@ -92,7 +92,7 @@ def common_means(scores: Mapping[_K, Mapping[int, float]]) -> dict[_K, float]:
     """
     seeds = sorted(common_seeds(scores))
     return {
-        label: round(fmean(by_seed[seed] for seed in seeds), _DECIMALS)
+        label: round(fmean(by_seed[seed] for seed in seeds), DECIMALS)
         for label, by_seed in scores.items()
         if seeds
     }

@@ -19,7 +19,7 @@ from benchmark.reporting.order import (
     protocols,
     slug,
 )
-from benchmark.reporting.ranks import Ranks, average_ranks
+from benchmark.reporting.ranks import DECIMALS, Ranks, average_ranks
 from benchmark.reporting.seeds import Seeds, seeds_of, usual_seeds
 from benchmark.reporting.statistics import Estimate, less, samples_of, summarise
 from benchmark.reporting.table import Cell, Mark, Table, estimated, number
@@ -182,9 +182,10 @@ def _cells(
 
 
 def _is_on_the_frontier(line: _Line, lines: Sequence[_Line]) -> bool:
-    return not any(
-        other.num_bytes <= line.num_bytes
-        and other.accuracy.mean >= line.accuracy.mean
-        and (other.num_bytes, other.accuracy.mean) != (line.num_bytes, line.accuracy.mean)
+    """Say whether every other row has more bytes, or a lower mean, or the same of both."""
+    mean = line.accuracy.mean
+    ahead = [
+        (line.num_bytes - other.num_bytes, round(other.accuracy.mean - mean, DECIMALS))
         for other in lines
-    )
+    ]
+    return not any(min(gains) >= 0 and max(gains) > 0 for gains in ahead)
