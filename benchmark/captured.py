@@ -84,7 +84,8 @@ class CapturedStep:
                 graph = _Graph(capture, self._run, inputs)
                 found = graph(*inputs)
             except RuntimeError as error:
-                _give_up(str(error).splitlines()[0])
+                # ending a capture in which something failed fails, too: the former says why
+                _give_up(str(error.__context__ or error).splitlines()[0])
         replayed = [x.detach().clone() for x in state]
         _assign(state, before)
         expected = self._run(*inputs)

@@ -1,4 +1,7 @@
-"""Resumable loops: after an interruption they give the same numbers as without."""
+"""Resumable loops: after an interruption they give the same numbers as without.
+
+On a GPU, whose sums may differ from run to run by rounding, the same up to that.
+"""
 
 import math
 import time

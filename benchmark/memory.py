@@ -30,6 +30,7 @@ import math
 import os
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ _MIXING = (_NormBase, _DropoutNd, nn.RReLU, nn.MultiheadAttention, nn.RNNBase)
 # Parts of allocation error messages, of the host, of CUDA and its libraries, and of oneDNN.
 _ALLOCATORS = (
     *("not enough memory", "can't allocate memory", "out of memory", "ALLOC_FAILED"),
+    *("ALLOCATION_FAILED", "unable to find an engine"),  # cuDNN's, without memory to work in
     *("could not create a primitive", "could not create a memory", "could not execute a primitive"),
 )
 
@@ -235,7 +237,8 @@ def make_room(remedy: str) -> None:
     """Release cached memory; warn once per process that it ran out."""
     global _said
     if torch.accelerator.is_available():
-        torch.accelerator.empty_cache()
+        with suppress(RuntimeError):  # of older versions, after a capture that failed
+            torch.accelerator.empty_cache()
     release_freed_memory()
     if not _said:
         logging.getLogger(__name__).warning(f"out of memory: {remedy}")

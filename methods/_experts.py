@@ -16,7 +16,7 @@ are in TF32, as they were in the released code, and rounding is a large part of 
 A snapshot of the weights is saved after every epoch, each in its own file. The random numbers of an
 epoch depend on the expert, the epoch and all settings of the training, and there is no momentum, so
 a snapshot follows from the previous one: interrupted training resumes after its last complete
-epoch, and a missing or damaged file is recreated, with the same numbers.
+epoch, and a missing or damaged file is recreated, with the same numbers (on a GPU, up to rounding).
 """
 
 import math

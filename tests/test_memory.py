@@ -361,9 +361,29 @@ def test_errors_of_the_hosts_allocator_are_known():
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert is_out_of_memory(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
     assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
+    assert is_out_of_memory(RuntimeError("CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"))
+    assert is_out_of_memory(
+        RuntimeError("GET was unable to find an engine to execute this computation")
+    )
     assert is_out_of_memory(RuntimeError("could not create a primitive"))  # of oneDNN
     assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
     assert not is_out_of_memory(ValueError("not enough memory"))
+
+
+def test_room_is_made_although_a_cache_cannot_be_emptied(monkeypatch, caplog):
+    """As on CUDA with older versions of torch, once a capture has failed."""
+    asked = []
+
+    def empty_cache():
+        asked.append(1)
+        raise RuntimeError("captures_underway.empty() INTERNAL ASSERT FAILED")
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "empty_cache", empty_cache)
+    monkeypatch.setattr(memory, "_said", False)
+    memory.make_room("one image at once")
+    assert asked
+    assert [record.message for record in caplog.records] == ["out of memory: one image at once"]
 
 
 STARVED = """
