@@ -44,7 +44,7 @@ MAY_IMPORT = {  # besides the shared files of its own folder
         "benchmark.teacher",
         "benchmark.workload",
     },
-    "suites": {"benchmark.grid", "benchmark.pretrain"},
+    "suites": {"benchmark.grid"},
     "tables": {
         "benchmark.grid",
         "benchmark.rows",

@@ -17,6 +17,7 @@ from benchmark import probing
 from benchmark.loop import CheckpointedLoop
 from benchmark.network import Network
 from benchmark.probes import fair, logistic
+from benchmark.probes.draws import Draws, in_tenths
 from benchmark.probes.fair import FairProbe
 from benchmark.probes.linear import Classifiers, in_own_span
 from benchmark.probes.logistic import Regression, Solution, one_hot, solve
@@ -412,8 +413,8 @@ def test_a_strength_is_compared_by_its_own_solution_where_classes_are_many():
 def test_weak_penalties_are_compared_by_what_is_nearly_their_solution():
     """A tolerance that does for strong ones left the weakest 44 % away from it."""
     data, kind = blobs(n=1200, p=200, k=60, spread=3), FairProbe(tolerance=1e-3)
-    order, tenth, _ = fair._in_tenths(data.labels, everything(data), generator())
-    scaled = fair._Draws(data.features, data.labels, [order], num_classes=60, roughly=False)[0]
+    order, tenth, _ = in_tenths(data.labels, everything(data), generator())
+    scaled = Draws(data.features, data.labels, [order], num_classes=60, roughly=False)[0]
     weights = scaled.data.start(None)
     for strength in (0.1, 0.01, 0.001):
         tolerance = kind.looks_at(strength)[-1]
@@ -443,14 +444,14 @@ def test_a_strong_penalty_is_not_asked_for_more_than_bf16_can_tell(monkeypatch):
 
 def test_tenths_are_stratified():
     labels = torch.tensor([0] * 43 + [1] * 25 + [2])[torch.randperm(69, generator=generator())]
-    order, tenth, turns = fair._in_tenths(labels, torch.arange(69)[None], generator())
+    order, tenth, turns = in_tenths(labels, torch.arange(69)[None], generator())
     assert (tenth, turns) == (4 + 2, 10)
     assert torch.equal(order[0].sort().values, torch.arange(69))
     for turn in range(turns):
         block = labels[order[0, turn * tenth : (turn + 1) * tenth]]
         assert block.bincount().tolist() == [4, 2]
     small = torch.tensor([0, 0, 0, 1, 1, 1, 1])
-    assert fair._in_tenths(small, torch.arange(7)[None], generator())[1:] == (2, 3)
+    assert in_tenths(small, torch.arange(7)[None], generator())[1:] == (2, 3)
 
 
 def test_an_early_end_is_recorded():

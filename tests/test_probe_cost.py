@@ -17,6 +17,7 @@ from benchmark.planning.probe_cost import (
     solver_steps,
 )
 from benchmark.probes import fair
+from benchmark.probes.draws import in_tenths
 from benchmark.probes.fair import FairProbe
 from benchmark.probes.paper import PaperProbe
 from benchmark.probing import NUM_DRAWS
@@ -59,7 +60,7 @@ def test_no_more_tenths_are_held_out_than_there_are(labels_per_class, turns):
     sizes = replace(FEW, labels_per_class=labels_per_class)
     labels = torch.arange(sizes.k).repeat_interleave(labels_per_class)
     subsets = torch.arange(len(labels)).expand(NUM_DRAWS, -1)
-    _, tenth, num_tenths = fair._in_tenths(labels, subsets, torch.Generator())
+    _, tenth, num_tenths = in_tenths(labels, subsets, torch.Generator())
     found = FairProbe().num_turns(NUM_DRAWS * tenth, num_tenths=num_tenths)
     assert _turns(FairProbe(), sizes) == found == turns
 

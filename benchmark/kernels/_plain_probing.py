@@ -12,7 +12,8 @@ from torchvision.transforms import Normalize
 
 from benchmark.kernel import Outcome
 from benchmark.network import Network
-from benchmark.probes.fair import FairProbe, _in_tenths
+from benchmark.probes.draws import in_tenths
+from benchmark.probes.fair import FairProbe
 from benchmark.probes.paper import PaperProbe
 
 from ._setting import MEAN, STD, stream
@@ -50,7 +51,7 @@ def fair_plainly(
 ) -> Outcome:
     """Return scikit-learn's weights and biases, after trying all strengths, for `strength`."""
     everything = torch.arange(len(labels))[None]
-    order, tenth, _ = _in_tenths(labels.cpu(), everything, stream("probe"))
+    order, tenth, _ = in_tenths(labels.cpu(), everything, stream("probe"))
     x, y = features.cpu().numpy()[order[0]], labels.cpu().numpy()[order[0]]
     scaler = StandardScaler().fit(x)
     x = scaler.transform(x)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from benchmark.memory import num_at_once
 from benchmark.network import Precision
-from benchmark.probes.linear import Classifiers, Walk, in_own_span, random_ranks
-from benchmark.probes.logistic import Regression, Solution, one_hot, solve
+from benchmark.probes.draws import Data, Draws, Scaled, in_tenths
+from benchmark.probes.linear import Classifiers, Walk
+from benchmark.probes.logistic import Solution, solve
 from benchmark.ranges import expect_counts, expect_positive
-from benchmark.spec import Loop, UsageError
+from benchmark.spec import Loop
 
-_CONSTANT = 1e-6  # a deviation below this fraction of the mean is rounding
 # Enough to compare strengths: this factor times the tolerance, but at most the second value, as
 # with many classes even zero weights have a gradient of 1e-2.
 _COARSE, _COARSEST = 10.0, 1e-3
@@ -69,11 +69,11 @@ class FairProbe:
         Raises:
             UsageError: no class has two images, so none can be held out.
         """
-        order, tenth, num_tenths = _in_tenths(labels.cpu(), subsets.cpu(), generator)
+        order, tenth, num_tenths = in_tenths(labels.cpu(), subsets.cpu(), generator)
         turns = self.num_turns(len(order) * tenth, num_tenths=num_tenths)
         each = turns * bytes_of_draw(order.shape[1], features.shape[1], num_classes)
         size = num_at_once(len(order), each=each, max_memory=max_memory)
-        draws = _Draws(
+        draws = Draws(
             features,
             labels,
             order.to(labels.device).split(size),
@@ -111,7 +111,7 @@ class FairProbe:
         last = max(tolerance, min(_COARSE * tolerance, _COARSEST * _held_by(strength)))
         return [rough, last] if last < rough else [last]
 
-    def _choose(self, draws: "_Draws", turns: int, tenth: int, walk: Walk) -> "_Choice":
+    def _choose(self, draws: Draws, turns: int, tenth: int, walk: Walk) -> "_Choice":
         """Return the best strength, holding out the first `tenth` images of every draw."""
         strengths, search = sorted(self.strengths, reverse=True), _Search(len(draws))
         for index in walk(search=search):
@@ -133,7 +133,7 @@ class FairProbe:
         return search.best
 
     def _attempt(
-        self, data: "_Data", strength: float, start: Tensor | None, *, tenth: int, tolerance: float
+        self, data: Data, strength: float, start: Tensor | None, *, tenth: int, tolerance: float
     ) -> tuple[Solution, Bool[Tensor, "b h"]]:
         """Solve without the first `tenth` images; also return which of these come out correct."""
         start = data.start(start)
@@ -142,7 +142,7 @@ class FairProbe:
         return solution, _hits(*held_out, solution.weights)
 
     def _finish(
-        self, scaled: "_Scaled", strength: float, start: Tensor | None
+        self, scaled: Scaled, strength: float, start: Tensor | None
     ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"], bool]:
         """Solve with all images; return weights, biases (for raw features) and convergence."""
         data = scaled.data
@@ -152,7 +152,7 @@ class FairProbe:
 
     def _solve(
         self,
-        data: "_Data",
+        data: Data,
         strength: float,
         start: Float[Tensor, "b k w"],
         *,
@@ -236,103 +236,6 @@ class _Search:
         vars(self).update(state, best=_Choice(**state["best"]))
 
 
-class _Data(NamedTuple):
-    """Standardised images of every subset, one-hot labels, and the images' second moment.
-
-    `roughly`: solve in bf16 first.
-    """
-
-    x: Float[Tensor, "b q p"]
-    targets: Float[Tensor, "b k q"]
-    moment: Float[Tensor, "b p p"]
-    roughly: bool
-
-    def start(self, weights: Float[Tensor, "_ k w"] | None) -> Float[Tensor, "b k w"]:
-        """Return initial weights and biases: those given (of the first turn), or zeros."""
-        (b, k, _), p = self.targets.shape, self.x.shape[2]
-        return self.x.new_zeros(b, k, p + 1) if weights is None else weights[:b].to(self.x.device)
-
-    def regression(self, strength: float, *, first: int) -> Regression:
-        """Return the problem on all images from index `first` on."""
-        return Regression(
-            features=self.x[:, first:],
-            targets=self.targets[..., first:],
-            moment=self.moment,
-            strength=strength,
-        )
-
-    def in_turn(self, turns: int, tenth: int) -> "_Data":
-        """Return every subset `turns` times, each time with another tenth in front."""
-        if turns == 1:
-            return self
-        return _Data(
-            torch.cat([self.x.roll(-turn * tenth, 1) for turn in range(turns)]),
-            torch.cat([self.targets.roll(-turn * tenth, 2) for turn in range(turns)]),
-            self.moment.repeat(turns, 1, 1),
-            self.roughly,
-        )
-
-
-class _Scaled(NamedTuple):
-    """Standardised images of some draws, and the transform back to raw features."""
-
-    data: _Data
-    mean: Float[Tensor, "b 1 p"]
-    deviation: Float[Tensor, "b 1 p"]
-    basis: Float[Tensor, "b p q"] | None
-
-    def for_raw_features(
-        self, weights: Float[Tensor, "b k w"]
-    ) -> tuple[Float[Tensor, "b k p"], Float[Tensor, "b k"]]:
-        """Return the equivalent weights and biases for raw features."""
-        dtype, directions = self.mean.dtype, weights[..., :-1]
-        if self.basis is not None:
-            directions = directions @ self.basis.mT
-        directions = directions.to(dtype) / self.deviation
-        return directions, weights[..., -1].to(dtype) - (directions @ self.mean.mT)[..., 0]
-
-
-class _Draws:
-    """The training subsets in groups; only the one used last is in memory."""
-
-    def __init__(
-        self,
-        features: Float[Tensor, "n p"],
-        labels: Int64[Tensor, " n"],
-        groups: Sequence[Int64[Tensor, "_ q"]],
-        *,
-        num_classes: int,
-        roughly: bool,
-    ) -> None:
-        self._features, self._labels, self._num_classes = features, labels, num_classes
-        self._groups, self._roughly = groups, roughly
-        self._kept: dict[int, _Scaled] = {}
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    def __getitem__(self, group: int) -> _Scaled:
-        if group not in self._kept:
-            self._kept.clear()
-            self._kept[group] = self._scaled(self._groups[group])
-        return self._kept[group]
-
-    def _scaled(self, order: Int64[Tensor, "b q"]) -> _Scaled:
-        x = self._features[order]
-        mean, deviation = _standardise(x)
-        basis = None
-        if x.shape[2] > x.shape[1]:
-            # with fewer images than features, data are separable, and weak penalties need float64
-            x, basis = in_own_span(x.double())
-        data = _Data(
-            x,
-            one_hot(self._labels[order], self._num_classes),
-            x.mT @ x / x.shape[1],
-            roughly=self._roughly and basis is None,
-        )
-        return _Scaled(data, mean, deviation, basis)
-
-
 def bytes_of_draw(q: int, p: int, k: int) -> int:
     """Return the approximate memory of a draw during the fit (see `logistic` for the names).
 
@@ -345,48 +248,9 @@ def bytes_of_draw(q: int, p: int, k: int) -> int:
     return 4 * q * p + 8 * (3 * q * p + 7 * q * q + 33 * k * q)
 
 
-def _in_tenths(
-    labels: Int64[Tensor, " n"], subsets: Int64[Tensor, "b q"], generator: torch.Generator
-) -> tuple[Int64[Tensor, "b q"], int, int]:
-    """Return subsets ordered by stratified tenths, the size of a tenth, and how many there are.
-
-    All subsets must have the same number of images of each class. A tenth has at least one image of
-    every class, so that small classes allow fewer of them; the remainder comes last.
-
-    Raises:
-        UsageError: no class has two images.
-    """
-    sizes = labels[subsets[0]].bincount()
-    if sizes.max() < 2:
-        raise UsageError("probe fair, 1 label per class: expected 2 or more, as one is held out")
-    shares = torch.where(sizes > 1, (sizes // 10).clamp(min=1), 0)
-    num_tenths = int((sizes[shares > 0] // shares[shares > 0]).min().clamp(max=10))
-    orders = []
-    for subset in subsets:
-        classes = labels[subset]
-        tenths = random_ranks(classes, generator) // shares[classes].clamp(min=1)
-        tenths = torch.where(shares[classes] > 0, tenths, num_tenths).clamp(max=num_tenths)
-        orders.append(subset[tenths.argsort(stable=True)])
-    return torch.stack(orders), int(shares.sum()), num_tenths
-
-
 def _hits(
     x: Float[Tensor, "b h p"], classes: Int64[Tensor, "b h"], weights: Float[Tensor, "b k w"]
 ) -> Bool[Tensor, "b h"]:
     """Return which images are classified correctly."""
     logits = torch.baddbmm(weights[..., -1:], weights[..., :-1], x.mT)
     return logits.argmax(1) == classes
-
-
-def _standardise(
-    x: Float[Tensor, "b q p"],
-) -> tuple[Float[Tensor, "b 1 p"], Float[Tensor, "b 1 p"]]:
-    """Standardise features in place; return means and deviations (infinite for constants)."""
-    mean = x.mean(1, keepdim=True)
-    x.sub_(mean)
-    # In parts, as squaring all features at once would double the memory.
-    squares = [part.square().mean(1, keepdim=True) for part in x.split(256, dim=2)]
-    deviation = torch.cat(squares, dim=2).sqrt()
-    deviation.masked_fill_(deviation <= _CONSTANT * mean.abs(), math.inf)
-    x.div_(deviation)
-    return mean, deviation
