@@ -24,8 +24,7 @@ from benchmark.compute import Compute, find_device
 from benchmark.convolutions import choose
 from benchmark.kernel import Floor, Kernel, Measurement, deviation, measure
 from benchmark.kernels import dsa_step, idm_step
-from benchmark.kernels._labelled import new_classifier
-from benchmark.kernels._setting import plain as plainly
+from benchmark.kernels._labelled import new_classifiers
 from benchmark.models._instance_norm import InstanceNorm
 from benchmark.operators import operations_of
 from benchmark.probes.fair import FairProbe
@@ -68,18 +67,13 @@ def rates(monkeypatch):
     monkeypatch.setattr(time_command, "choose", chosen)
 
 
-def test_twins_are_made_of_layers_of_the_framework():
-    network = new_classifier(
-        plainly(Compute(CPU, "fp32")), side=8, widths=(4, 4), num_outputs=3, precision="fp32"
-    )
-    modules = {type(layer).__module__.split(".")[0] for layer in network.backbone.children()}
-    assert modules == {"torch"}
-
-
-def test_the_librarys_own_layers_are_timed_in_the_precision_and_layout_of_twins_too():
+def test_only_twins_are_made_of_layers_of_the_framework():
+    """Also where the library runs in the precision and layout of twins."""
     compute = Compute(CPU, "fp32", "contiguous")
-    network = new_classifier(compute, side=8, widths=(4, 4), num_outputs=3)
-    assert any(isinstance(layer, InstanceNorm) for layer in network.backbone.children())
+    fast, twin = new_classifiers(compute, side=8, widths=(4, 4), num_outputs=3)
+    assert any(isinstance(layer, InstanceNorm) for layer in fast.backbone.children())
+    modules = {type(layer).__module__.split(".")[0] for layer in twin.backbone.children()}
+    assert modules == {"torch"}
 
 
 @pytest.mark.parametrize("name", NAMES)

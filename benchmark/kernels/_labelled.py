@@ -7,31 +7,37 @@ from torch import Tensor
 from benchmark.compute import Compute
 from benchmark.methods._labelled import RealImages, new_inner_model
 from benchmark.network import Network, Precision
-from benchmark.spec import ImageShape, Outline
+from benchmark.spec import ImageShape, NewNetwork, Outline
 
-from ._setting import MEAN, STD, factory, normal, pixels, stream
+from ._setting import MEAN, STD, factories, normal, pixels, stream
 
 
-def new_classifier(
+def new_classifiers(
     compute: Compute,
     *,
     side: int,
     widths: tuple[int, ...],
     num_outputs: int,
     precision: Precision = "fp32",
-) -> Network:
-    """Return an inner model of the supervised peers; see `_setting.network`."""
-    outline = Outline(
-        source="random",
-        shape=ImageShape(3, side, side),
-        N=num_outputs,
-        num_images=num_outputs,
-        class_sizes=(1,) * num_outputs,
-        new_network=factory(compute, side),
-    )
-    return new_inner_model(
-        outline, "convnet", stream("network"), precision=precision, widths=widths, norm="instance"
-    )
+) -> tuple[Network, Network]:
+    """Return an inner model of the supervised peers, and the twin's; see `_setting.networks`."""
+
+    def new_classifier(new_network: NewNetwork, precision: Precision) -> Network:
+        outline = Outline(
+            source="random",
+            shape=ImageShape(3, side, side),
+            N=num_outputs,
+            num_images=num_outputs,
+            class_sizes=(1,) * num_outputs,
+            new_network=new_network,
+        )
+        settings = {"widths": widths, "norm": "instance"}
+        return new_inner_model(
+            outline, "convnet", stream("network"), precision=precision, **settings
+        )
+
+    fast, plain = factories(compute, side)
+    return new_classifier(fast, precision), new_classifier(plain, "fp32")
 
 
 def new_real_images(compute: Compute, *, k: int, per_class: int, side: int) -> RealImages:

@@ -16,7 +16,7 @@ from benchmark.spec import ImageShape
 from benchmark.timing import Operations
 
 from ._cost import ImageCost, cost_of, total
-from ._labelled import new_classifier
+from ._labelled import new_classifiers
 
 
 def match_gradients_plainly(
@@ -111,12 +111,11 @@ def image_costs(
     compute: Compute, *, k: int, side: int, widths: tuple[int, ...]
 ) -> tuple[ImageCost, ImageCost]:
     """Return the costs of a real image that is matched, and of any other."""
-    matched, other = (
-        new_classifier(compute, side=side, widths=widths, num_outputs=k, precision=precision)
-        for precision in (compute.precision, "fp32")
-    )
     shape = ImageShape(3, side, side)
-    return cost_of(matched, shape), cost_of(other, shape)
+    matched, in_fp32 = new_classifiers(
+        compute, side=side, widths=widths, num_outputs=k, precision=compute.precision
+    )
+    return cost_of(matched, shape), cost_of(in_fp32, shape)
 
 
 def _loss(network: Network, images: Tensor, c: int) -> Tensor:

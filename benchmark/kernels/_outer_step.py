@@ -22,7 +22,7 @@ from benchmark.timing import Operations
 
 from ._cost import cost_of, total
 from ._ridge import plain_ridge, ridge_operations
-from ._setting import MEAN, STD, BareLoop, moved, network, pixels, plain, stream
+from ._setting import MEAN, STD, BareLoop, moved, networks, pixels, stream
 
 Decode = Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]
 
@@ -57,12 +57,12 @@ class OuterStep:
         Both return the loss, its gradients, and the change of the inner model's weights.
         """
         images = pixels(256, self.side, self.compute)
-        twin = plain(self.compute)
         # the stem of the released teachers, in solo-learn as in KRR-ST
         stem = {"width": self.teacher_width, "stem_padding": 2}
-        teacher = network(twin, self.side, "resnet18", 1, **stem).eval()
+        _, teacher = networks(self.compute, self.side, "resnet18", 1, **stem)
+        teacher.eval()
         representations = {view: _represented(teacher, images, view) for view in self.views}
-        inner, plain_inner = (self._inner_model(how) for how in (self.compute, twin))
+        inner, plain_inner = self._inner_models()
 
         def fast() -> Outcome:
             model, distilled, loop = deepcopy(inner), deepcopy(self.distilled), BareLoop()
@@ -98,8 +98,8 @@ class OuterStep:
         v b F for real images, 2 v m F for distilled ones (no gradient of the weights), 3 v m F - v
         m f and three passes of the head for the inner step, and ridge regression.
         """
-        cost = cost_of(self._inner_model(self.compute), ImageShape(3, self.side, self.side))
-        p = self._inner_model(self.compute).num_features
+        inner, _ = self._inner_models()
+        cost, p = cost_of(inner, ImageShape(3, self.side, self.side)), inner.num_features
         pairs, queries = len(self.views) * m, len(self.views) * self.settings.real_batch
         in_tf32 = self.compute.device.type == "cuda" and self.compute.precision == "bf16"
         return total(
@@ -117,13 +117,14 @@ class OuterStep:
 
     def num_bytes(self, *, m: int) -> int:
         """Count what the backbone reads and writes, see `operations`."""
-        cost = cost_of(self._inner_model(self.compute), ImageShape(3, self.side, self.side))
+        inner, _ = self._inner_models()
+        cost = cost_of(inner, ImageShape(3, self.side, self.side))
         v = len(self.views)
         return (v * self.settings.real_batch + (2 + 3) * v * m) * cost.num_bytes
 
-    def _inner_model(self, compute: Compute) -> Network:
+    def _inner_models(self) -> tuple[Network, Network]:
         widths = self.settings.inner_settings
-        return network(compute, self.side, "convnet", self.d, **widths)
+        return networks(self.compute, self.side, "convnet", self.d, **widths)
 
     def _draws(self) -> torch.Generator:
         return stream("draws", self.compute.device)

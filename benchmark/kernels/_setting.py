@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,8 +38,11 @@ def normal(name: str, *shape: int, compute: Compute) -> Float[Tensor, "..."]:
     return torch.randn(shape, generator=stream(name)).to(compute.device)
 
 
-def factory(compute: Compute, side: int) -> NewNetwork:
-    """Return what makes the library's networks; those of twins have the framework's own layers."""
+def factories(compute: Compute, side: int) -> tuple[NewNetwork, NewNetwork]:
+    """Return what makes the library's networks, and what makes those of twins.
+
+    The latter are in fp32 and the default layout, and have the framework's own layers.
+    """
     new_network = NetworkFactory(
         shape=ImageShape(3, side, side),
         mean=MEAN,
@@ -47,30 +51,26 @@ def factory(compute: Compute, side: int) -> NewNetwork:
         memory_format=compute.memory_format,
         device=compute.device,
     )
+    plain = replace(new_network, precision="fp32", memory_format=torch.contiguous_format)
 
     def of_twin(model: str, num_outputs: int, generator: torch.Generator, **how: Any) -> Network:
-        return obvious(new_network(model, num_outputs, generator, **how))
+        return _obvious(plain(model, num_outputs, generator, **how))
 
-    return of_twin if isinstance(compute, _OfTwin) else new_network
-
-
-class _OfTwin(Compute):
-    """The setting of twins."""
+    return new_network, of_twin
 
 
-def plain(compute: Compute) -> Compute:
-    """Return the setting of twins: the same device, in fp32 and the default layout."""
-    return _OfTwin(
-        device=compute.device, precision="fp32", layout="contiguous", threads=compute.threads
+def networks(
+    compute: Compute, side: int, model: str, num_outputs: int, **settings: Any
+) -> tuple[Network, Network]:
+    """Return the library's network and the twin's, with the same weights in every call."""
+    fast, plain = (
+        new_network(model, num_outputs, stream("network"), **settings)
+        for new_network in factories(compute, side)
     )
+    return fast, plain
 
 
-def network(compute: Compute, side: int, model: str, num_outputs: int, **settings: Any) -> Network:
-    """Return a network whose weights depend only on its model and settings."""
-    return factory(compute, side)(model, num_outputs, stream("network"), **settings)
-
-
-def obvious(network: Network) -> Network:
+def _obvious(network: Network) -> Network:
     """Give a ConvNet the framework's own pooling and norms, in place, and return it."""
     for name, layer in network.backbone.named_children():
         if type(layer).__module__ == convnet.__module__:

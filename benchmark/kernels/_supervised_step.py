@@ -5,6 +5,7 @@ layers, in fp32. Inner models are trained by the same code.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from benchmark.kernel import Outcome
 from benchmark.network import Network
 from benchmark.spec import Budget, Method, Problem
 
-from ._setting import MEAN, STD, BareLoop, factory, pixels, plain, stream
+from ._setting import MEAN, STD, BareLoop, factories, pixels, stream
 
 _LOOP = "outer steps"
 
@@ -44,9 +45,12 @@ class OneStep(BareLoop):
             yield self.index
 
 
-def _labelled_problem(compute: Compute, *, k: int, per_class: int, ipc: int, side: int) -> Problem:
-    """Return k classes of random images, of which a method makes `ipc` each."""
-    return Problem(
+def labelled_problems(
+    compute: Compute, *, k: int, per_class: int, ipc: int, side: int
+) -> tuple[Problem, Problem]:
+    """Return k classes of random images, of which a method makes `ipc` each, and the twin's."""
+    new_network, of_twin = factories(compute, side)
+    problem = Problem(
         source="random",
         images=pixels(k * per_class, side, compute),
         representations=lambda view: torch.empty(0),
@@ -56,14 +60,10 @@ def _labelled_problem(compute: Compute, *, k: int, per_class: int, ipc: int, sid
         mean=MEAN,
         std=STD,
         budget=Budget(k * ipc),
-        new_network=factory(compute, side),
+        new_network=new_network,
         precision=compute.precision,
     )
-
-
-def labelled_problems(compute: Compute, **sizes: int) -> tuple[Problem, Problem]:
-    """Return the same random images for the library's step and for its twin."""
-    return _labelled_problem(compute, **sizes), _labelled_problem(plain(compute), **sizes)
+    return problem, replace(problem, new_network=of_twin, precision="fp32")
 
 
 def one_step(

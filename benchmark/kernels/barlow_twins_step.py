@@ -20,8 +20,7 @@ from benchmark.teachers.barlow_twins import BarlowTwins, new_projector
 from benchmark.timing import RATES, Operations
 
 from ._cost import cost_of, total
-from ._setting import BareLoop, moved, network, pixels, stream
-from ._setting import plain as plainly
+from ._setting import BareLoop, moved, networks, pixels, stream
 
 __all__ = ["barlow_twins_step"]
 
@@ -36,9 +35,7 @@ def barlow_twins_step(compute: Compute, *, small: bool = False) -> Kernel:
     """
     b, side, width, hidden = (8, 16, 0.125, 16) if small else (64, 32, 1.0, 2048)
     images = pixels(b, side, compute)
-    teacher, twin = (
-        network(how, side, "resnet18", 1, width=width) for how in (compute, plainly(compute))
-    )
+    teacher, twin = networks(compute, side, "resnet18", 1, width=width)
     recipe = BarlowTwins(
         batch_size=b,
         warmup_epochs=0,

@@ -7,14 +7,13 @@ from benchmark.kernel import Kernel, Outcome
 from benchmark.methods._network_queue import QueuedModel
 from benchmark.methods.idm import Idm, Recipe
 
-from ._labelled import distilled_images, new_classifier, new_real_images
+from ._labelled import distilled_images, new_classifiers, new_real_images
 from ._matching import (
     distribution_matching_operations,
     half_train,
     image_costs,
     match_features_plainly,
 )
-from ._setting import plain as plainly
 from ._setting import stream
 
 __all__ = ["distribution_matching"]
@@ -33,10 +32,7 @@ def distribution_matching(compute: Compute, *, small: bool = False) -> Kernel:
     )
     real = new_real_images(compute, k=k, per_class=real_batch + 1, side=side)
     images = distilled_images(compute, k=k, ipc=ipc, side=side)
-    classifier, twin = (
-        new_classifier(how, side=side, widths=widths, num_outputs=d)
-        for how in (compute, plainly(compute))
-    )
+    classifier, twin = new_classifiers(compute, side=side, widths=widths, num_outputs=d)
     settings, recipe = Idm(), Recipe(cross_entropy_weight=0.1, real_batch=real_batch)
     model = QueuedModel(classifier, lr=0.01, momentum=0.9, weight_decay=5e-4)
     half_train(model)

@@ -7,8 +7,7 @@ from benchmark.spec import ImageShape
 
 from ._cost import cost_of
 from ._plain_probing import extract_plainly
-from ._setting import BareLoop, network, pixels
-from ._setting import plain as plainly
+from ._setting import BareLoop, networks, pixels
 
 __all__ = ["feature_extraction"]
 
@@ -17,9 +16,7 @@ def feature_extraction(compute: Compute, *, small: bool = False) -> Kernel:
     """Return the extraction from part of a dataset: one forward pass of the backbone per image."""
     num, side, widths = (40, 8, (8, 8)) if small else (1024, 32, (128, 256, 512))
     images = pixels(num, side, compute)
-    student, twin = (
-        network(how, side, "convnet", 10, widths=widths) for how in (compute, plainly(compute))
-    )
+    student, twin = networks(compute, side, "convnet", 10, widths=widths)
 
     def fast() -> Outcome:
         return (extract(student, images, checkpoint=BareLoop()),)

@@ -7,9 +7,8 @@ from benchmark.kernel import Kernel, Outcome
 from benchmark.methods._gradient_matching import ClassMatching
 from benchmark.methods.dsa import Dsa
 
-from ._labelled import distilled_images, new_classifier, new_real_images
+from ._labelled import distilled_images, new_classifiers, new_real_images
 from ._matching import gradient_matching_operations, image_costs, match_gradients_plainly
-from ._setting import plain as plainly
 from ._setting import stream
 
 __all__ = ["gradient_matching"]
@@ -28,10 +27,7 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
     )
     real = new_real_images(compute, k=k, per_class=real_batch + 1, side=side)
     images = distilled_images(compute, k=k, ipc=1, side=side)
-    classifier, twin = (
-        new_classifier(how, side=side, widths=widths, num_outputs=d)
-        for how in (compute, plainly(compute))
-    )
+    classifier, twin = new_classifiers(compute, side=side, widths=widths, num_outputs=d)
     settings = Dsa(real_batch=real_batch)
     matching = ClassMatching(classifier, real.seen_by(classifier))
 

@@ -9,8 +9,7 @@ from benchmark.spec import ImageShape, TrainingSet
 
 from ._cost import cost_of
 from ._plain_training import Pairs, train_plainly
-from ._setting import BareLoop, moved, network, normal, pixels, stream
-from ._setting import plain as plainly
+from ._setting import BareLoop, moved, networks, normal, pixels, stream
 
 __all__ = ["pretraining_epoch"]
 
@@ -28,9 +27,7 @@ def pretraining_epoch(compute: Compute, *, small: bool = False) -> Kernel:
     targets = normal("targets", len(_VIEWS), m, d, compute=compute)
     data = TrainingSet(images=images, views=_VIEWS, targets=targets, objective="mse")
     recipe = RECIPES["mse"]
-    student, twin = (
-        network(how, side, "convnet", d, widths=widths) for how in (compute, plainly(compute))
-    )
+    student, twin = networks(compute, side, "convnet", d, widths=widths)
 
     def fast() -> Outcome:
         trained = deepcopy(student)

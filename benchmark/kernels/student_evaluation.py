@@ -24,8 +24,7 @@ from benchmark.timing import Operations
 from ._cost import ImageCost, cost_of, total
 from ._plain_probing import extract_plainly, fair_plainly, paper_plainly
 from ._plain_training import Pairs, train_plainly
-from ._setting import BareLoop, moved, network, normal, stream
-from ._setting import plain as plainly
+from ._setting import BareLoop, moved, networks, normal, stream
 
 __all__ = ["student_evaluation"]
 
@@ -47,9 +46,7 @@ def student_evaluation(compute: Compute, *, small: bool = False) -> Kernel:
     )
     images, _ = _images(m, k=m, side=side, compute=compute)
     probed, labels = _images(n + n // 5, k=k, side=side, compute=compute)
-    student, twin = (
-        network(how, side, "convnet", d, widths=widths) for how in (compute, plainly(compute))
-    )
+    student, twin = networks(compute, side, "convnet", d, widths=widths)
     evaluation = _Evaluation(
         images=images,
         targets=normal("targets", 1, m, d, compute=compute),

@@ -6,13 +6,11 @@ from torch import Tensor
 from benchmark.compute import Compute
 from benchmark.kernel import Kernel, Outcome
 from benchmark.methods._trajectory import FlatNetwork, SoftLabelLoss, SoftSet, cut, match
-from benchmark.network import Network
 from benchmark.spec import ImageShape
 
 from ._cost import cost_of
-from ._labelled import distilled_images, new_classifier
+from ._labelled import distilled_images, new_classifiers
 from ._setting import normal, stream
-from ._setting import plain as plainly
 
 __all__ = ["trajectory_unroll"]
 
@@ -45,13 +43,15 @@ def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
     )
     fast_loss, plain_loss = (
         SoftLabelLoss.draw(
-            FlatNetwork(_classifier(how, k, side=side, widths=widths)),
+            FlatNetwork(classifier),
             b,
             m=m,
             num_steps=steps,
             generator=stream("batches", compute.device),
         )
-        for how in (compute, plainly(compute))
+        for classifier in new_classifiers(
+            compute, side=side, widths=widths, num_outputs=k, precision=compute.precision
+        )
     )
     distilled = SoftSet(
         images=distilled_images(compute, k=m, ipc=1, side=side)[:, 0],
@@ -86,10 +86,6 @@ def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
         tolerance=0.2 if compute.precision == "bf16" else 1e-3 if small else 1e-2,
         tried=_TRIED,
     )
-
-
-def _classifier(how: Compute, k: int, *, side: int, widths: tuple[int, ...]) -> Network:
-    return new_classifier(how, side=side, widths=widths, num_outputs=k, precision=how.precision)
 
 
 def _unrolled(
