@@ -11,32 +11,13 @@ from ._supervised_forecast import weight_bytes
 def bilevel_forecast(
     settings: BilevelSettings, problem: Problem, *, views: int, m: int, decoding: int | float = 0
 ) -> Forecast:
-    """Count a loop on m distilled images, of which a student sees `views`; see also `_work`.
-
-    Representations of augmented copies are computed once for all sets, stored and read back.
-    """
-    copies: int = 0
-    if settings.outer_steps and settings.augment_real:
-        copies = views * (settings.augmented_copies or 0) * len(problem.images)
-    kept = 4 * copies * problem.representations("identity").shape[1]
-    return Forecast(
-        work=_work(settings, problem, views=views, m=m, decoding=decoding),
-        once=(Work(represented=copies),) if copies else (),
-        pairs=views * m,
-        held=_held_bytes(settings, problem, views=views, m=m) + kept,
-        disk=kept,
-    )
-
-
-def _work(
-    settings: BilevelSettings, problem: Problem, *, views: int, m: int, decoding: int | float
-) -> tuple[Work, ...]:
     """Count the outer steps on m distilled images under all `views`, and the pool's warm-up.
 
-    With s support points, b queries and p features, ridge regression and its gradients take 6 s s p
-    + 4 b s p + 6 b s d + 6 s s d + s^3 operations, the first two in TF32 where networks run in
-    bf16. The staggered models of a pool are trained to half of `max_age` on average. It is ignored
-    that a replaced model skips its step.
+    The staggered models of a pool are trained to half of `max_age` on average. It is ignored that a
+    replaced model skips its step. Representations of augmented copies are computed once for all
+    sets, stored and read back. Besides a pass, weights, gradients and momenta of the pool are held,
+    and for ridge regression on s support points and b queries, features (with gradients for the
+    support) and three linear systems.
 
     Args:
         settings: of the loop.
@@ -47,57 +28,59 @@ def _work(
     """
     steps = settings.outer_steps
     if steps == 0:
-        return ()
+        return Forecast(pairs=views * m)
     d = problem.representations("identity").shape[1]
-    shown = _shown(settings, views)
-    inner, s = _pairs(settings, views, m), _pairs(settings, shown, m)
-    b, p = shown * settings.real_batch, settings.sample_model(problem.new_network).num_features
-    kernels, rest = 6 * s * s * p + 4 * b * s * p, 6 * b * s * d + 6 * s * s * d + s**3
-    in_tf32 = kernels if problem.precision == "bf16" else 0
-    inner_steps = steps
-    if settings.staggered:
-        inner_steps += settings.pool_size * settings.max_age // 2
+    model = settings.sample_model(problem.new_network)
+    shown = views if settings.outer_views == "all" else 1
+    s, inner = _pairs(settings, shown, m), _pairs(settings, views, m)
+    b, p = shown * settings.real_batch, model.num_features
+    of_features, others = ridge_operations(s=s, p=p, b=b, d=d)
+    in_tf32 = of_features if problem.precision == "bf16" else 0
+    inner_steps = steps + settings.staggered * settings.pool_size * settings.max_age // 2
+    copies = 0
+    if settings.augment_real:
+        copies = views * (settings.augmented_copies or 0) * len(problem.images)
     anew = settings.augment_real and settings.augmented_copies is None
     network = Architecture.of(settings.inner_model, d, settings.inner_settings)
-    return (
-        Work(
-            network=network,
-            forward=steps * b,
-            batch=b,
-            represented=steps * b if anew else 0,
-            products=steps * (kernels - in_tf32 + rest + 3 * decoding * s / shown),
-            tf32_products=steps * in_tf32,
+    pool = 3 * settings.pool_size * weight_bytes(model)
+    return Forecast(
+        work=(
+            Work(
+                network=network,
+                forward=steps * b,
+                batch=b,
+                represented=steps * b if anew else 0,
+                products=steps * (of_features - in_tf32 + others + 3 * decoding * s / shown),
+                tf32_products=steps * in_tf32,
+            ),
+            Work(network=network, training=steps * s * TO_IMAGES, batch=s, splits=True),
+            Work(
+                network=network,
+                training=inner_steps * inner,
+                batch=inner,
+                products=inner_steps * decoding * inner / views,
+                captured=True,
+                launches=inner_steps * launches(num_inputs=2, num_outputs=0),
+            ),
         ),
-        Work(network=network, training=steps * s * TO_IMAGES, batch=s, splits=True),
-        Work(
-            network=network,
-            training=inner_steps * inner,
-            batch=inner,
-            products=inner_steps * decoding * inner / views,
-            captured=True,
-            launches=inner_steps * launches(num_inputs=2, num_outputs=0),
-        ),
+        once=(Work(represented=copies),) if copies else (),
+        pairs=views * m,
+        held=pool + 4 * ((2 * s + b) * p + 3 * s * (s + b)) + 4 * copies * d,
+        disk=4 * copies * d,
     )
 
 
-def _held_bytes(settings: BilevelSettings, problem: Problem, *, views: int, m: int) -> int:
-    """Return the bytes held besides a pass: the pool, and ridge regression.
+def ridge_operations(*, s: int, p: int, b: int, d: int) -> tuple[int, int]:
+    """Count a prediction and its gradients with respect to support points and targets.
 
-    For the models of the pool these are weights, gradients and momenta; for s support points and b
-    queries, features (with gradients for the support) and three linear systems.
+    For s support points, b queries, p features and representations of length d; the first number is
+    of products of features, which run in TF32 where networks run in bf16.
+
+    Products: 2 s s p + 2 b s p + 2 b s d forward, and 4 s s p (both factors of the kernel), 2 b s p
+    and 4 b s d backward. Triangular solves: 2 s s d forward, twice that backward. Cholesky and its
+    gradient: of order s^3.
     """
-    if settings.outer_steps == 0:
-        return 0
-    model = settings.sample_model(problem.new_network)
-    shown = _shown(settings, views)
-    s, b, p = _pairs(settings, shown, m), shown * settings.real_batch, model.num_features
-    pool = 3 * settings.pool_size * weight_bytes(model)
-    return pool + 4 * ((2 * s + b) * p + 3 * s * (s + b))
-
-
-def _shown(settings: BilevelSettings, views: int) -> int:
-    """Return how many views a step compares."""
-    return views if settings.outer_views == "all" else 1
+    return 6 * s * s * p + 4 * b * s * p, 6 * b * s * d + 6 * s * s * d + s**3
 
 
 def _pairs(settings: BilevelSettings, views: int, m: int) -> int:

@@ -13,15 +13,15 @@ from torch.nn.functional import mse_loss
 
 from benchmark import views as predefined
 from benchmark.compute import Compute
-from benchmark.kernel import Outcome
+from benchmark.kernel import Kernel, Outcome
 from benchmark.methods._distilled import Distilled
+from benchmark.methods._outer_forecast import ridge_operations
 from benchmark.methods._outer_loop import Bilevel, BilevelSettings
 from benchmark.network import Network
 from benchmark.spec import Budget, ImageShape, Problem
-from benchmark.timing import Operations
 
 from ._cost import cost_of, total
-from ._ridge import plain_ridge, ridge_operations
+from ._ridge import plain_ridge
 from ._setting import MEAN, STD, BareLoop, moved, networks, pixels, stream
 
 Decode = Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]
@@ -37,8 +37,7 @@ class OuterStep:
         decode: the twin's decoding of images and codes [v m d] from the pairs' parameters.
         views: of every image.
         side: of an image.
-        d: length of a representation.
-        teacher_width: factor on the teacher's channels.
+        d: length of a representation, and number of the teacher's features.
         compute: of the library's step.
     """
 
@@ -48,21 +47,51 @@ class OuterStep:
     views: tuple[str, ...]
     side: int
     d: int
-    teacher_width: float
     compute: Compute
 
-    def pair(self) -> tuple[Callable[[], Outcome], Callable[[], Outcome]]:
-        """Return the fast and the plain step.
+    def kernel(self, *, shape: str, tolerance: float, tried: str) -> Kernel:
+        """Return the fast and the plain step, with what the fast one takes.
 
         Both return the loss, its gradients, and the change of the inner model's weights.
+        Operations, with F for a forward pass of the backbone, f for its first layer, b real images,
+        m distilled ones and v views: v b F for real images, 2 v m F for distilled ones (no gradient
+        of the weights), 3 v m F - v m f and three passes of the head for the inner step, and ridge
+        regression. Bytes: what the backbone reads and writes.
         """
+        inner, plain_inner = networks(
+            self.compute, self.side, "convnet", self.d, **self.settings.inner_settings
+        )
+        fast, plain = self._steps(inner, plain_inner)
+        cost = cost_of(inner, ImageShape(3, self.side, self.side))
+        v, m = len(self.views), self.distilled.codes.shape[1]
+        pairs, queries = v * m, v * self.settings.real_batch
+        of_features, others = ridge_operations(s=pairs, p=inner.num_features, b=queries, d=self.d)
+        # TF32, which has no rate of its own, is at most as fast as bf16
+        in_tf32 = self.compute.device.type == "cuda" and self.compute.precision == "bf16"
+        return Kernel(
+            shape=shape,
+            fast=fast,
+            plain=plain,
+            operations=total(
+                cost.times(backbone=(queries + 2 * pairs) * cost.forward),
+                cost.training(pairs),
+                {"matrix product fp32": others},
+                {"matrix product bf16" if in_tf32 else "matrix product fp32": of_features},
+            ),
+            num_bytes=(queries + (2 + 3) * pairs) * cost.num_bytes,
+            tolerance=tolerance,
+            tried=tried,
+        )
+
+    def _steps(
+        self, inner: Network, plain_inner: Network
+    ) -> tuple[Callable[[], Outcome], Callable[[], Outcome]]:
         images = pixels(256, self.side, self.compute)
         # the stem of the released teachers, in solo-learn as in KRR-ST
-        stem = {"width": self.teacher_width, "stem_padding": 2}
+        stem = {"width": self.d / 512, "stem_padding": 2}
         _, teacher = networks(self.compute, self.side, "resnet18", 1, **stem)
         teacher.eval()
         representations = {view: _represented(teacher, images, view) for view in self.views}
-        inner, plain_inner = self._inner_models()
 
         def fast() -> Outcome:
             model, distilled, loop = deepcopy(inner), deepcopy(self.distilled), BareLoop()
@@ -90,41 +119,6 @@ class OuterStep:
             return (*self._plain_step(model, teacher, images), *moved(plain_inner, model))
 
         return fast, plainly
-
-    def operations(self, *, m: int) -> Operations:
-        """Count the operations of the fast step for m distilled images.
-
-        With F for a forward pass of the backbone, f for its first layer, b real images and v views:
-        v b F for real images, 2 v m F for distilled ones (no gradient of the weights), 3 v m F - v
-        m f and three passes of the head for the inner step, and ridge regression.
-        """
-        inner, _ = self._inner_models()
-        cost, p = cost_of(inner, ImageShape(3, self.side, self.side)), inner.num_features
-        pairs, queries = len(self.views) * m, len(self.views) * self.settings.real_batch
-        in_tf32 = self.compute.device.type == "cuda" and self.compute.precision == "bf16"
-        return total(
-            cost.times(backbone=(queries + 2 * pairs) * cost.forward),
-            cost.training(pairs),
-            ridge_operations(
-                s=pairs,
-                p=p,
-                b=queries,
-                d=self.d,
-                # TF32, which has no rate of its own, is at most as fast
-                of_kernels="matrix product bf16" if in_tf32 else "matrix product fp32",
-            ),
-        )
-
-    def num_bytes(self, *, m: int) -> int:
-        """Count what the backbone reads and writes, see `operations`."""
-        inner, _ = self._inner_models()
-        cost = cost_of(inner, ImageShape(3, self.side, self.side))
-        v = len(self.views)
-        return (v * self.settings.real_batch + (2 + 3) * v * m) * cost.num_bytes
-
-    def _inner_models(self) -> tuple[Network, Network]:
-        widths = self.settings.inner_settings
-        return networks(self.compute, self.side, "convnet", self.d, **widths)
 
     def _draws(self) -> torch.Generator:
         return stream("draws", self.compute.device)

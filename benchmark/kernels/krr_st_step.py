@@ -38,16 +38,10 @@ def krr_st_step(compute: Compute, *, small: bool = False) -> Kernel:
         views=("identity",),
         side=side,
         d=d,
-        teacher_width=d / 512,
         compute=compute,
     )
-    fast, plain = step.pair()
-    return Kernel(
+    return step.kernel(
         shape=f"N = {N}, {real_batch} real images of 3x{side}x{side}, d = {d}, ConvNet {widths}",
-        fast=fast,
-        plain=plain,
-        operations=step.operations(m=N),
-        num_bytes=step.num_bytes(m=N),
         tolerance=0.15 if compute.precision == "bf16" else 5e-3,
         tried=(
             "Representations of real images are computed once instead of by a teacher pass in "

@@ -43,19 +43,13 @@ def ours_step(compute: Compute, *, small: bool = False) -> Kernel:
         views=views,
         side=side,
         d=d,
-        teacher_width=d / 512,
         compute=compute,
     )
-    fast, plain = step.pair()
-    return Kernel(
+    return step.kernel(
         shape=(
             f"{m} distilled and {real_batch} real images of 3x{side}x{side} under {len(views)} "
             f"views, {u} + {q} bases, d = {d}, ConvNet {widths}"
         ),
-        fast=fast,
-        plain=plain,
-        operations=step.operations(m=m),
-        num_bytes=step.num_bytes(m=m),
         tolerance=0.2 if compute.precision == "bf16" else 5e-3,
         tried="The published shape. Like `krr-st-step`; all views in one pass of the network.",
     )

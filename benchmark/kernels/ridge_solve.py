@@ -8,17 +8,18 @@ from torch.nn.functional import mse_loss, relu
 
 from benchmark.compute import Compute
 from benchmark.kernel import Kernel, Outcome
+from benchmark.methods._outer_forecast import ridge_operations
 from benchmark.methods._ridge import ridge_predict
 from benchmark.methods.krr_st import KrrSt
 
-from ._ridge import plain_ridge, ridge_operations
+from ._ridge import plain_ridge
 from ._setting import normal
 
 __all__ = ["ridge_solve"]
 
 
 def ridge_solve(compute: Compute, *, small: bool = False) -> Kernel:
-    """Return the solve of one outer step of `krr-st`; see `_ridge` for the operations.
+    """Return the solve of one outer step of `krr-st`; see `ridge_operations`.
 
     Bytes: features of support points (with their gradient) and of real images; targets likewise.
     """
@@ -37,7 +38,7 @@ def ridge_solve(compute: Compute, *, small: bool = False) -> Kernel:
         shape=f"{s} support points, {b} queries, {p} features, d = {d}",
         fast=lambda: solved(ridge_predict),
         plain=lambda: solved(plain_ridge),
-        operations=ridge_operations(s=s, p=p, b=b, d=d),
+        operations={"matrix product fp32": sum(ridge_operations(s=s, p=p, b=b, d=d))},
         num_bytes=4 * (2 * s * p + 2 * b * p + 3 * s * d + 3 * b * d),
         twin_is_counted=False,
         tolerance=1e-4,
