@@ -114,7 +114,7 @@ def _shortest(
         run()
     timers = [partial(clock.seconds, run) for run in runs.values()]
     timings = interleaved(timers, seconds=seconds)
-    return {name: min(timing.seconds) for name, timing in zip(runs, timings, strict=True)}
+    return {name: min(taken) for name, taken in zip(runs, timings, strict=True)}
 
 
 def _convolution(

@@ -9,12 +9,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import median
 from typing import Literal
 
 from torch import Tensor
 
 from benchmark.operators import operations_of
-from benchmark.timing import Clock, Operations, Rates, Timing, interleaved
+from benchmark.timing import Clock, Operations, Rates, interleaved
 
 Outcome = tuple[Tensor, ...]
 
@@ -65,14 +66,15 @@ class Measurement:
     """The measurement of one kernel.
 
     Attributes:
+        fast, plain: seconds of all repetitions.
         of_twin: operations of the twin.
         deviation: of the outputs.
     """
 
     name: str
     kernel: Kernel = field(repr=False)
-    fast: Timing
-    plain: Timing
+    fast: tuple[float, ...]
+    plain: tuple[float, ...]
     of_twin: Operations
     deviation: float
 
@@ -89,11 +91,11 @@ class Measurement:
     @property
     def ratio(self) -> float:
         """Time of the plain twin over that of the kernel."""
-        return self.plain.median / self.fast.median
+        return median(self.plain) / median(self.fast)
 
     def times_floor(self, rates: Rates) -> float:
         """Return the time of the kernel over its floor."""
-        return self.fast.median / self.kernel.floor(rates).seconds
+        return median(self.fast) / self.kernel.floor(rates).seconds
 
 
 def measure(

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Literal
 
 import torch
@@ -32,18 +31,6 @@ _IMAGES, _IMAGES_OF_A_GPU = 32, 1024  # of a convolution: enough for launches no
 _LEAST, _MOST = 3, 30  # rounds of timings in turn
 _TRIALS = 4  # of each rate; the fastest counts
 _LONG = 0.5  # seconds of a first run, beside which whatever happens once does not count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """Seconds of one callable, in the order of its repetitions."""
-
-    seconds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        """The middle one."""
-        return median(self.seconds)
 
 
 CLOCKS = {  # in words
@@ -87,8 +74,12 @@ class Clock:
         return now() - started
 
 
-def interleaved(timers: Sequence[Callable[[], float]], *, seconds: float = 2.0) -> list[Timing]:
+def interleaved(
+    timers: Sequence[Callable[[], float]], *, seconds: float = 2.0
+) -> list[tuple[float, ...]]:
     """Time warmed-up callables in turn, so that conditions are the same for all.
+
+    The seconds of each are in the order of its repetitions.
 
     Args:
         timers: each runs one of them once and returns how long that took.
@@ -97,7 +88,7 @@ def interleaved(timers: Sequence[Callable[[], float]], *, seconds: float = 2.0) 
     rounds: list[list[float]] = []
     while len(rounds) < _LEAST or (len(rounds) < _MOST and sum(map(sum, rounds)) < seconds):
         rounds.append([timer() for timer in timers])
-    return [Timing(seconds=taken) for taken in zip(*rounds, strict=True)]
+    return list(zip(*rounds, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,6 @@ from benchmark.operators import operators_of
 from benchmark.planning.devices import Roofline
 from benchmark.planning.network_cost import PassCost
 from benchmark.planning.sheets import SHEETS
-from benchmark.timing import Timing
 from tests.convolved import Convolutions
 
 CPU = torch.device("cpu")
@@ -144,7 +143,7 @@ def test_the_shortest_time_counts_and_what_is_hopeless_on_few_images_is_timed_on
     def interleaved(timers, **repeated):
         prepared = next(rounds)
         assert len(timers) == len(prepared)
-        return [Timing(seconds=seconds) for seconds in prepared]
+        return prepared
 
     monkeypatch.setattr(convolutions, "interleaved", interleaved)
     assert convolutions._measure(CPU, SECONDS) == dict(
