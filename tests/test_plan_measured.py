@@ -3,7 +3,7 @@
 import pytest
 
 from benchmark.grid import Cell, Variant
-from benchmark.planning.measured import compare, errors, measured_seconds, summary
+from benchmark.planning.measured import compare, measured_seconds, summary
 from benchmark.planning.prediction import Prediction, Task
 
 
@@ -52,14 +52,8 @@ def test_lines_are_compared_where_both_are_known(prediction, rows):
 
 
 def test_an_error_is_a_factor_either_way(prediction, rows):
-    lines = compare(prediction, rows)
-    assert errors(lines) == {
-        ("distillation", "ours, N = 100"): pytest.approx(2),
-        ("pretraining", "convnet"): pytest.approx(2),
-        ("pretraining", "vit"): pytest.approx(1),
-    }
-    said = summary(lines)
-    assert "Over the 3 rows" in said and "median factor of 2.00" in said
+    said = summary(compare(prediction, rows))  # twice as long, half as long, and as long
+    assert "Over the 3 rows" in said and "median factor of 2.00, and by at most 2.00" in said
     assert f"{(120 + 5 + 7) / (60 + 10 + 7):.2f} times" in said
 
 

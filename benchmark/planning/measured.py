@@ -64,15 +64,9 @@ def compare(prediction: Prediction, rows: Sequence[Row]) -> dict[tuple[str, str]
     }
 
 
-def errors(lines: Mapping[tuple[str, str], Line]) -> dict[tuple[str, str], float]:
-    """Return the error of each table row as a factor: the larger over the smaller of both times."""
-    ratios = {place: line.ratio for place, line in lines.items()}
-    return {place: max(ratio, 1 / ratio) for place, ratio in ratios.items() if ratio}
-
-
 def summary(lines: Mapping[tuple[str, str], Line]) -> str:
     """Return a sentence on how accurate a plan was."""
-    off = errors(lines)
+    off = {place: max(ratio, 1 / ratio) for place, line in lines.items() if (ratio := line.ratio)}
     if not off:
         return "No row of the plan was measured for a second or more."
     worst = max(off, key=lambda place: off[place])
