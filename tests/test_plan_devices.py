@@ -45,9 +45,9 @@ def test_a_sheet_is_plausible(name):
     assert SHEETS[name].bf16 > SHEETS[name].tf32 >= SHEETS[name].fp32 > 0
 
 
-def test_a_named_device_is_expected_to_take_its_roofline():
-    made = networks()
-    device = NamedDevice("h100", made)
+def test_a_named_device_is_expected_to_take_its_roofline(toy_suite):
+    device = NamedDevice("h100", toy_suite)
+    made = device.networks
     step = device.roofline.seconds(made.cost(NET, 16, training=True))
     view = device.roofline.seconds(made.cost(NET, 16, training=False))
     work = Work(network=NET, training=160, forward=32, batch=16, operators=1000)
@@ -68,9 +68,9 @@ def test_convolutions_are_expected_at_two_fifths_of_the_peak_those_in_fp32_in_tf
     assert rates["convolution fp32"] == pytest.approx(0.4 * 494.7e12)
 
 
-def test_an_unknown_device_gets_help():
+def test_an_unknown_device_gets_help(toy_suite):
     with pytest.raises(UsageError, match="unknown device 'h10': did you mean 'h100'") as error:
-        NamedDevice("h10", networks())
+        NamedDevice("h10", toy_suite)
     assert "a100-80gb" in str(error.value) and "\n" not in str(error.value)
 
 

@@ -72,7 +72,7 @@ def _kind(training):
 
 
 def test_graphs_keep_the_memory_of_the_largest_captured_pass(toy_suite, monkeypatch):
-    device = NamedDevice.of("h100", toy_suite)
+    device = NamedDevice("h100", toy_suite)
     memory = _Planner(toy_suite, device).memory
     eager, large, small = (
         Work(network=INSTANCE, training=num, batch=num, captured=captured)
@@ -84,7 +84,7 @@ def test_graphs_keep_the_memory_of_the_largest_captured_pass(toy_suite, monkeypa
 
 
 def test_steps_of_students_are_replayed_and_cost_more_without_graphs(toy_suite):
-    device = NamedDevice.of("h100", toy_suite)
+    device = NamedDevice("h100", toy_suite)
     planner = _Planner(toy_suite, device)
     recipe = recipe_of(toy_suite, "mse")
     steps, gathering = planner._steps(INSTANCE, 3 * recipe.batch_size, recipe)
@@ -169,7 +169,7 @@ def held(toy_suite):
 
     def plan(max_memory):
         suite = replace(toy_suite, methods=("krr-st",), controls=(), ablation=(), seeds=(0,))
-        device = NamedDevice.of("h100", suite, max_memory=max_memory)
+        device = NamedDevice("h100", suite, max_memory=max_memory)
         assert device.networks.max_memory
         found = predict(suite, cells(suite), device)
         return {(task.stage, task.line): task.memory for task in found.tasks}
@@ -188,12 +188,12 @@ def test_less_memory_is_planned_where_less_is_allowed(held):
 
 def test_a_named_device_pools_as_no_cpu_does(toy_suite):
     """Whatever the layout: the inner models of supervised methods have one of their own."""
-    made = NamedDevice.of("h100", replace(toy_suite, precision="bf16")).networks
+    made = NamedDevice("h100", replace(toy_suite, precision="bf16")).networks
     architecture = replace(INSTANCE, default_layout=True)
     operations = made.cost(architecture, 8, training=True).operations
     assert set(operations) == {"convolution bf16", "matrix product fp32"}
 
 
 def test_a_named_device_lends_three_quarters_of_its_memory(toy_suite):
-    assert NamedDevice.of("h100", toy_suite).networks.max_memory == 60e9
-    assert NamedDevice.of("h100", toy_suite, max_memory=GIB).networks.max_memory == GIB
+    assert NamedDevice("h100", toy_suite).networks.max_memory == 60e9
+    assert NamedDevice("h100", toy_suite, max_memory=GIB).networks.max_memory == GIB

@@ -172,7 +172,7 @@ def planned_mib(max_memory):
         labels_per_class=(None, 20),
         precision="fp32",
     )
-    device = NamedDevice.of("h100", suite, max_memory=max_memory)  # memory is that of any device
+    device = NamedDevice("h100", suite, max_memory=max_memory)  # memory is that of any device
     tasks = predict(suite, cells(suite), device).tasks
     held = defaultdict(int)
     for task in tasks:  # of probes the largest, which is that of convnet's features

@@ -57,7 +57,7 @@ def _device(suite: Suite, arguments: argparse.Namespace) -> tuple[Device, int]:
     if arguments.device.partition(":")[0] in _HERE:
         compute = compute_of(suite, arguments)
         return ThisDevice.of(suite, compute), jobs_at_once(arguments, compute.device)
-    device = NamedDevice.of(arguments.device, suite, max_memory=arguments.max_memory)
+    device = NamedDevice(arguments.device, suite, max_memory=arguments.max_memory)
     if arguments.jobs:
         raise UsageError(f"--jobs {arguments.jobs}: for this machine only; others take --devices")
     return device, 1

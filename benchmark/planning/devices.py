@@ -149,38 +149,30 @@ class Device(ABC):
 
 
 class NamedDevice(Device):
-    """A device that is known by its data sheet alone."""
+    """A device that is known by its data sheet alone.
 
-    def __init__(self, name: str, networks: Networks) -> None:
-        """Find a device by its name.
+    Args:
+        name: one of `SHEETS`.
+        suite: the suite to plan, in bf16 and channels-last by default.
+        max_memory: bytes that a stage may take; None means the default of `run`.
 
-        Raises:
-            UsageError: it is not in `SHEETS`.
-        """
-        sheet = _sheet(name)
-        super().__init__(sheet.title, networks, Roofline.of(sheet))
-        self.reported = sheet.reported
+    Raises:
+        UsageError: there is no such device.
+    """
 
-    @classmethod
-    def of(cls, name: str, suite: Suite, *, max_memory: int | None = None) -> "NamedDevice":
-        """Return a named device, for the networks of a suite: bf16 and channels-last by default.
-
-        Args:
-            name: one of `SHEETS`.
-            suite: the suite to plan.
-            max_memory: bytes that a stage may take; None means the default of `run`.
-
-        Raises:
-            UsageError: there is no such device.
-        """
+    def __init__(self, name: str, suite: Suite, *, max_memory: int | None = None) -> None:
+        if name not in SHEETS:
+            raise unknown("device", name, [*SHEETS, "auto", "cpu", "cuda"])
+        sheet = SHEETS[name]
         networks = networks_of(
             suite,
             suite.precision or "bf16",
             memory_format=MEMORY_FORMATS[suite.layout or "channels-last"],
-            max_memory=max_memory or share_of(1e9 * _sheet(name).memory),
+            max_memory=max_memory or share_of(1e9 * sheet.memory),
             elsewhere=True,
         )
-        return cls(name, networks)
+        super().__init__(sheet.title, networks, Roofline.of(sheet))
+        self.reported = sheet.reported
 
     @property
     def captures(self) -> bool:
@@ -196,9 +188,3 @@ class NamedDevice(Device):
 
     def _seconds(self, work: Work) -> float:
         return super()._seconds(work) + work.launches * self.roofline.launch
-
-
-def _sheet(name: str) -> Sheet:
-    if name not in SHEETS:
-        raise unknown("device", name, [*SHEETS, "auto", "cpu", "cuda"])
-    return SHEETS[name]
