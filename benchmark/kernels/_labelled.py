@@ -1,15 +1,16 @@
-"""Inputs for the class matching of DSA and IDM."""
+"""Images by class, and classifiers, for the kernels of the supervised peers."""
+
+from dataclasses import replace
+from functools import partial
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from benchmark.compute import Compute
-from benchmark.methods._labelled import RealImages, new_inner_model
+from benchmark.methods._labelled import new_inner_model
 from benchmark.network import Network, Precision
-from benchmark.spec import ImageShape, NewNetwork, Outline
+from benchmark.spec import Budget, Problem
 
-from ._setting import MEAN, STD, factories, normal, pixels, stream
+from ._setting import MEAN, STD, factories, pixels, stream
 
 
 def new_classifiers(
@@ -21,43 +22,28 @@ def new_classifiers(
     precision: Precision = "fp32",
 ) -> tuple[Network, Network]:
     """Return an inner model of the supervised peers, and the twin's; see `_setting.networks`."""
-
-    def new_classifier(new_network: NewNetwork, precision: Precision) -> Network:
-        outline = Outline(
-            source="random",
-            shape=ImageShape(3, side, side),
-            N=num_outputs,
-            num_images=num_outputs,
-            class_sizes=(1,) * num_outputs,
-            new_network=new_network,
-        )
-        settings = {"widths": widths, "norm": "instance"}
-        return new_inner_model(
-            outline, "convnet", stream("network"), precision=precision, **settings
-        )
-
-    fast, plain = factories(compute, side)
-    return new_classifier(fast, precision), new_classifier(plain, "fp32")
+    problem, of_twin = labelled_problems(compute, k=num_outputs, per_class=1, ipc=1, side=side)
+    new_model = partial(new_inner_model, model="convnet", widths=widths, norm="instance")
+    fast = new_model(problem, generator=stream("network"), precision=precision)
+    return fast, new_model(of_twin, generator=stream("network"))
 
 
-def new_real_images(compute: Compute, *, k: int, per_class: int, side: int) -> RealImages:
-    """Return k classes of random images; give it a fresh generator before drawing from it."""
-    images = pixels(k * per_class, side, compute)
-    rows = torch.arange(len(images), device=compute.device)
-    mean, std = (torch.tensor(x, device=compute.device).view(-1, 1, 1) for x in (MEAN, STD))
-    return RealImages(
-        images=images,
-        labels=rows // per_class,
-        rows=rows.split(per_class),
-        mean=mean,
-        std=std,
-        generator=stream("real images"),
+def labelled_problems(
+    compute: Compute, *, k: int, per_class: int, ipc: int, side: int
+) -> tuple[Problem, Problem]:
+    """Return k classes of random images, of which a method makes `ipc` each, and the twin's."""
+    new_network, of_twin = factories(compute, side)
+    problem = Problem(
+        source="random",
+        images=pixels(k * per_class, side, compute),
+        representations=lambda view: torch.empty(0),
+        teacher=lambda images: images,
+        labels=torch.arange(k * per_class, device=compute.device) // per_class,
+        num_classes=k,
+        mean=MEAN,
+        std=STD,
+        budget=Budget(k * ipc),
+        new_network=new_network,
         precision=compute.precision,
     )
-
-
-def distilled_images(
-    compute: Compute, *, k: int, ipc: int, side: int
-) -> Float[Tensor, "k ipc c h w"]:
-    """Return normalised distilled images."""
-    return normal("distilled", k, ipc, 3, side, side, compute=compute)
+    return problem, replace(problem, new_network=of_twin, precision="fp32")

@@ -5,18 +5,16 @@ layers, in fp32. Inner models are trained by the same code.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmark.compute import Compute
 from benchmark.kernel import Outcome
 from benchmark.network import Network
-from benchmark.spec import Budget, Method, Problem
+from benchmark.spec import Method, Problem
 
-from ._setting import MEAN, STD, BareLoop, factories, pixels, stream
+from ._setting import BareLoop, stream
 
 _LOOP = "outer steps"
 
@@ -43,27 +41,6 @@ class OneStep(BareLoop):
             self.prepare(state)
             self.state, self.before = state, state["images"].clone()
             yield self.index
-
-
-def labelled_problems(
-    compute: Compute, *, k: int, per_class: int, ipc: int, side: int
-) -> tuple[Problem, Problem]:
-    """Return k classes of random images, of which a method makes `ipc` each, and the twin's."""
-    new_network, of_twin = factories(compute, side)
-    problem = Problem(
-        source="random",
-        images=pixels(k * per_class, side, compute),
-        representations=lambda view: torch.empty(0),
-        teacher=lambda images: images,
-        labels=torch.arange(k * per_class, device=compute.device) // per_class,
-        num_classes=k,
-        mean=MEAN,
-        std=STD,
-        budget=Budget(k * ipc),
-        new_network=new_network,
-        precision=compute.precision,
-    )
-    return problem, replace(problem, new_network=of_twin, precision="fp32")
 
 
 def one_step(

@@ -4,17 +4,18 @@ from dataclasses import replace
 
 from benchmark.compute import Compute
 from benchmark.kernel import Kernel, Outcome
+from benchmark.methods._labelled import RealImages
 from benchmark.methods._network_queue import QueuedModel
 from benchmark.methods.idm import Idm, Recipe
 
-from ._labelled import distilled_images, new_classifiers, new_real_images
+from ._labelled import labelled_problems, new_classifiers
 from ._matching import (
     distribution_matching_operations,
     half_train,
     image_costs,
     match_features_plainly,
 )
-from ._setting import stream
+from ._setting import normal, stream
 
 __all__ = ["distribution_matching"]
 
@@ -30,8 +31,9 @@ def distribution_matching(compute: Compute, *, small: bool = False) -> Kernel:
     k, ipc, real_batch, side, widths, d = (
         (3, 2, 6, 8, (8, 8), 5) if small else (2, 10, 256, 32, (128, 128, 128), 100)
     )
-    real = new_real_images(compute, k=k, per_class=real_batch + 1, side=side)
-    images = distilled_images(compute, k=k, ipc=ipc, side=side)
+    problem, _ = labelled_problems(compute, k=k, per_class=real_batch + 1, ipc=ipc, side=side)
+    real = RealImages.of(problem, stream("real images"))
+    images = normal("distilled", k, ipc, 3, side, side, compute=compute)
     classifier, twin = new_classifiers(compute, side=side, widths=widths, num_outputs=d)
     settings, recipe = Idm(), Recipe(cross_entropy_weight=0.1, real_batch=real_batch)
     model = QueuedModel(classifier, lr=0.01, momentum=0.9, weight_decay=5e-4)

@@ -12,8 +12,9 @@ from benchmark.methods.dsa import Dsa
 from benchmark.spec import Problem
 
 from ._cost import total
+from ._labelled import labelled_problems
 from ._matching import gradient_matching_operations, image_costs, match_gradients_plainly
-from ._supervised_step import labelled_problems, last_gradient, one_step
+from ._supervised_step import last_gradient, one_step
 
 __all__ = ["dsa_step"]
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 from benchmark.compute import Compute
 from benchmark.kernel import Kernel, Outcome
 from benchmark.methods._gradient_matching import ClassMatching
+from benchmark.methods._labelled import RealImages
 from benchmark.methods.dsa import Dsa
 
-from ._labelled import distilled_images, new_classifiers, new_real_images
+from ._labelled import labelled_problems, new_classifiers
 from ._matching import gradient_matching_operations, image_costs, match_gradients_plainly
-from ._setting import stream
+from ._setting import normal, stream
 
 __all__ = ["gradient_matching"]
 
@@ -25,8 +26,9 @@ def gradient_matching(compute: Compute, *, small: bool = False) -> Kernel:
     k, real_batch, side, widths, d = (
         (3, 6, 8, (8, 8), 5) if small else (2, 256, 32, (128, 128, 128), 100)
     )
-    real = new_real_images(compute, k=k, per_class=real_batch + 1, side=side)
-    images = distilled_images(compute, k=k, ipc=1, side=side)
+    problem, _ = labelled_problems(compute, k=k, per_class=real_batch + 1, ipc=1, side=side)
+    real = RealImages.of(problem, stream("real images"))
+    images = normal("distilled", k, 1, 3, side, side, compute=compute)
     classifier, twin = new_classifiers(compute, side=side, widths=widths, num_outputs=d)
     settings = Dsa(real_batch=real_batch)
     matching = ClassMatching(classifier, real.seen_by(classifier))

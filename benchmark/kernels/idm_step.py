@@ -14,13 +14,14 @@ from benchmark.methods.idm import Idm, Recipe
 from benchmark.spec import Problem
 
 from ._cost import total
+from ._labelled import labelled_problems
 from ._matching import (
     distribution_matching_operations,
     half_train,
     image_costs,
     match_features_plainly,
 )
-from ._supervised_step import labelled_problems, last_gradient, one_step
+from ._supervised_step import last_gradient, one_step
 
 __all__ = ["idm_step"]
 

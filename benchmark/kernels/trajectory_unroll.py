@@ -9,7 +9,7 @@ from benchmark.methods._trajectory import FlatNetwork, SoftLabelLoss, SoftSet, c
 from benchmark.spec import ImageShape
 
 from ._cost import cost_of
-from ._labelled import distilled_images, new_classifiers
+from ._labelled import new_classifiers
 from ._setting import normal, stream
 
 __all__ = ["trajectory_unroll"]
@@ -54,7 +54,7 @@ def trajectory_unroll(compute: Compute, *, small: bool = False) -> Kernel:
         )
     )
     distilled = SoftSet(
-        images=distilled_images(compute, k=m, ipc=1, side=side)[:, 0],
+        images=normal("distilled", m, 3, side, side, compute=compute),
         logits=normal("logits", m, k, compute=compute),
         lr=torch.tensor(0.01, device=compute.device),
     )
