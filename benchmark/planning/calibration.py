@@ -97,17 +97,15 @@ class ThisDevice(Device):
         captured = captured and training and self.captures
         key = headless(architecture), training, captured, few
         if key not in self._timed:
-            run = _Run(self.networks.of(architecture), self.networks.new_network.shape, few)
-            step: Callable[[], object] = run.forward
-            if training:
-                step = run.captured() if captured else run.training
+            network, shape = self.networks.of(architecture), self.networks.new_network.shape
+            run = _new_pass(network, shape, few, training=training, captured=captured)
             captured = captured and self.captures  # no longer, if this capture failed
             self._timed[key] = Calibration(
                 architecture=architecture,
                 training=training,
                 captured=captured,
                 batch=few,
-                seconds=self._timing(step),
+                seconds=self._timing(run),
             )
         return self._timed[key].seconds * batch / few
 
@@ -138,37 +136,38 @@ def _round(batch: int) -> int:
     return max(2, 1 << round(math.log2(batch)))
 
 
-class _Run:
-    """Passes of a batch of random images through a network; training steps change its weights."""
+def _new_pass(
+    network: Network, shape: ImageShape, batch: int, *, training: bool, captured: bool
+) -> Callable[[], object]:
+    """Return a pass of random images through a network, whose weights a training step changes."""
+    stream = rng.generator("plan", "images")
+    images = torch.rand(batch, shape.c, shape.h, shape.w, generator=stream).to(network.mean.device)
+    if training:
+        optimizer = torch.optim.SGD(network.parameters(), lr=1e-9, momentum=0.9, fused=True)
+        step = _new_step(network, optimizer, captured=captured)
+        for _ in range(CALLS_TO_CAPTURE * captured):
+            step(images)
+        return partial(step, images)
+    frozen = network.eval().frozen()
 
-    def __init__(self, network: Network, shape: ImageShape, batch: int) -> None:
-        device = network.mean.device
-        stream = rng.generator("plan", "images")
-        images = torch.rand(batch, shape.c, shape.h, shape.w, generator=stream)
-        self.network, self.images = network, images.to(device)
-        self.frozen = network.eval().frozen()
-        self.optimizer = torch.optim.SGD(network.parameters(), lr=1e-9, momentum=0.9, fused=True)
-
-    def forward(self) -> None:
+    def forward() -> None:
         with torch.no_grad():
-            self.frozen.features(self.images)
+            frozen.features(images)
 
-    def training(self) -> None:
-        self._descend(self.images)
+    return forward
 
-    def captured(self) -> Callable[[], object]:
-        """Return a training step that has been captured already."""
-        step = CapturedStep(self._descend, partial(tensors_of, self.network, self.optimizer))
-        for _ in range(CALLS_TO_CAPTURE):
-            step(self.images)
-        return partial(step, self.images)
 
-    def _descend(self, images: Tensor) -> tuple[()]:
-        self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.network(images).square().mean().backward()
-        self.optimizer.step()
+def _new_step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, *, captured: bool
+) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    def step(images: Tensor) -> tuple[()]:
+        network.train()
+        optimizer.zero_grad(set_to_none=True)
+        network(images).square().mean().backward()
+        optimizer.step()
         return ()
+
+    return CapturedStep(step, partial(tensors_of, network, optimizer)) if captured else step
 
 
 def _measured_launch(clock: Clock, *, captured: bool = False) -> float:
@@ -181,21 +180,13 @@ def _measured_launch(clock: Clock, *, captured: bool = False) -> float:
         network = nn.Sequential(*layers).to(clock.device)
     images = torch.ones(8, 8, device=clock.device)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-9, momentum=0.9)
-
-    def step(images: Tensor) -> tuple[()]:
-        optimizer.zero_grad()
-        network(images).square().mean().backward()
-        optimizer.step()
-        return ()
-
-    take: Callable[[Tensor], object] = step
-    if captured:
-        take = CapturedStep(step, partial(tensors_of, network, optimizer))
+    step = _new_step(network, optimizer, captured=captured)
 
     def run() -> None:
         for _ in range(_TINY_STEPS):
-            take(images)
+            step(images)
 
+    eager = partial(_new_step(network, optimizer, captured=False), images)
     run()
-    num = _TINY_STEPS * len(operators_of(partial(step, images)))
+    num = _TINY_STEPS * len(operators_of(eager))
     return median(clock.seconds(run) for _ in range(_TRIALS)) / num
