@@ -1,16 +1,14 @@
 """The fair probe: logistic regression to convergence, its penalty chosen on held-out images."""
 
-import torch
+from functools import partial
 
 from benchmark.compute import Compute
 from benchmark.kernel import Kernel, Outcome
 from benchmark.operators import operations_of
 from benchmark.probes.fair import FairProbe
-from benchmark.probes.linear import Classifiers
 
-from ._features import labelled_features
+from ._features import fitted, labelled_features
 from ._plain_probing import fair_plainly
-from ._setting import BareLoop, stream
 
 __all__ = ["fair_probe"]
 
@@ -27,25 +25,13 @@ def fair_probe(compute: Compute, *, small: bool = False) -> Kernel:
     """
     n, p, k = (300, 16, 4) if small else (4000, 512, 50)
     features, labels = labelled_features(compute, n=n, p=p, k=k)
-    everything = torch.arange(n, device=compute.device)[None]
     probe = FairProbe()
-
-    def fitted() -> Classifiers:
-        return probe.fit(
-            features,
-            labels,
-            subsets=everything,
-            num_classes=k,
-            generator=stream("probe"),
-            checkpoint=BareLoop(),
-            precision=compute.precision,
-        )
-
-    operations, first = operations_of(fitted)
+    fit = partial(fitted, probe, features, labels, k=k, compute=compute)
+    operations, first = operations_of(fit)
     steps = (sum(operations.values()) - 2 * n * p * p) / (4 * n * p * k)
 
     def fast() -> Outcome:
-        found = fitted()
+        found = fit()
         return found.weights[0], found.biases[0]
 
     def plain() -> Outcome:

@@ -1,14 +1,11 @@
 """The published linear probe: SGD on cached features."""
 
-import torch
-
 from benchmark.compute import Compute
 from benchmark.kernel import Kernel, Outcome
 from benchmark.probes.paper import PaperProbe
 
-from ._features import labelled_features
+from ._features import fitted, labelled_features
 from ._plain_probing import paper_plainly
-from ._setting import BareLoop, stream
 
 __all__ = ["paper_probe"]
 
@@ -21,20 +18,11 @@ def paper_probe(compute: Compute, *, small: bool = False) -> Kernel:
     """
     n, p, k, steps, batch = (60, 8, 4, 5, 20) if small else (4096, 2048, 100, 100, 512)
     features, labels = labelled_features(compute, n=n, p=p, k=k)
-    features = (
-        features / features.norm(dim=1).mean()
-    )  # a scale that suits the published learning rate
+    features /= features.norm(dim=1).mean()  # a scale that suits the published learning rate
     probe = PaperProbe(steps=steps, batch=batch)
 
     def fast() -> Outcome:
-        found = probe.fit(
-            features,
-            labels,
-            subsets=torch.arange(n, device=compute.device)[None],
-            num_classes=k,
-            generator=stream("probe"),
-            checkpoint=BareLoop(),
-        )
+        found = fitted(probe, features, labels, k=k, compute=compute)
         return found.weights[0], found.biases[0]
 
     def plain() -> Outcome:

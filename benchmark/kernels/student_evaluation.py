@@ -11,17 +11,18 @@ from torch.nn.functional import interpolate, linear
 
 from benchmark.compute import Compute
 from benchmark.kernel import Kernel, Outcome
-from benchmark.network import Network, Precision
+from benchmark.network import Network
 from benchmark.operators import operations_of
 from benchmark.pretrain import RECIPES, Length, pretrain
 from benchmark.probes.fair import FairProbe
-from benchmark.probes.linear import Classifiers
+from benchmark.probes.linear import Classifiers, Probe
 from benchmark.probes.paper import PaperProbe
 from benchmark.probing import extract
 from benchmark.spec import ImageShape, TrainingSet
 from benchmark.timing import Operations
 
 from ._cost import ImageCost, cost_of, total
+from ._features import fitted
 from ._plain_probing import extract_plainly, fair_plainly, paper_plainly
 from ._plain_training import Pairs, train_plainly
 from ._setting import BareLoop, moved, networks, normal, stream
@@ -54,7 +55,7 @@ def student_evaluation(compute: Compute, *, small: bool = False) -> Kernel:
         probed=probed,
         labels=labels[:n],
         k=k,
-        precision=compute.precision,
+        compute=compute,
         fair=FairProbe(),
         paper=PaperProbe(steps=5 * steps),
     )
@@ -96,7 +97,7 @@ class _Evaluation:
     probed: UInt8[Tensor, "t c h w"]
     labels: Int64[Tensor, " n"]
     k: int
-    precision: Precision
+    compute: Compute
     fair: FairProbe
     paper: PaperProbe
 
@@ -130,16 +131,8 @@ class _Evaluation:
         )
         return trained
 
-    def fit(self, probe: FairProbe | PaperProbe, features: Float[Tensor, "n p"]) -> Classifiers:
-        return probe.fit(
-            features,
-            self.labels,
-            subsets=torch.arange(len(features), device=features.device)[None],
-            num_classes=self.k,
-            generator=stream("probe"),
-            checkpoint=BareLoop(),
-            precision=self.precision,
-        )
+    def fit(self, probe: Probe, features: Float[Tensor, "n p"]) -> Classifiers:
+        return fitted(probe, features, self.labels, k=self.k, compute=self.compute)
 
     def operations(self, cost: ImageCost, p: int) -> Operations:
         """Count everything except the fair probe, for p features."""
