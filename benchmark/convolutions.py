@@ -10,7 +10,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from benchmark.files import atomic, expect_writable, lock
+from benchmark.files import expect_writable, lock, write_text
 from benchmark.network import MEMORY_FORMATS, Layout, Precision
 from benchmark.provenance import device_name
 from benchmark.timing import Clock, interleaved, middle_layer
@@ -72,8 +72,7 @@ def _convolutions(
         with lock(file.parent):  # runs that begin together choose alike
             if (found := kept()) is None:
                 found = _measure(device, names)
-                with atomic(file) as temporary:
-                    temporary.write_text(json.dumps({**_read(file), question: found}, indent=1))
+                write_text(file, json.dumps({**_read(file), question: found}, indent=1))
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from benchmark.files import atomic, expect_room, lock
+from benchmark.files import atomic, expect_room, lock, write_text
 from benchmark.progress import bar
 from benchmark.source_code import code_of
 from benchmark.spec import Dataset, LabelledImages, Records, Split, UsageError
@@ -110,8 +110,7 @@ def _write(folder: Path, records: Records, size: int, *, description: str) -> No
         "fingerprint": digest.hexdigest(),
         "stamps": {file: _stamp(folder / file) for file in ("images.npy", "labels.npy")},
     }
-    with atomic(folder / "facts.json") as file:
-        file.write_text(json.dumps(facts), "utf-8")
+    write_text(folder / "facts.json", json.dumps(facts))
 
 
 def _expect_fitting(

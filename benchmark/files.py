@@ -37,6 +37,12 @@ def atomic(file: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(file: Path, text: str) -> None:
+    """Write a file in UTF-8, atomically."""
+    with atomic(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def lock(folder: Path) -> FileLock:
     """Return a lock on what a folder holds, so that one process makes it if several need it.
 

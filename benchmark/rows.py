@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from filelock import FileLock
 
-from benchmark.files import atomic
+from benchmark.files import atomic, write_text
 from benchmark.row_shape import checked
 from benchmark.spec import UsageError
 
@@ -105,7 +105,7 @@ def update(file: Path, new: Iterable[Row]) -> list[Row]:
     """Merge `new` rows into those of `file`, safely across processes; return all."""
     with _locked(file):
         merged = merge(read(file) if file.exists() else [], _readable(new))
-        _write(file, merged)
+        write_text(file, _lines(merged))
     return merged
 
 
@@ -128,12 +128,7 @@ def write(file: Path, rows: Iterable[Row]) -> None:
     Raises:
         ValueError: a row is invalid; the message says what is expected.
     """
-    _write(file, _readable(rows))
-
-
-def _write(file: Path, rows: Iterable[Row]) -> None:
-    with atomic(file) as temporary:
-        temporary.write_text(_lines(rows), encoding="utf-8")
+    write_text(file, _lines(_readable(rows)))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmark import plugins, rng, solo_learn
 from benchmark.compute import Compute
-from benchmark.files import atomic, content_hash, lock
+from benchmark.files import content_hash, lock, write_text
 from benchmark.grid import TEACHER, TEACHER_MODEL, Suite, teacher_of
 from benchmark.loop import CheckpointedLoop
 from benchmark.network_factory import NetworkFactory, model_code, model_settings
@@ -137,8 +137,7 @@ class TeacherOrigin:
                 generator=generator,
                 checkpoint=loop,
             )
-        with atomic(file.with_name("history.json")) as temporary:
-            temporary.write_text(json.dumps(loop.history))
+        write_text(file.with_name("history.json"), json.dumps(loop.history))
         save_teacher(file, made)
         shutil.rmtree(checkpoints, ignore_errors=True)
 

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 
 from benchmark import plugins
 from benchmark.compute import Compute, find_device
 from benchmark.convolutions import choose
-from benchmark.files import atomic, expect_writable
+from benchmark.files import expect_writable, write_text
 from benchmark.kernel import Kernel, Measurement, measure
 from benchmark.provenance import remember_code
 from benchmark.reporting.kernel_report import document, machine, record, table
@@ -69,9 +68,9 @@ def main(arguments: argparse.Namespace) -> int:
         flags=_flags(arguments),
     )
     if arguments.json:
-        _write(arguments.json, json.dumps(found, indent=1) + "\n")
+        write_text(arguments.json, json.dumps(found, indent=1) + "\n")
     if arguments.report:
-        _write(arguments.report, document(found))
+        write_text(arguments.report, document(found))
     sys.stdout.write(f"{table(found).markdown()}\n\n{machine(found)}\n")
     return int(any(m.deviation > m.kernel.tolerance for m in measured))
 
@@ -118,8 +117,3 @@ def _start(name: str, compute: Compute, threads: int) -> None:
 
 def _time_twin() -> float:
     return Clock(device=torch.device("cpu")).seconds(_kernel.plain)
-
-
-def _write(file: Path, text: str) -> None:
-    with atomic(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")

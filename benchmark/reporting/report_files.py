@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from benchmark.files import atomic
+from benchmark.files import write_text
 from benchmark.reporting.markdown import escape
 from benchmark.reporting.page import page
 from benchmark.reporting.report import READING, Report
@@ -15,8 +15,7 @@ def write(folder: Path, report: Report, formats: Iterable[str]) -> list[Path]:
         folder / name: text for form in formats for name, text in FORMATS[form](report).items()
     }
     for file, text in texts.items():
-        with atomic(file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(file, text)
     return list(texts)
 
 
