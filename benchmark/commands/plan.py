@@ -6,7 +6,7 @@ import sys
 
 from benchmark.commands._rows import rows_at
 from benchmark.commands._suite import compute_of, grid_of, jobs_at_once
-from benchmark.files import atomic, expect_writable
+from benchmark.files import expect_writable, write_text
 from benchmark.grid import Suite
 from benchmark.memory import GIB
 from benchmark.planning import report
@@ -32,22 +32,25 @@ def main(arguments: argparse.Namespace) -> int:
     prediction = predict(suite, wanted, device)
     if not prediction.chains:
         raise UsageError(next(iter(prediction.refused.values())))
-    made = provenance("cpu")
     plan = Plan(
-        command=_command(suite, arguments),
-        title=f"{suite.name} on {device.name}",
         prediction=prediction,
         device=device,
         devices=arguments.devices,
         jobs=jobs,
         measured=measured,
-        provenance=(
-            f"Commit {short_commit(made['commit'])}, torch {made['torch']}, {made['finished_at']}."
-        ),
     )
     if arguments.report:
-        with atomic(arguments.report) as temporary:
-            temporary.write_text(report.document(plan), encoding="utf-8")
+        made = provenance("cpu")
+        written = report.document(
+            plan,
+            title=f"{suite.name} on {device.name}",
+            command=_command(suite, arguments),
+            provenance=(
+                f"Commit {short_commit(made['commit'])}, torch {made['torch']}, "
+                f"{made['finished_at']}."
+            ),
+        )
+        write_text(arguments.report, written)
     sys.stdout.write(report.text(plan))
     return 0
 

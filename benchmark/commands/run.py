@@ -88,7 +88,7 @@ def _print_cost(left: Sequence[Cell], experiment: Experiment, *, jobs: int) -> N
         return
     device = ThisDevice.of(experiment.suite, experiment.compute)
     prediction = predict(experiment.suite, left, device).without(stored_tasks(left, experiment))
-    plan = Plan(command="", title="", prediction=prediction, device=device, jobs=jobs)
+    plan = Plan(prediction=prediction, device=device, jobs=jobs)
     sys.stdout.write(f"\n{report.text(plan)}")
 
 

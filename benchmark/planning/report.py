@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmark.planning.calibration import ThisDevice
-from benchmark.planning.devices import Device, NamedDevice, assumptions
+from benchmark.planning.devices import Device, assumptions
 from benchmark.planning.keys import STAGES
 from benchmark.planning.measured import Line, compare, summary
 from benchmark.planning.prediction import Prediction, Task, seconds_of
@@ -24,23 +24,17 @@ class Plan:
     """A plan and its conditions.
 
     Attributes:
-        command: that made it.
-        title: of the suite.
         prediction: the cost of its stages.
         device: of each worker.
         devices: their number; `jobs` cells run at once on each.
         measured: rows to compare the plan with.
-        provenance: commit and time, in words.
     """
 
-    command: str
-    title: str
     prediction: Prediction
     device: Device
     devices: int = 1
     jobs: int = 1
     measured: Sequence[Row] = ()
-    provenance: str = ""
 
     @property
     def lines(self) -> Mapping[tuple[str, str], Line]:
@@ -241,16 +235,14 @@ def _workers(plan: Plan) -> str:
 def basis(plan: Plan) -> str:
     """Return in words what the seconds are based on."""
     steps = assumed_steps(plan.device.networks.new_network.precision)
-    if isinstance(plan.device, NamedDevice):
+    if not isinstance(plan.device, ThisDevice):
         return f"Expected for {plan.device.name}, not measured: {assumptions()}. {steps}"
-    clock = shared = ""
-    if isinstance(plan.device, ThisDevice):
-        clock = f" ({CLOCKS[plan.device.clock.name]})"
-        if plan.device.clock.device.type == "cpu" and plan.jobs > 1:
-            shared = " Teacher and representations will run on all threads, which is not counted."
+    clock, shared = plan.device.clock, ""
+    if clock.device.type == "cpu" and plan.jobs > 1:
+        shared = " Teacher and representations will run on all threads, which is not counted."
     return (
-        f"Calibrated on {plan.device.name}: each network was timed on a batch{clock}, and the rest "
-        f"uses measured rates. {steps}{shared}"
+        f"Calibrated on {plan.device.name}: each network was timed on a batch "
+        f"({CLOCKS[clock.name]}), and the rest uses measured rates. {steps}{shared}"
     )
 
 
@@ -283,11 +275,11 @@ def text(plan: Plan) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def document(plan: Plan) -> str:
-    """Return the whole plan in Markdown."""
+def document(plan: Plan, *, title: str, command: str, provenance: str) -> str:
+    """Return the whole plan in Markdown, with the command that made it, commit and time."""
     parts = [
-        f"# Plan: {plan.title}",
-        f"Made by `{plan.command}`. {basis(plan)} {plan.provenance}".strip(),
+        f"# Plan: {title}",
+        f"Made by `{command}`. {basis(plan)} {provenance}",
         totals(plan),
         checked(plan),
         method_table(plan.prediction).markdown(),
