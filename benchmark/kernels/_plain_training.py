@@ -13,7 +13,7 @@ from benchmark.pretrain import Recipe
 from ._setting import MEAN, STD, stream
 
 
-class Pairs(Dataset[tuple[Tensor, Tensor]]):
+class PairDataset(Dataset[tuple[Tensor, Tensor]]):
     """Normalised images under the first of four rotations, one by one, with their targets."""
 
     def __init__(self, images: Tensor, targets: Tensor) -> None:
@@ -31,7 +31,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         return (x - self.mean) / self.std, self.targets[view, image]
 
 
-def train_plainly(student: Network, pairs: Pairs, recipe: Recipe, *, epochs: int = 1) -> None:
+def train_plainly(student: Network, pairs: PairDataset, recipe: Recipe, *, epochs: int = 1) -> None:
     """Train in place for some epochs, in the order that the library would draw."""
     optimizer = torch.optim.SGD(
         student.parameters(),

@@ -8,7 +8,7 @@ from benchmark.pretrain import RECIPES, Length, pretrain
 from benchmark.spec import ImageShape, TrainingSet
 
 from ._cost import cost_of
-from ._plain_training import Pairs, train_plainly
+from ._plain_training import PairDataset, train_plainly
 from ._setting import BareLoop, moved, networks, normal, pixels, stream
 
 __all__ = ["pretraining_epoch"]
@@ -43,7 +43,7 @@ def pretraining_epoch(compute: Compute, *, small: bool = False) -> Kernel:
 
     def plain() -> Outcome:
         trained = deepcopy(twin)
-        train_plainly(trained, Pairs(images, targets), recipe)
+        train_plainly(trained, PairDataset(images, targets), recipe)
         return moved(twin, trained)
 
     cost, pairs = cost_of(student, ImageShape(3, side, side)), len(_VIEWS) * m

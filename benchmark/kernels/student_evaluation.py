@@ -24,7 +24,7 @@ from benchmark.timing import Operations
 from ._cost import ImageCost, cost_of, total
 from ._features import fitted
 from ._plain_probing import extract_plainly, fair_plainly, paper_plainly
-from ._plain_training import Pairs, train_plainly
+from ._plain_training import PairDataset, train_plainly
 from ._setting import BareLoop, moved, networks, normal, stream
 
 __all__ = ["student_evaluation"]
@@ -110,7 +110,7 @@ class _Evaluation:
 
     def plainly(self, student: Network, *, strength: float) -> Outcome:
         trained, n = deepcopy(student), len(self.labels)
-        train_plainly(trained, Pairs(self.images, self.targets), _RECIPE, epochs=self.steps)
+        train_plainly(trained, PairDataset(self.images, self.targets), _RECIPE, epochs=self.steps)
         x = extract_plainly(trained, self.probed)
         fair = fair_plainly(x[:n], self.labels, self.fair, strength=strength)
         again = extract_plainly(trained, self.probed)
