@@ -37,15 +37,7 @@ class Architecture:
     default_layout: bool = False
 
     @classmethod
-    def of(
-        cls,
-        model: str,
-        num_outputs: int,
-        settings: Mapping[str, Any],
-        *,
-        precision: Precision | None = None,
-        default_layout: bool = False,
-    ) -> "Architecture":
+    def of(cls, model: str, num_outputs: int, settings: Mapping[str, Any]) -> "Architecture":
         """Return a model with these settings; those that are None are left to the model."""
         return cls(
             model=model,
@@ -53,8 +45,6 @@ class Architecture:
             settings=tuple(
                 (name, as_tuples(value)) for name, value in settings.items() if value is not None
             ),
-            precision=precision,
-            default_layout=default_layout,
         )
 
 

@@ -21,13 +21,8 @@ def classifier(
     problem: Problem, model: str, *, widths: tuple[int, ...] | None, norm: str | None
 ) -> Architecture:
     """Return the inner model of `_labelled.new_inner_model`."""
-    return Architecture.of(
-        model,
-        problem.num_classes or 0,
-        {"widths": widths, "norm": norm},
-        precision="fp32",
-        default_layout=True,
-    )
+    network = Architecture.of(model, problem.num_classes or 0, {"widths": widths, "norm": norm})
+    return replace(network, precision="fp32", default_layout=True)
 
 
 def class_match_work(
