@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -104,8 +104,8 @@ class Row:
 def update(file: Path, new: Iterable[Row]) -> list[Row]:
     """Merge `new` rows into those of `file`, safely across processes; return all."""
     with _locked(file):
-        merged = merge(read(file) if file.exists() else [], _readable(new))
-        write_text(file, _lines(merged))
+        merged = merge(read(file) if file.exists() else [], new)
+        write(file, merged)
     return merged
 
 
@@ -119,7 +119,7 @@ def append(file: Path, new: Iterable[Row]) -> None:
         if old and not old.endswith(b"\n"):
             old += b"\n"
         with atomic(file) as temporary:
-            temporary.write_bytes(old + _lines(_readable(new)).encode())
+            temporary.write_bytes(old + _lines(new).encode())
 
 
 def write(file: Path, rows: Iterable[Row]) -> None:
@@ -128,7 +128,7 @@ def write(file: Path, rows: Iterable[Row]) -> None:
     Raises:
         ValueError: a row is invalid; the message says what is expected.
     """
-    write_text(file, _lines(_readable(rows)))
+    write_text(file, _lines(rows))
 
 
 @contextmanager
@@ -140,15 +140,11 @@ def _locked(file: Path) -> Iterator[None]:
 
 
 def _lines(rows: Iterable[Row]) -> str:
-    return "".join(json.dumps(asdict(row)) + "\n" for row in rows)
-
-
-def _readable(rows: Iterable[Row]) -> list[Row]:
-    """Return rows as a list, after checking that all of them can be read back."""
-    found = list(rows)
-    for row in found:
-        _row(json.dumps(asdict(row)))
-    return found
+    """Return rows as lines, after checking that all of them can be read back."""
+    lines = [json.dumps(vars(row)) for row in rows]
+    for line in lines:
+        _row(line)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def read(file: Path) -> list[Row]:

@@ -8,7 +8,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -224,16 +224,15 @@ def _interned(rows: Sequence[Row]) -> dict[str, Any]:
     """Return rows as lists of values; nested ones (settings and the like) are stored only once."""
     if not rows:
         return {"fields": [], "nested": [], "shared": [], "rows": []}
-    content = [asdict(row) for row in rows]
-    nested = [name for name, value in content[0].items() if isinstance(value, dict)]
+    nested = [name for name, value in vars(rows[0]).items() if isinstance(value, dict)]
     shared: dict[str, int] = {}
 
     def kept(name: str, value: Any) -> Any:
         return shared.setdefault(json.dumps(value), len(shared)) if name in nested else value
 
-    lines = [[kept(name, value) for name, value in row.items()] for row in content]
+    lines = [[kept(name, value) for name, value in vars(row).items()] for row in rows]
     return {
-        "fields": list(content[0]),
+        "fields": list(vars(rows[0])),
         "nested": nested,
         "shared": [json.loads(text) for text in shared],
         "rows": lines,
