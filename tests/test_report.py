@@ -134,14 +134,14 @@ def test_rows_of_two_machines_stand_side_by_side(new_row, tmp_path):
 def test_no_rows_are_said_to_be_none(tmp_path):
     assert written(tmp_path, []) == "# Title\n\nNotes.\n\nNo rows.\n"
     assert report.build([], title="", notes="").tables == []
-    assert report.current([]) == ([], [])
+    assert report.current([]) == []
 
 
 def test_a_report_is_about_the_last_context(new_row):
     old = [new_row(seed=0, context="old"), new_row(seed=1, context="old")]
     new = [new_row(seed=0, context="new")]
-    assert report.current(old + new) == (new, old)
-    assert report.current(new + old) == (old, new)
+    assert report.current(old + new) == new
+    assert report.current(new + old) == old
 
 
 def test_a_name_stands_for_the_last_of_its_settings(new_row):
@@ -155,16 +155,14 @@ def test_a_name_stands_for_the_last_of_its_settings(new_row):
         new_row(probe="fair", probe_settings={"tolerance": 1}, settings={"steps": 2}),
         new_row(probe="fair", probe_settings={"tolerance": 2}, settings={"steps": 2}),
     ]
-    kept, left_out = report.current(rows)
-    assert kept == [rows[i] for i in (2, 3, 5, 7)]
-    assert left_out == [rows[i] for i in (0, 1, 4, 6)]
+    assert report.current(rows) == [rows[i] for i in (2, 3, 5, 7)]
 
 
 def test_a_seed_counts_once(new_row):
     """The same seed on two machines is no second experiment: it would shrink the interval."""
     one, other = new_row(seed=0, value=40.0), new_row(seed=0, value=41.0, precision="fp32")
     second = new_row(seed=1, value=42.0)
-    assert report.current([one, second, other]) == ([second, other], [one])
+    assert report.current([one, second, other]) == [second, other]
     assert "41.50 ± 6.35" in headline([one, second, other])
 
 

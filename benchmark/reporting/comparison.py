@@ -46,14 +46,10 @@ def compare(before: Sequence[Row], after: Sequence[Row]) -> list[Table]:
     Numbers that are equal in both runs are counted and left out. As in reports, rows that were
     replaced by later ones do not count.
     """
-    left_out = joined(
-        *(
-            f"{name}: {why}."
-            for name, rows in (("A", before), ("B", after))
-            if (why := reasons(rows))
-        )
-    )
-    before, after = (in_order(current(rows)[0]) for rows in (before, after))
+    given, kept = (before, after), [current(rows) for rows in (before, after)]
+    whys = map(reasons, given, kept)
+    left_out = joined(*(f"{name}: {why}." for name, why in zip("AB", whys, strict=True) if why))
+    before, after = map(in_order, kept)
     pairs = {protocol: _pairs(before, after, protocol) for protocol in protocols([*before, *after])}
     columns = {describe(protocol): found for protocol, found in pairs.items() if _differing(found)}
     return [

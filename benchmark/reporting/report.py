@@ -72,7 +72,7 @@ class Report:
 
 def build(rows: Sequence[Row], *, title: str, notes: str) -> Report:
     """Return the report of those `rows` that belong together."""
-    kept, _ = current(rows)
+    kept = current(rows)
     if any(_changes_the_suite(row) for row in kept):
         title = f"{rows[-1].suite}, changed by flags: {title}"
         notes = "The suite's own description may not apply: see the flags below."
@@ -86,7 +86,7 @@ def build(rows: Sequence[Row], *, title: str, notes: str) -> Report:
         commands=commands(kept),
         changes=_changes(kept),
         rows=once(kept),
-        left_out=reasons(rows),
+        left_out=reasons(rows, kept),
         tables=sorted(tables(kept), key=lambda table: not table.headline),
     )
 

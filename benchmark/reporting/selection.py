@@ -13,8 +13,8 @@ _CONTEXT = {  # fields of a row by topic
 }
 
 
-def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Split rows into those that belong together and those that are left out.
+def current(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that belong together.
 
     A report covers one context (data, teacher, recipe): that of the last row. Within it, each
     label, student and probe stands for one set of settings: that of its last row (settings added
@@ -34,9 +34,7 @@ def current(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
         and _agree(row, probes[row.probe], "probe", "probe_settings")
     ]
     last = {(*identity(row), row.device): row for row in fitting}
-    kept = [row for row in fitting if last[*identity(row), row.device] is row]
-    chosen = set(map(id, kept))
-    return kept, [row for row in rows if id(row) not in chosen]
+    return [row for row in fitting if last[*identity(row), row.device] is row]
 
 
 def _agree(row: Row, other: Row, owner: str, settings: str) -> bool:
@@ -59,9 +57,10 @@ def once(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if last[identity(row)] is row]
 
 
-def reasons(rows: Sequence[Row]) -> str:
-    """Return in one line how many rows are not in a report, and why; empty if all are."""
-    kept, left_out = current(rows)
+def reasons(rows: Sequence[Row], kept: Sequence[Row]) -> str:
+    """Return in one line how many rows are not `kept` in a report, and why; empty if all are."""
+    chosen = set(map(id, kept))
+    left_out = [row for row in rows if id(row) not in chosen]
     if not left_out:
         return ""
     identities = set(map(identity, kept))
