@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.reporting.order import is_variant, labels, main_budget
+from benchmark.reporting.order import grouped, is_variant, labels, main_budget
 from benchmark.reporting.statistics import Estimate, mean_of, samples_of, summarise
 from benchmark.reporting.stored_sets import MissingSetError
 from benchmark.reporting.style import Look, looks
@@ -46,10 +46,8 @@ def over_students(rows: Iterable[Row]) -> Estimate | None:
 
     The rows differ only in student and seed.
     """
-    of_student: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        of_student[row.student].append(row)
-    return summarise(mean_of([samples_of(mine) for mine in of_student.values()]))
+    of_student = grouped(rows, lambda row: row.student).values()
+    return summarise(mean_of(list(map(samples_of, of_student))))
 
 
 def drawable(images: Tensor, key: str | None) -> Float[Tensor, "m c h w"]:

@@ -9,6 +9,7 @@ from benchmark.grid import Protocol
 from benchmark.reporting.marks import tested, unproven
 from benchmark.reporting.order import (
     describe,
+    grouped,
     in_order,
     joined,
     labels,
@@ -16,6 +17,7 @@ from benchmark.reporting.order import (
     protocols,
     slug,
 )
+from benchmark.reporting.published import Place, place_of
 from benchmark.reporting.report import commands, facts
 from benchmark.reporting.seeds import seeds_of
 from benchmark.reporting.selection import current, reasons
@@ -30,8 +32,7 @@ from benchmark.reporting.statistics import (
 from benchmark.reporting.table import MISSING, NOISE, Cell, Table, estimated, number
 from benchmark.rows import Row
 
-_Place = tuple[str, int | None, str, str]  # label, N, student, downstream dataset
-_Pairs = Mapping[_Place, tuple[list[Row], list[Row]]]
+_Pairs = Mapping[Place, tuple[list[Row], list[Row]]]
 
 _NOTES = (
     "B minus A in points, with its 95 % interval over the n seeds (and label subsets) that both "
@@ -157,18 +158,12 @@ def _facts(rows: Sequence[Row], shared: set[str]) -> dict[str, str]:
 def _pairs(before: Sequence[Row], after: Sequence[Row], protocol: Protocol) -> _Pairs:
     """Return the rows of both runs at each place that both have, methods in their order."""
     a, b = (
-        _by_place(row for row in rows if protocol_of(row) == protocol) for rows in (before, after)
+        grouped([row for row in rows if protocol_of(row) == protocol], place_of)
+        for rows in (before, after)
     )
     rank = {label: position for position, label in enumerate(labels([*before, *after]))}
     places = sorted(a.keys() & b.keys(), key=lambda place: (rank[place[0]], place[1] or 0, place))
     return {place: (a[place], b[place]) for place in places}
-
-
-def _by_place(rows: Iterable[Row]) -> dict[_Place, list[Row]]:
-    found: dict[_Place, list[Row]] = {}
-    for row in rows:
-        found.setdefault((row.label, row.N, row.student, row.downstream), []).append(row)
-    return found
 
 
 def _difference(pair: tuple[Sequence[Row], Sequence[Row]]) -> Samples:

@@ -2,12 +2,15 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from benchmark.grid import TEACHER, Protocol
 from benchmark.reporting.markdown import unquoted
 from benchmark.reporting.published import BUDGET, DATASETS, STUDENTS
 from benchmark.rows import Row
+
+_K = TypeVar("_K", bound=Hashable)
 
 _METHODS = (
     *("untrained", "random", "random-labels", "random-bytes"),
@@ -31,6 +34,14 @@ def labels(rows: Iterable[Row]) -> list[str]:
         changed = len(row.changes.get(row.method, ())) if is_variant(row) else 0
         changes[row.label] = max(changes[row.label], changed)
     return sorted(changes, key=lambda label: (rank(label, _METHODS), -changes[label], label))
+
+
+def grouped(rows: Iterable[Row], key: Callable[[Row], _K]) -> dict[_K, list[Row]]:
+    """Return rows by a key, groups and their rows in the order of the rows."""
+    found: dict[_K, list[Row]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found
 
 
 def students(rows: Iterable[Row]) -> list[str]:

@@ -47,7 +47,7 @@ Place = tuple[str, int | None, str, str]  # label, N, student, downstream datase
 
 
 def place_of(row: Row) -> Place:
-    """Return which number of the published tables a row could be, by names alone."""
+    """Return where the number of a row stands in tables, whatever its seed and probe."""
     return row.label, row.N, row.student, row.downstream
 
 

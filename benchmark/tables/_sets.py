@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
-from benchmark.reporting.order import labels
+from benchmark.reporting.order import grouped, labels
 from benchmark.reporting.table import MISSING, Cell, number
 from benchmark.rows import Row
 
@@ -11,10 +11,8 @@ from benchmark.rows import Row
 def by_set(rows: Sequence[Row]) -> dict[tuple[str, int | None], list[Row]]:
     """Return the rows of each label and budget: labels in canonical order, budgets ascending."""
     rank = {label: position for position, label in enumerate(labels(rows))}
-    found: dict[tuple[str, int | None], list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (rank[row.label], row.N or 0)):
-        found.setdefault((row.label, row.N), []).append(row)
-    return found
+    ordered = sorted(rows, key=lambda row: (rank[row.label], row.N or 0))
+    return grouped(ordered, lambda row: (row.label, row.N))
 
 
 def one_per_seed(rows: Iterable[Row]) -> list[Row]:

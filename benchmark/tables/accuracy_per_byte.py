@@ -87,7 +87,7 @@ def accuracy_per_byte(rows: Sequence[Row]) -> list[Table]:
         ]
         tested = {
             **{f"N = {N}": column for N, column in budgets.items()},
-            "no budget": _without_budget(stored),
+            **sort_into(["no budget"], [r for r in stored if r.N is None], lambda row: None),
         }
         marked = legend(body, tested, reference=reference, place="at the same budget")
         tables.append(
@@ -115,11 +115,6 @@ def _budgets(rows: Sequence[Row]) -> dict[int, Column]:
     limited = [row for row in rows if row.N is not None]
     sizes = sorted({row.N for row in rows if row.N is not None})
     return sort_into(sizes, limited, lambda row: row.N)
-
-
-def _without_budget(rows: Sequence[Row]) -> Column:
-    limitless = [row for row in rows if row.N is None]
-    return {label: [row for row in limitless if row.label == label] for label in labels(limitless)}
 
 
 def _lines(rows: Sequence[Row], budgets: Mapping[int, Column], *, reference: str) -> list[_Line]:

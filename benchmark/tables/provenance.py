@@ -1,10 +1,9 @@
 """Every published number: reproduced, missed, attempted with other settings, or not attempted."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmark.reporting.order import conditions, in_order
+from benchmark.reporting.order import conditions, grouped, in_order
 from benchmark.reporting.published import PUBLISHED, TABLES, Place, departures, place_of
 from benchmark.reporting.statistics import Estimate, samples_of, summarise
 from benchmark.reporting.table import MISSING, Cell, Table, estimated, number
@@ -30,9 +29,7 @@ def provenance(rows: Sequence[Row]) -> list[Table]:
     """Return the counts of statuses in each published table, and then every number."""
     if not rows:
         return []
-    by_place: dict[Place, list[Row]] = defaultdict(list)
-    for row in in_order(rows):
-        by_place[place_of(row)].append(row)
+    by_place = grouped(in_order(rows), place_of)
     attempts = {place: _attempt(place, by_place) for place in PUBLISHED}
     return [_counts(attempts, conditions(rows)), _each(attempts)]
 
@@ -40,9 +37,7 @@ def provenance(rows: Sequence[Row]) -> list[Table]:
 def _attempt(place: Place, by_place: Mapping[Place, Sequence[Row]]) -> _Attempt:
     if place not in by_place:
         return _Attempt(status="not attempted", why=_absence(place, by_place))
-    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
-    for row in by_place[place]:
-        groups[tuple(departures(row))].append(row)
+    groups = grouped(by_place[place], lambda row: tuple(departures(row)))
     reasons = min(groups, key=lambda reasons: (len(reasons), reasons))
     ours = summarise(samples_of(groups[reasons]))
     keys = tuple(row.key for row in groups[reasons])
