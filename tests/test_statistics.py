@@ -222,9 +222,15 @@ def _with(row, **changes):
     return changed
 
 
+def marks_of(column, reference="random"):
+    """Return the marks of a column, by label."""
+    judged = marks.judged(column, reference=reference)
+    return {label: mark for label, (mark, _) in judged.items() if mark}
+
+
 @pytest.mark.parametrize("n", [3, 5])
 def test_of_columns_without_differences_one_in_twenty_shows_any(n, columns):
-    found = [marks.marks(column, reference="random") for column in columns(n, 700)]
+    found = [marks_of(column) for column in columns(n, 700)]
     outside = np.mean([list(marks.values()).count("noise") < 5 for marks in found])
     best = np.mean(["best" in marks.values() for marks in found])
     assert 0.01 <= outside <= 0.06
@@ -237,7 +243,7 @@ def test_differences_that_are_there_are_seen(columns):
         {**column, "ours": [_with(row, value=row.value + 3) for row in column["ours"]]}
         for column in columns(10, 100)
     ]
-    found = [marks.marks(column, reference="random").get("ours") for column in better]
+    found = [marks_of(column).get("ours") for column in better]
     assert found.count("best") == 100
 
 
@@ -260,15 +266,15 @@ def test_marks_by_hand(new_row):
         idm=[30.0, 31.1, 32.2, 33.0],
         ours=[50.0, 51.1, 52.0, 53.0],
     )
-    assert marks.marks(found, reference="random") == {"dsa": "noise", "ours": "best"}
-    assert marks.marks(found, reference="idm") == {"ours": "best"}
-    assert marks.marks(found, reference="datm") == {"ours": "best"}
+    assert marks_of(found) == {"dsa": "noise", "ours": "best"}
+    assert marks_of(found, reference="idm") == {"ours": "best"}
+    assert marks_of(found, reference="datm") == {"ours": "best"}
 
 
 def test_what_has_no_budget_does_not_compete(new_row):
     found = column(new_row, random=[40.0, 41.0, 42.1], ours=[50.0, 51.1, 52.0])
     full = [new_row(label="full", N=None, seed=seed, value=60.0 + seed) for seed in range(3)]
-    assert marks.marks({**found, "full": full}, reference="random") == {"ours": "best"}
+    assert marks_of({**found, "full": full}) == {"ours": "best"}
     assert ranks.average_ranks([marks.scores({**found, "full": full})]).of == {
         "ours": 1,
         "random": 2,
@@ -276,18 +282,13 @@ def test_what_has_no_budget_does_not_compete(new_row):
 
 
 def test_two_seeds_are_too_few_and_what_is_the_same_is_noise(new_row):
-    assert (
-        marks.marks(column(new_row, random=[40.0, 41.0], ours=[60.0, 61.1]), reference="random")
-        == {}
-    )
+    assert marks_of(column(new_row, random=[40.0, 41.0], ours=[60.0, 61.1])) == {}
     same = [40.0, 41.0, 42.0]
-    assert marks.marks(column(new_row, random=same, ours=same), reference="random") == {
-        "ours": "noise"
-    }
+    assert marks_of(column(new_row, random=same, ours=same)) == {"ours": "noise"}
     uneven = [40.1, 41.7, 42.3]
     beyond = [value + 9.3 for value in uneven]  # no spread but rounding: nothing to test with
     assert len({ours - theirs for ours, theirs in zip(beyond, uneven, strict=True)}) > 1
-    assert marks.marks(column(new_row, random=uneven, ours=beyond), reference="random") == {}
+    assert marks_of(column(new_row, random=uneven, ours=beyond)) == {}
 
 
 def test_a_difference_that_is_only_significant_uncorrected_is_noise_and_never_best(new_row):
@@ -297,7 +298,7 @@ def test_a_difference_that_is_only_significant_uncorrected_is_noise_and_never_be
     assert 0.05 / 5 < p < 0.05
     others = {label: [41.0, 40.0, 39.3] for label in ("dsa", "idm", "datm", "krr-st")}
     found = column(new_row, random=theirs, ours=ours, **others)
-    assert marks.marks(found, reference="random")["ours"] == "noise"
+    assert marks_of(found)["ours"] == "noise"
 
 
 def test_equally_many_hits_share_a_rank_however_seeds_divide_them():

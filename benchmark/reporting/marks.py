@@ -47,8 +47,8 @@ def against(column: Column, *, reference: str) -> dict[str, Estimate | None]:
     }
 
 
-def marks(column: Column, *, reference: str) -> dict[str, Mark]:
-    """Return the marks of a column.
+def judged(column: Column, *, reference: str) -> dict[str, tuple[Mark, float | None]]:
+    """Return the mark of every contestant of a column, and its corrected p-value.
 
     `noise`: the paired difference from `reference` is not significant, with Holm's correction over
     all contestants of the column. `best`: the highest mean, significantly above that of every other
@@ -56,22 +56,17 @@ def marks(column: Column, *, reference: str) -> dict[str, Mark]:
     at most that of any one of them.
     """
     ps = corrected(against(column, reference=reference))
-    found: dict[str, Mark] = {label: "noise" for label, p in ps.items() if p >= LEVEL}
     means = {label: mean_value(column[label]) for label in contestants(column)}
+    marks: dict[str, Mark] = {
+        label: "noise" if ps.get(label, 0.0) >= LEVEL else "" for label in means
+    }
     top = max(means, key=lambda label: means[label], default=None)
-    if top is not None and top not in found and len(means) > 1:
+    if top is not None and not marks[top] and len(means) > 1:
         ours = samples_of(column[top])
         gaps = [summarise(less(ours, samples_of(column[label]))) for label in means if label != top]
         if all(gap and gap.mean > 0 and gap.p is not None and gap.p < LEVEL for gap in gaps):
-            found[top] = "best"
-    return found
-
-
-def judged(column: Column, *, reference: str) -> dict[str, tuple[Mark, float | None]]:
-    """Return the mark of every contestant, and its corrected p-value."""
-    found = marks(column, reference=reference)
-    ps = corrected(against(column, reference=reference))
-    return {label: (found.get(label, ""), ps.get(label)) for label in contestants(column)}
+            marks[top] = "best"
+    return {label: (mark, ps.get(label)) for label, mark in marks.items()}
 
 
 def legend(
