@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmark import plugins, rng
 from benchmark.datasets._folder import ImageFolder
 from benchmark.decoded import decoded, split_key
-from benchmark.spec import Dataset, DatasetInfo, LabelledImages, Records, Split, UsageError
+from benchmark.spec import Dataset, DatasetInfo, LabelledImages, Split, UsageError
 
 _SPLITS: tuple[Split, ...] = ("train", "test")
 _HELD_OUT = ":held-out"  # suffix of dataset names, for choosing settings without the test split
@@ -123,6 +123,12 @@ class _Name(NamedTuple):
         few = bool(colon) and count.isdecimal()
         return cls(dataset if few else whole, int(count) if few else None, whole != name)
 
+    def num_classes(self, known: int) -> int:
+        """Return how many of the `known` classes it means, or raise a UsageError."""
+        if self.k is not None and not 2 <= self.k <= known:
+            raise UsageError(f"{self.dataset}:{self.k}: expected 2 to {known} classes")
+        return self.k or known
+
 
 def without_held_out(name: str) -> str:
     """Return the dataset that ``NAME:held-out`` is a part of."""
@@ -146,28 +152,21 @@ def sizes_of(name: str) -> Sizes:
     Raises:
         UsageError: there is no such dataset, or it has fewer classes.
     """
-    dataset_name, k, held_out = _Name.parse(name)
-    dataset = find_dataset(dataset_name)
+    parsed = _Name.parse(name)
+    dataset = find_dataset(parsed.dataset)
     if (info := dataset.info) is not None:
         train, test, classes = info.num_train, info.num_test, info.num_classes
     else:
-        splits = _SPLITS[:1] if held_out else _SPLITS
+        splits = _SPLITS[:1] if parsed.held_out else _SPLITS
         found = [dataset.open(split, root=None, download=False) for split in splits]
         train, test = len(found[0].files), len(found[-1].files)
         classes = len(found[0].classes)
-    if k is not None:
-        if not 2 <= k <= classes:
-            raise UsageError(f"{dataset_name}:{k}: expected 2 to {classes} classes")
-        train, test, classes = train * k // classes, test * k // classes, k
-    if held_out:
+    k = parsed.num_classes(classes)
+    train, test = train * k // classes, test * k // classes
+    if parsed.held_out:
         test = train // _HELD_OUT_PART
         train -= test
-    return Sizes(train, test, classes)
-
-
-def _first_classes(split: LabelledImages, k: int) -> LabelledImages:
-    """Return the images of the first `k` classes only."""
-    return _part(split, split.labels < k, str(k))
+    return Sizes(train, test, k)
 
 
 def _in_two(train: LabelledImages, split: Split) -> LabelledImages:
@@ -208,24 +207,23 @@ def load_splits(
     Raises:
         UsageError: there is no such dataset, files are missing or broken, or it has fewer classes.
     """
-    dataset_name, k, held_out = _Name.parse(name)
-    dataset = find_dataset(dataset_name)
+    parsed = _Name.parse(name)
+    k, held_out = parsed.k, parsed.held_out
+    dataset, root = find_dataset(parsed.dataset), root.resolve() if root else None
     records = {
-        split: _open(dataset, split, root, download)
+        split: dataset.open(split, root=root, download=download)
         for split in (_SPLITS[:1] if held_out else _SPLITS)
     }
     folders = {
         split: cache / "images" / split_key(dataset, split, found, size=size)
         for split, found in records.items()
     }
-    num_classes = len(records["train"].classes)
-    if k is not None and not 2 <= k <= num_classes:
-        raise UsageError(f"{dataset_name}:{k}: expected 2 to {num_classes} classes")
+    num_classes = parsed.num_classes(len(records["train"].classes))
 
     def load(split: Split) -> LabelledImages:
         kept = "train" if held_out else split
         found = decoded(folders[kept], records[kept], size, description=f"decode {kept} images")
-        found = found if k is None else _first_classes(found, k)
+        found = found if k is None else _part(found, found.labels < k, str(k))
         return _in_two(found, split) if held_out else found
 
     images = load("train")
@@ -237,7 +235,7 @@ def load_splits(
     return Splits(
         train=images,
         _load_test=cached(partial(load, "test")),  # needed for every row
-        num_classes=k or num_classes,
+        num_classes=num_classes,
         mean=mean,
         std=std,
     )
@@ -269,7 +267,3 @@ def pixel_statistics(
     r, g, b = mean.tolist()
     std_r, std_g, std_b = variance.sqrt().clamp(min=1 / 255).tolist()
     return (r, g, b), (std_r, std_g, std_b)
-
-
-def _open(dataset: Dataset, split: Split, root: Path | None, download: bool) -> Records:
-    return dataset.open(split, root=root.resolve() if root else None, download=download)
