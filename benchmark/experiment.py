@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,28 +24,29 @@ from benchmark.teacher import Teacher, load_teacher, represent_all
 from benchmark.teacher_origin import TeacherOrigin
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """Where images come from.
+class Experiment:
+    """A suite on one device: its datasets and its teacher, each made when first needed.
 
-    Attributes:
-        root: folder of local copies.
-        download: whether to download missing data.
+    Datasets are looked for below `data_root`; `download` fetches what is missing.
     """
 
-    root: Path | None = None
-    download: bool = False
-
-
-class Experiment:
-    """A suite on one device: its datasets and its teacher, each made when first needed."""
-
-    def __init__(self, suite: Suite, *, store: Store, compute: Compute, data: DataOptions) -> None:
-        self.recreate = partial(Experiment, suite, store=store, compute=compute, data=data)
+    def __init__(
+        self,
+        suite: Suite,
+        *,
+        store: Store,
+        compute: Compute,
+        data_root: Path | None = None,
+        download: bool = False,
+    ) -> None:
+        self.recreate = partial(
+            Experiment, suite, store=store, compute=compute, data_root=data_root, download=download
+        )
         self.suite = suite
         self.store = store
         self.compute = compute
-        self.data = data
+        self.data_root = data_root
+        self.download = download
         self._splits: dict[str, Splits] = {}
         self._representations: dict[str, Tensor] = {}
 
@@ -55,9 +56,9 @@ class Experiment:
             self._splits[name] = load_splits(
                 name,
                 size=self.suite.size,
-                root=self.data.root,
+                root=self.data_root,
                 cache=self.store.root,
-                download=self.data.download,
+                download=self.download,
             )
         return self._splits[name]
 

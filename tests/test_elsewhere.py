@@ -14,7 +14,7 @@ import torch
 from benchmark import plugins
 from benchmark.compute import Compute
 from benchmark.execute import execute
-from benchmark.experiment import DataOptions, Experiment
+from benchmark.experiment import Experiment
 from benchmark.grid import cells
 from benchmark.loop import CheckpointedLoop
 from benchmark.store import Store
@@ -180,7 +180,7 @@ def test_a_suite_is_run_there_with_the_same_numbers(teacher, toy_suite, tmp_path
     def numbers(device):
         compute = Compute(torch.device(device), "fp32")
         store = Store(tmp_path / str(device))
-        experiment = Experiment(suite, store=store, compute=compute, data=DataOptions())
+        experiment = Experiment(suite, store=store, compute=compute)
         experiment.prepare()
         outcome = execute(cells(suite), experiment, jobs=1, done=lambda rows: None)
         assert not outcome.failed and not outcome.skipped

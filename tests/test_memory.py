@@ -19,7 +19,7 @@ from benchmark import execute as execute_module
 from benchmark.commands import _suite
 from benchmark.compute import Compute
 from benchmark.cost import measure
-from benchmark.experiment import DataOptions, Experiment
+from benchmark.experiment import Experiment
 from benchmark.grid import cells
 from benchmark.loop import CheckpointedLoop
 from benchmark.memory import (
@@ -263,7 +263,6 @@ def test_a_stage_that_runs_out_of_memory_goes_on_with_half_of_it(
         toy_suite,
         store=Store(tmp_path),
         compute=Compute(CPU, "fp32", max_memory=64),
-        data=DataOptions(root=None),
     )
     tried = []
 
@@ -541,7 +540,6 @@ def test_the_budget_reaches_the_probes(toy_suite, tmp_path, monkeypatch):
             suite,
             store=Store(tmp_path / str(budget)),
             compute=Compute(CPU, "fp32", max_memory=budget),
-            data=DataOptions(root=None),
         )
         cell = next(cell for cell in cells(suite) if cell.variant.method == "krr-st")
         (rows[budget],) = execute_module.run_cell(cell, experiment)

@@ -11,7 +11,7 @@ from torchvision.models import resnet18, resnet50
 
 from benchmark import solo_learn
 from benchmark.compute import Compute
-from benchmark.experiment import DataOptions, Experiment
+from benchmark.experiment import Experiment
 from benchmark.network_factory import NetworkFactory
 from benchmark.pretrain_teacher import probe_teacher
 from benchmark.solo_learn import read_solo_learn
@@ -119,7 +119,7 @@ def test_a_run_takes_it_by_its_file_says_what_it_is_and_reads_it_once(
 
     def new_experiment():
         compute = Compute(device=torch.device("cpu"), precision="fp32")
-        return Experiment(suite, store=Store(tmp_path), compute=compute, data=DataOptions())
+        return Experiment(suite, store=Store(tmp_path), compute=compute)
 
     first = new_experiment()
     assert not first.teacher_origin.exists  # to find this out, nothing is made
@@ -219,7 +219,7 @@ def test_weights_whose_features_overflow_are_refused_in_one_line(toy_suite, tmp_
     file = saved(tmp_path, content)
     suite = replace(toy_suite, teacher=str(file), size=32)
     compute = Compute(device=torch.device("cpu"), precision="fp32")
-    experiment = Experiment(suite, store=Store(tmp_path), compute=compute, data=DataOptions())
+    experiment = Experiment(suite, store=Store(tmp_path), compute=compute)
     with pytest.raises(UsageError, match=r"ckpt: the teacher's features .* not finite"):
         experiment.representations("identity")
 

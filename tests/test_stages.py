@@ -23,7 +23,7 @@ from benchmark import experiment as experiment_module
 from benchmark import run as run_module
 from benchmark.compute import Compute
 from benchmark.execute import execute
-from benchmark.experiment import DataOptions, Experiment
+from benchmark.experiment import Experiment
 from benchmark.grid import Variant, cells
 from benchmark.images import Splits, final_probe
 from benchmark.loop import CheckpointedLoop
@@ -47,7 +47,7 @@ PAIR = 3 * 16 * 16 + 8  # numbers in one image and one representation
 
 
 def new_experiment(suite, root):
-    return Experiment(suite, store=Store(root), compute=CPU, data=DataOptions())
+    return Experiment(suite, store=Store(root), compute=CPU)
 
 
 def run(experiment, *, done=lambda rows: None):
@@ -340,7 +340,7 @@ from benchmark import loop
 from benchmark.compute import Compute
 from benchmark.execute import execute
 from benchmark.grid import cells
-from benchmark.experiment import DataOptions, Experiment
+from benchmark.experiment import Experiment
 from benchmark.store import Store
 
 suite, root, compute = pickle.load(sys.stdin.buffer)
@@ -354,7 +354,7 @@ def save_and_die(self, name, step, state):
 
 loop.CheckpointedLoop._save = save_and_die
 loop.CheckpointedLoop.__init__.__kwdefaults__["save_every_seconds"] = 0.0
-experiment = Experiment(suite, store=Store(root), compute=compute, data=DataOptions())
+experiment = Experiment(suite, store=Store(root), compute=compute)
 experiment.prepare()
 execute(cells(suite), experiment, jobs=1, done=lambda rows: None)
 """
@@ -966,7 +966,7 @@ def test_by_products_are_kept_apart_by_what_they_depend_on(
     suite = small(toy_suite, methods=("keeping",))
     for threads in (1, 2):
         compute = Compute(torch.device("cpu"), "fp32", threads=threads)
-        run(Experiment(suite, store=Store(tmp_path), compute=compute, data=DataOptions()))
+        run(Experiment(suite, store=Store(tmp_path), compute=compute))
     assert len(set(seen)) == 2
     monkeypatch.setattr(keys, "PROTOCOL", 2)
     run(new_experiment(suite, tmp_path))
@@ -979,7 +979,6 @@ def test_the_teacher_is_the_same_whatever_share_of_threads_a_cell_has(toy_suite,
             toy_suite,
             store=Store(tmp_path),
             compute=Compute(torch.device("cpu"), "fp32", threads=threads, all_threads=2),
-            data=DataOptions(),
         )
         for threads in (2, 1)
     )
@@ -1033,7 +1032,7 @@ def test_any_other_change_of_a_suite_is_another_key(toy_suite, whole, change):
 def test_precision_and_layout_are_part_of_the_key(toy_suite, whole, changes):
     root, _, _ = whole
     compute = replace(CPU, **changes)
-    experiment = Experiment(toy_suite, store=Store(root), compute=compute, data=DataOptions())
+    experiment = Experiment(toy_suite, store=Store(root), compute=compute)
     assert not any(is_done(cell, experiment) for cell in cells(toy_suite))
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from benchmark import plugins
 from benchmark.check import check, owners
 from benchmark.compute import Compute, find_device
 from benchmark.convolutions import choose
-from benchmark.experiment import DataOptions, Experiment
+from benchmark.experiment import Experiment
 from benchmark.grid import FLAGS, Cell, Suite, cells, with_settings
 from benchmark.images import is_present
 from benchmark.memory import default_memory
@@ -130,29 +131,27 @@ def experiment_of(suite: Suite, arguments: argparse.Namespace) -> Experiment:
         suite,
         store=Store(arguments.store),
         compute=compute_of(suite, arguments),
-        data=_data_of(arguments),
+        data_root=_data_root(arguments),
+        download=arguments.download,
     )
 
 
 def without_missing(suite: Suite, arguments: argparse.Namespace) -> Suite:
     """Return a suite without optional downstream datasets that are missing; warn about these."""
-    data = _data_of(arguments)
+    root = _data_root(arguments)
     missing = [
         name
         for name in suite.downstream
         if name in suite.where_present
-        and not is_present(name, root=data.root, download=data.download)
+        and not is_present(name, root=root, download=arguments.download)
     ]
     for name in missing:
         logging.getLogger(__name__).warning(
-            f"{name}: not found below {data.root}: left out, as --downstream does not name it"
+            f"{name}: not found below {root}: left out, as --downstream does not name it"
         )
     left = tuple(name for name in suite.downstream if name not in missing)
     return dataclasses.replace(suite, downstream=left)
 
 
-def _data_of(arguments: argparse.Namespace) -> DataOptions:
-    return DataOptions(
-        root=arguments.data_root or arguments.store / "data",
-        download=arguments.download,
-    )
+def _data_root(arguments: argparse.Namespace) -> Path:
+    return Path(arguments.data_root or arguments.store / "data")
