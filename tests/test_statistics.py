@@ -366,7 +366,7 @@ def test_samples_pair_by_seed_and_by_subset_where_they_can(new_row):
     assert mean_of([ours, theirs])[1].tolist() == [1.0, 1.5]
     assert summarise({}) is None
     assert mean_of([]) == {}
-    assert str(summarise(samples_of([new_row(value=2.0)]))) == "2.00"
+    assert format(summarise(samples_of([new_row(value=2.0)]))) == "2.00"
 
 
 def test_samples_are_in_the_order_of_their_seeds(new_row):

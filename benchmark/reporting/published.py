@@ -75,15 +75,12 @@ def departures(row: Row) -> list[str]:
     owners = {**row.changes, **wanted}
     if changed := [owner for owner in owners if row.changes.get(owner) != wanted.get(owner)]:
         found.append(f"settings of {', '.join(sorted(changed))}")
-    steps = _EPOCHS * ceil(_num_pairs(row) / _BATCH)
+    num_pairs = (row.num_images or 0) * (row.num_views or 0)
+    steps = _EPOCHS * ceil(num_pairs / _BATCH)
     if row.student_steps != steps:
         epochs = f"{_EPOCHS:,} epochs of this set"
         found.append(f"{row.student_steps:,} student steps instead of {steps:,} ({epochs})")
     return found
-
-
-def _num_pairs(row: Row) -> int:
-    return (row.num_images or 0) * (row.num_views or 0)
 
 
 def _table(

@@ -90,9 +90,6 @@ class Estimate:
         width = "" if self.half_width is None else f" ± {self.half_width:.2f}"
         return f"{self.mean:{sign}.2f}{width}"
 
-    def __str__(self) -> str:
-        return format(self)
-
 
 def samples_of(rows: Sequence[Row]) -> Samples:
     """Return the values of rows that differ only in seed, by seed."""

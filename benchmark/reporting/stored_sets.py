@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark import artifacts, plugins
 from benchmark.settings import as_tuples, replace
-from benchmark.spec import ImageShape, Method, TrainingSet, UsageError
+from benchmark.spec import ImageShape, Method, UsageError
 from benchmark.store import Store
 
 History = Mapping[str, list[dict[str, float]]]
@@ -32,21 +32,18 @@ class StoredSet:
 
     def images(self, most: int) -> Float[Tensor, "m c h w"]:
         """Return at most `most` of its images, evenly spread, with pixels clipped to [0, 1]."""
-        data = self._decoded()
+        try:
+            data = self.method.decode(self.tensors, self.shape)
+        except (LookupError, TypeError, ValueError, RuntimeError, UsageError) as error:
+            # unexpected tensors
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise MissingSetError(f"a distilled set cannot be decoded ({reason})") from error
         if data is None:
             return torch.zeros(0, self.shape.c, self.shape.h, self.shape.w)
         total = data.images.shape[0]
         pixels = data.images[spread(total, most)]
         scale = 1 if pixels.is_floating_point() else 255
         return (pixels.float() / scale).clamp(0, 1)
-
-    def _decoded(self) -> TrainingSet | None:
-        try:
-            return self.method.decode(self.tensors, self.shape)
-        except (LookupError, TypeError, ValueError, RuntimeError, UsageError) as error:
-            # unexpected tensors
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise MissingSetError(f"a distilled set cannot be decoded ({reason})") from error
 
 
 def spread(total: int, most: int) -> Tensor:
@@ -106,10 +103,10 @@ class StoredSets:
 def _are_points(logged: Any) -> bool:
     """Say whether a loop's log is a list of points: finite numbers by name."""
     return isinstance(logged, list) and all(
-        isinstance(point, dict) and all(map(is_number, point.values())) for point in logged
+        isinstance(point, dict) and all(map(_is_number, point.values())) for point in logged
     )
 
 
-def is_number(value: object) -> TypeGuard[float]:
+def _is_number(value: object) -> TypeGuard[float]:
     """Say whether a value from an untrusted file is a finite number."""
     return isinstance(value, int | float) and abs(value) < float("inf")

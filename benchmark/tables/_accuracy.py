@@ -23,7 +23,7 @@ from benchmark.rows import Row
 _C = TypeVar("_C", bound=Hashable)
 
 
-def cell(rows: Sequence[Row], *, usual: Seeds, mark: Mark = "", p: float | None = None) -> Cell:
+def _cell(rows: Sequence[Row], *, usual: Seeds, mark: Mark, p: float | None) -> Cell:
     """Return the mean and interval over seeds, and the published number if there is one.
 
     Args:
@@ -121,7 +121,7 @@ def fill(
         [
             Cell(label),
             *(
-                cell(column.get(label, ()), usual=usual, mark=mark, p=p)
+                _cell(column.get(label, ()), usual=usual, mark=mark, p=p)
                 for column, verdicts in placed
                 for mark, p in [verdicts.get(label, ("", None))]
             ),

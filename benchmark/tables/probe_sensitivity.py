@@ -55,7 +55,10 @@ def probe_sensitivity(rows: Sequence[Row]) -> list[Table]:
     for amount in sorted(fair & paper, key=lambda amount: amount or 0):
         mine = [row for row in chosen if row.labels_per_class == amount]
         names = students(mine) or [TEACHER]
-        columns = {probe: _columns(mine, names, probe) for probe in _PROBES}
+        columns = {
+            probe: sort_into(names, [row for row in mine if row.probe == probe], own_student)
+            for probe in _PROBES
+        }
         ranks = {
             probe: average_ranks(list(map(scores, of_probe.values())))
             for probe, of_probe in columns.items()
@@ -78,11 +81,6 @@ def probe_sensitivity(rows: Sequence[Row]) -> list[Table]:
             )
         )
     return tables
-
-
-def _columns(rows: Sequence[Row], names: Sequence[str], probe: str) -> Mapping[str, Column]:
-    """Return the rows of a probe by student and label."""
-    return sort_into(names, [row for row in rows if row.probe == probe], own_student)
 
 
 def _rank_note(notes: Mapping[str, str]) -> str:

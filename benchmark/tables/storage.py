@@ -21,11 +21,9 @@ def storage(rows: Sequence[Row]) -> list[Table]:
         return []
     sets = {key: one_per_seed(mine) for key, mine in by_set(stored).items()}
     tables = [_totals(sets, conditions(stored))]
-    return (
-        [*tables, _parts(sets, conditions(stored))]
-        if any(row.storage for row in stored)
-        else tables
-    )
+    if any(row.storage for row in stored):
+        tables.append(_parts(sets, conditions(stored)))
+    return tables
 
 
 _Sets = dict[tuple[str, int | None], list[Row]]
@@ -48,7 +46,7 @@ def _totals(sets: _Sets, conditions: str) -> Table:
                 *names(*key),
                 images(mine[0]),
                 mean(mine, lambda row: row.num_numbers, "{:,.0f}"),
-                mean(mine, _fp32_bytes, "{:,.0f}"),
+                mean(mine, lambda row: FLOAT_BYTES * (row.num_numbers or 0), "{:,.0f}"),
                 mean(mine, lambda row: row.num_bytes, "{:,.0f}"),
                 mean(mine, lambda row: row.file_bytes, "{:,.0f}"),
                 mean(mine, lambda row: row.compressed_bytes, "{:,.0f}"),
@@ -56,10 +54,6 @@ def _totals(sets: _Sets, conditions: str) -> Table:
             for key, mine in sets.items()
         ],
     )
-
-
-def _fp32_bytes(row: Row) -> int | None:
-    return None if row.num_numbers is None else FLOAT_BYTES * row.num_numbers
 
 
 def _parts(sets: _Sets, conditions: str) -> Table:
