@@ -11,7 +11,7 @@ from benchmark import plugins
 from benchmark.compute import Compute
 from benchmark.kernel import Measurement
 from benchmark.provenance import provenance, short_commit
-from benchmark.reporting.table import Cell, Table
+from benchmark.reporting.table import Cell, Table, number
 from benchmark.timing import CLOCKS, Clock, Rates
 
 _FAR = 2.0  # times the floor: kernels above it are listed as far from the floor
@@ -109,28 +109,23 @@ def table(recorded: Mapping[str, Any]) -> Table:
 
 def _line(kernel: Mapping[str, Any]) -> list[Cell]:
     operations = sum(kernel["operations"].values())
-    over = kernel["deviation"] > kernel["tolerance"]
-    difference = f"{kernel['deviation']:.1g}{' (too much)' if over else ''}"
+    too_much = " (too much)" * (kernel["deviation"] > kernel["tolerance"])
+    times_floor = kernel["times_floor"]  # faster than possible: measured beside other processes
     return [
         Cell(kernel["name"]),
         *(
             Cell(f"{_seconds(taken['median'])} ± {_spread(taken):.0%}", value=taken["median"])
             for taken in (kernel["fast"], kernel["plain"])
         ),
-        Cell(f"{kernel['ratio']:.2f}", value=kernel["ratio"]),
-        Cell(_predicted(kernel), value=kernel["predicted"]),
+        number(kernel["ratio"], "{:.2f}"),
+        number(kernel["predicted"], "{:.2f}"),
         Cell(_amount(operations), value=operations),
         Cell(_amount(kernel["bytes"]), value=kernel["bytes"]),
         Cell(f"{_seconds(kernel['floor_seconds'])}, {kernel['floor_bound']}"),
-        Cell(_times_floor(kernel["times_floor"]), value=kernel["times_floor"]),
-        Cell(difference, value=kernel["deviation"]),
-        Cell(f"{kernel['tolerance']:g}", value=kernel["tolerance"]),
+        number(times_floor, "{:.2f}" + " (rates were disturbed)" * (times_floor < 1)),
+        number(kernel["deviation"], "{:.1g}" + too_much),
+        number(kernel["tolerance"], "{:g}"),
     ]
-
-
-def _times_floor(times: float) -> str:
-    """Return a ratio; what is faster than possible was measured beside other processes."""
-    return f"{times:.2f}{' (rates were disturbed)' if times < 1 else ''}"
 
 
 def machine(recorded: Mapping[str, Any]) -> str:
@@ -187,16 +182,13 @@ def document(recorded: Mapping[str, Any]) -> str:
 
 def _section(kernel: Mapping[str, Any]) -> str:
     operations = " + ".join(f"{_amount(n)} ({rate})" for rate, n in kernel["operations"].items())
-    predicted = "" if kernel["predicted"] is None else f" (predicted: {_predicted(kernel)})"
+    known = kernel["predicted"] is not None
+    predicted = f" (predicted: {kernel['predicted']:.2f})" if known else ""
     return (
         f"**{kernel['name']}**: {kernel['shape']}. Operations: {operations or 'none'}; bytes: "
         f"{_amount(kernel['bytes'])}. {kernel['tried']} Measured: {kernel['ratio']:.2f} times as "
         f"fast as the twin{predicted}, {kernel['times_floor']:.2f} times the floor."
     )
-
-
-def _predicted(kernel: Mapping[str, Any]) -> str:
-    return "–" if kernel["predicted"] is None else f"{kernel['predicted']:.2f}"
 
 
 def _spread(taken: Mapping[str, Any]) -> float:
@@ -209,8 +201,8 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
 
 
-def _amount(number: int | float) -> str:
+def _amount(value: int | float) -> str:
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:.3g}"
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g}"
