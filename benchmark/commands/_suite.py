@@ -31,9 +31,10 @@ _OVERRIDES = tuple(name for name in FLAGS if name != "set")  # fields
 def suite_of(arguments: argparse.Namespace) -> Suite:
     """Return the requested suite, with the changes that flags make."""
     suite: Suite = plugins.load("suites", arguments.suite)
-    changes: dict[str, Any] = {
+    given = {
         name: value for name in _OVERRIDES if (value := getattr(arguments, name, None)) is not None
     }
+    changes: dict[str, Any] = dict(given)
     if (steps := changes.get("student_steps")) is not None:
         if changes.get("recipe") not in (None, "equal-steps"):
             raise UsageError(f"--student-steps {steps}: expected --recipe equal-steps, or none")
@@ -43,19 +44,10 @@ def suite_of(arguments: argparse.Namespace) -> Suite:
     if "downstream" in changes:  # requested by name
         changes["where_present"] = ()
     settings = with_settings(suite, arguments.set)
-    return dataclasses.replace(suite, **changes, settings=settings, flags=_flags(arguments))
-
-
-def _flags(arguments: argparse.Namespace) -> str:
-    """Return the flags that change a suite, as written on the command line."""
-    given = {name: getattr(arguments, name, None) for name in _OVERRIDES}
-    words = [
-        f"--{name.replace('_', '-')} {_text(value)}"
-        for name, value in given.items()
-        if value is not None
-    ]
-    words += ["--no-ablation"] * getattr(arguments, "no_ablation", False)
-    return " ".join([*words, *(f"--set {shlex.quote(assignment)}" for assignment in arguments.set)])
+    flags = [f"--{name.replace('_', '-')} {_text(value)}" for name, value in given.items()]
+    flags += ["--no-ablation"] * ("ablation" in changes)
+    flags += [f"--set {shlex.quote(assignment)}" for assignment in arguments.set]
+    return dataclasses.replace(suite, **changes, settings=settings, flags=" ".join(flags))
 
 
 def _text(value: Any) -> str:
