@@ -178,7 +178,8 @@ def test_report_is_made_from_rows_alone(run, benchmark_, tmp_path, monkeypatch):
 def test_rows_of_two_files_are_merged(benchmark_, new_row, tmp_path):
     one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
     rows.write(one, [new_row(seed=0, value=40.0), new_row(seed=1, value=50.0)])
-    rows.write(two, [replace(new_row(seed=1, value=50.0), value=42.0), new_row(seed=2, value=44.0)])
+    again = replace(new_row(seed=1, value=50.0), value=42.0, draws=[42.0])
+    rows.write(two, [again, new_row(seed=2, value=44.0)])
     code, out, errors = benchmark_("report", "--rows", one, two, "--output", "merged")
     assert (code, errors) == (0, [])
     assert "42.00 ± 4.97" in out
