@@ -1,6 +1,8 @@
 import json
 import math
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from benchmark import loop, views
+from benchmark import loop, plugins, views
 from benchmark.grid import Suite, Variant
 from benchmark.network_factory import NetworkFactory
 from benchmark.rows import PROTOCOL, Row
@@ -28,6 +30,31 @@ def device(request: pytest.FixtureRequest) -> str:
     """Run a test on every device that there is here."""
     name: str = request.param
     return name
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """The entry point of a plug-in of another package."""
+
+    plugin: object
+    value: str = "theirs:plugin"
+
+    def load(self) -> object:
+        if isinstance(self.plugin, Exception):
+            raise self.plugin
+        return self.plugin
+
+
+@pytest.fixture
+def plug(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, object], None]:
+    """Add a plug-in, or an error that importing it raises, as other packages do."""
+    added: dict[str, dict[str, _Entry]] = defaultdict(dict)
+    monkeypatch.setattr(plugins, "_foreign", lambda kind: added[kind])
+
+    def add(kind: str, name: str, plugin: object) -> None:
+        added[kind][name] = _Entry(plugin)
+
+    return add
 
 
 @pytest.fixture

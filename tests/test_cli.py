@@ -29,19 +29,6 @@ from benchmark.network import Network
 ROOT = Path(__file__).parents[1]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A plug-in of another package."""
-
-    plugin: object
-    value: str = "theirs:plugin"
-
-    def load(self):
-        if isinstance(self.plugin, Exception):
-            raise self.plugin
-        return self.plugin
-
-
 @dataclass(frozen=True, kw_only=True)
 class Greedy(Random):
     """Stores one number more than it may."""
@@ -51,14 +38,6 @@ class Greedy(Random):
         return {**stored, "more": torch.zeros(1)}
 
 
-@pytest.fixture
-def plug(monkeypatch, toy_suite):
-    """Add plug-ins as other packages do; the toy suite and a greedy method are there already."""
-    added = {"suites": {"toy": Entry(toy_suite)}, "methods": {"greedy": Entry(Greedy)}}
-    monkeypatch.setattr(plugins, "_foreign", lambda kind: added.get(kind, {}))
-    return added
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """Share what is pretrained and distilled among the tests of this file."""
@@ -66,8 +45,10 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture
-def benchmark_(plug, tmp_path, store, capsys, monkeypatch):
+def benchmark_(plug, toy_suite, tmp_path, store, capsys, monkeypatch):
     """Run a command in a folder of its own; return exit code, output and lines of errors."""
+    plug("suites", "toy", toy_suite)
+    plug("methods", "greedy", Greedy)
     monkeypatch.chdir(tmp_path)
 
     def call(*words):
@@ -330,9 +311,8 @@ def test_a_dry_run_prints_the_cells_and_makes_nothing(run, tmp_path, monkeypatch
 
 def test_datasets_that_may_be_missing_are_left_out_unless_asked_for(run, plug, toy_suite, caplog):
     more = (*toy_suite.downstream, "cub2011")
-    plug["suites"]["toy"] = Entry(
-        replace(toy_suite, downstream=more, where_present=("cub2011", "tiny-imagenet"))
-    )
+    optional = ("cub2011", "tiny-imagenet")
+    plug("suites", "toy", replace(toy_suite, downstream=more, where_present=optional))
     code, out, _ = run("--dry-run")
     assert (code, out.splitlines()[0].split()[-4:]) == (0, ["4,", "convnet,", "seed", "0"])
     (said,) = caplog.messages
@@ -374,7 +354,7 @@ def test_datasets_are_listed_with_their_licences(benchmark_):
 
 
 def test_a_broken_plug_in_is_listed_as_such(benchmark_, plug):
-    plug["teachers"] = {"broken": Entry(ImportError("no\nmodule"))}
+    plug("teachers", "broken", ImportError("no\nmodule"))
     code, out, _ = benchmark_("list", "teachers")
     assert code == 0
     assert re.search(r"broken +\(.* cannot be loaded: ImportError: no module \(.*line", out)
@@ -404,29 +384,29 @@ def test_a_broken_plug_in_is_listed_as_such(benchmark_, plug):
 )
 def test_a_method_that_is_not_whole_is_told_before_anything_is_made(run, plug, members, message):
     odd = dataclass(frozen=True, kw_only=True)(type("Odd", (Random,), members))
-    plug["methods"]["odd"] = Entry(odd)
+    plug("methods", "odd", odd)
     assert refused(run("--methods", "odd")).startswith(message)
 
 
 def test_a_method_without_its_functions_is_told(run, plug):
     members = {"supervision": "none", "limit": "numbers", "distill": None}
-    plug["methods"]["odd"] = Entry(dataclass(frozen=True)(type("Odd", (), members)))
+    plug("methods", "odd", dataclass(frozen=True)(type("Odd", (), members)))
     assert refused(run("--methods", "odd")) == "method odd: it has no decode"
 
 
 def test_a_teacher_that_is_not_whole_is_told_before_it_is_pretrained(run, plug):
     members = {"supervision": "none", "model": "convnet", "pretrain": None}
-    plug["teachers"] = {"odd": Entry(dataclass(frozen=True)(type("Odd", (), members)))}
+    plug("teachers", "odd", dataclass(frozen=True)(type("Odd", (), members)))
     assert refused(run("--teacher", "odd")) == "teacher odd: it has no standardise and no storage"
 
 
 def test_a_model_without_a_number_of_features_is_told(run, plug):
-    plug["models"] = {"odd": Entry(lambda shape: nn.Flatten())}
+    plug("models", "odd", lambda shape: nn.Flatten())
     assert refused(run("--students", "odd")) == "model odd: its backbone has no num_features"
 
 
 def test_a_method_that_is_no_dataclass_is_told(run, plug):
-    plug["methods"]["odd"] = Entry(object)
+    plug("methods", "odd", object)
     assert refused(run("--methods", "odd")) == (
         "method odd: expected a dataclass, whose fields are its settings"
     )

@@ -5,26 +5,19 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from benchmark import cli, plugins, teacher_origin
+from benchmark import cli, teacher_origin
 from benchmark import experiment as experiment_module
 from benchmark.planning.sheets import SHEETS
 
 
 @pytest.fixture
-def plan(monkeypatch, toy_suite, tmp_path, capsys):
+def plan(monkeypatch, plug, toy_suite, tmp_path, capsys):
     """Plan a part of the toy suite; no teacher may be made and no image read."""
-
-    class Entry:
-        value = "theirs:suite"
-
-        def load(self):
-            return replace(toy_suite, students=("convnet",), controls=(), ablation=())
 
     def forbidden(*arguments, **settings):
         raise AssertionError("touched")
 
-    foreign = {"suites": {"toy": Entry()}}
-    monkeypatch.setattr(plugins, "_foreign", lambda kind: foreign.get(kind, {}))
+    plug("suites", "toy", replace(toy_suite, students=("convnet",), controls=(), ablation=()))
     monkeypatch.setattr(teacher_origin, "pretrain_teacher", forbidden)
     for name in ("load_teacher", "load_splits"):
         monkeypatch.setattr(experiment_module, name, forbidden)

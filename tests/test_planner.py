@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import pytest
 
-from benchmark import plugins
 from benchmark.grid import cells
 from benchmark.images import final_probe, load_splits, sizes_of
 from benchmark.methods.random import Random
@@ -177,16 +176,8 @@ class Silent:
         raise AssertionError("decoded")
 
 
-def test_a_method_that_says_nothing_is_unknown(planned, monkeypatch):
-    class Entry:
-        value = "theirs:Silent"
-
-        def load(self):
-            return Silent
-
-    monkeypatch.setattr(
-        plugins, "_foreign", lambda kind: {"silent": Entry()} if kind == "methods" else {}
-    )
+def test_a_method_that_says_nothing_is_unknown(planned, plug):
+    plug("methods", "silent", Silent)
     _, prediction = planned(controls=(), methods=("silent",), budgets=(4,), ablation=())
     assert prediction.unknown == ["silent, N = 4", "convnet", "resnet-small"]
     assert all(task.seconds is not None for task in tasks_of(prediction, "features"))

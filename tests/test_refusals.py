@@ -29,20 +29,13 @@ SMALL = Idm(
 
 
 @pytest.fixture
-def toy(monkeypatch, toy_suite, tmp_path, capsys):
+def toy(monkeypatch, plug, toy_suite, tmp_path, capsys):
     """Run a part of the toy suite, which has 3 classes of 20 images; no teacher may be made."""
-
-    class Entry:
-        value = "theirs:suite"
-
-        def load(self):
-            return toy_suite
 
     def forbidden(*arguments, **settings):
         raise AssertionError("a teacher was made")
 
-    foreign = {"suites": {"toy": Entry()}}
-    monkeypatch.setattr(plugins, "_foreign", lambda kind: foreign.get(kind, {}))
+    plug("suites", "toy", toy_suite)
     monkeypatch.setattr(teacher_origin, "pretrain_teacher", forbidden)
     monkeypatch.chdir(tmp_path)
 

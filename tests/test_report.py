@@ -1,7 +1,7 @@
 import random
 from dataclasses import replace
 
-from benchmark import flag_values, plugins
+from benchmark import flag_values
 from benchmark.provenance import short_commit
 from benchmark.reporting import report, report_files
 from benchmark.reporting.table import Table
@@ -275,15 +275,8 @@ def test_the_headline_is_the_first_table(new_row):
     assert headline(rows).startswith("### Cross-architecture")
 
 
-def test_tables_of_other_packages_come_last(new_row, monkeypatch):
-    class Entry:
-        value = "theirs:table"
-
-        def load(self):
-            return lambda rows: [Table(name="theirs", title="Theirs", columns=[""])]
-
-    foreign = {"a-table": Entry()}
-    monkeypatch.setattr(plugins, "_foreign", lambda kind: foreign if kind == "tables" else {})
+def test_tables_of_other_packages_come_last(new_row, plug):
+    plug("tables", "a-table", lambda rows: [Table(name="theirs", title="Theirs", columns=[""])])
     assert [table.title for table in report.tables([new_row()])][-1] == "Theirs"
 
 

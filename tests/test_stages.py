@@ -87,21 +87,6 @@ def whole(toy_suite, tmp_path_factory):
     return root, outcome, progress
 
 
-@pytest.fixture
-def methods(monkeypatch):
-    """Add methods to the plug-ins."""
-    load, names, added = plugins.load, plugins.names, {}
-    monkeypatch.setattr(
-        plugins,
-        "load",
-        lambda kind, name: added[name] if kind == "methods" and name in added else load(kind, name),
-    )
-    monkeypatch.setattr(
-        plugins, "names", lambda kind: names(kind) + (list(added) if kind == "methods" else [])
-    )
-    return added
-
-
 # ---- a whole suite
 
 
@@ -446,11 +431,11 @@ class Peeking(Random):
 
 @pytest.mark.parametrize("when", ["distil", "decode"])
 def test_a_test_split_is_refused_before_the_final_probe(
-    toy_suite, tmp_path, image_folder, methods, when
+    toy_suite, tmp_path, image_folder, plug, when
 ):
     folder = tmp_path / "mine"
     shutil.copytree(image_folder, folder)
-    methods["peeking"] = Peeking
+    plug("methods", "peeking", Peeking)
     suite = small(toy_suite, methods=("peeking",))
     suite = with_settings(suite, "peeking", folder=str(folder), when=when)
     outcome = run(new_experiment(suite, tmp_path))
@@ -513,8 +498,8 @@ class Wide(Random):
         return {**stored, "images": stored["images"].double()}
 
 
-def test_a_number_has_four_bytes_at_most(toy_suite, tmp_path, methods):
-    methods["wide"] = Wide
+def test_a_number_has_four_bytes_at_most(toy_suite, tmp_path, plug):
+    plug("methods", "wide", Wide)
     outcome = run(new_experiment(small(toy_suite, methods=("wide",)), tmp_path))
     assert [*outcome.failed.values()] == [
         "stores images as torch.float64: expected at most 4 bytes a number"
@@ -550,9 +535,11 @@ class Labelled(Random):
         return super().distill(problem, generator=generator, checkpoint=checkpoint)
 
 
-def test_a_cell_that_breaks_is_named_and_the_others_go_on(toy_suite, tmp_path, methods, caplog):
-    methods |= {"greedy": Greedy, "diverging": Diverging, "faulty": Faulty, "labelled": Labelled}
-    suite = small(toy_suite, methods=("greedy", "diverging", "faulty", "labelled", "random"))
+def test_a_cell_that_breaks_is_named_and_the_others_go_on(toy_suite, tmp_path, plug, caplog):
+    odd = {"greedy": Greedy, "diverging": Diverging, "faulty": Faulty, "labelled": Labelled}
+    for name, method in odd.items():
+        plug("methods", name, method)
+    suite = small(toy_suite, methods=(*odd, "random"))
     outcome = run(new_experiment(suite, tmp_path))
     assert {str(cell): reason for cell, reason in outcome.failed.items()} == {
         "greedy, N = 4, convnet, seed 0": "stores 3105 numbers, but 3104 are allowed",
@@ -592,8 +579,8 @@ class TooMany(RandomBytes):
         return {**stored, "more": torch.zeros(more, dtype=torch.uint8)}
 
 
-def test_bytes_are_a_budget_too(toy_suite, tmp_path, methods):
-    methods["too-many"] = TooMany
+def test_bytes_are_a_budget_too(toy_suite, tmp_path, plug):
+    plug("methods", "too-many", TooMany)
     suite = small(toy_suite, methods=("random-bytes", "too-many"), labels_per_class=(None,))
     outcome = run(new_experiment(suite, tmp_path))
     (row,) = outcome.rows
@@ -611,8 +598,8 @@ class Forgetful(RandomBytes):
         super().distill(problem, generator=generator, checkpoint=checkpoint)
 
 
-def test_a_method_that_returns_no_tensors_is_told_so(toy_suite, tmp_path, methods):
-    methods["forgetful"] = Forgetful
+def test_a_method_that_returns_no_tensors_is_told_so(toy_suite, tmp_path, plug):
+    plug("methods", "forgetful", Forgetful)
     outcome = run(new_experiment(small(toy_suite, methods=("forgetful",)), tmp_path))
     assert [*outcome.failed.values()] == [
         "Forgetful.distill: expected a dict of dense tensors by name"
@@ -629,12 +616,12 @@ def test_a_method_that_returns_no_tensors_is_told_so(toy_suite, tmp_path, method
         {"images": torch.ones(2, device="meta")},
     ],
 )
-def test_what_cannot_be_stored_is_told_in_one_line(toy_suite, tmp_path, methods, made, caplog):
+def test_what_cannot_be_stored_is_told_in_one_line(toy_suite, tmp_path, plug, made, caplog):
     class Odd(Random):
         def distill(self, problem, *, generator, checkpoint):
             return made
 
-    methods["odd"] = Odd
+    plug("methods", "odd", Odd)
     outcome = run(new_experiment(small(toy_suite, methods=("odd",)), tmp_path))
     (said,) = outcome.failed.values()
     assert said == "Odd.distill: expected a dict of dense tensors by name"
@@ -645,7 +632,7 @@ def test_what_cannot_be_stored_is_told_in_one_line(toy_suite, tmp_path, methods,
     "decoded", [[], {"images": torch.zeros(1, 3, 16, 16)}, "small"], ids=["list", "dict", "small"]
 )
 def test_a_training_set_of_another_kind_is_told_in_one_line(
-    toy_suite, tmp_path, methods, decoded, caplog
+    toy_suite, tmp_path, plug, decoded, caplog
 ):
     class Odd(Random):
         def decode(self, stored, shape):
@@ -653,7 +640,7 @@ def test_a_training_set_of_another_kind_is_told_in_one_line(
             small = made.images[..., ::2, ::2]
             return replace(made, images=small) if decoded == "small" else decoded
 
-    methods["odd"] = Odd
+    plug("methods", "odd", Odd)
     outcome = run(new_experiment(small(toy_suite, methods=("odd",)), tmp_path))
     (said,) = outcome.failed.values()
     assert said == "Odd.decode: expected a TrainingSet of 3x16x16 images, or None"
@@ -677,7 +664,7 @@ def test_a_training_set_of_another_kind_is_told_in_one_line(
     ],
 )
 def test_a_method_that_changes_what_all_share_fails_alone(
-    toy_suite, tmp_path, methods, what, change, then
+    toy_suite, tmp_path, plug, what, change, then
 ):
     class Mutating(RandomLabels):
         @torch.no_grad()
@@ -688,7 +675,7 @@ def test_a_method_that_changes_what_all_share_fails_alone(
                 raise ZeroDivisionError
             return made
 
-    methods["mutating"] = Mutating
+    plug("methods", "mutating", Mutating)
     suite = small(toy_suite, methods=("mutating", "random"), seeds=(0,), budgets=(3,))
     outcome = run(new_experiment(suite, tmp_path / "both"))
     (said,) = outcome.failed.values()
@@ -715,8 +702,8 @@ class Particular(RandomLabels):
         return replace(data, own=own)
 
 
-def test_an_own_recipe_is_what_the_method_says_and_kept_apart(toy_suite, tmp_path, methods):
-    methods["particular"] = Particular
+def test_an_own_recipe_is_what_the_method_says_and_kept_apart(toy_suite, tmp_path, plug):
+    plug("methods", "particular", Particular)
     suite = small(toy_suite, methods=("particular",), budgets=(6,))
     paper, own = (
         run(new_experiment(replace(suite, recipe=recipe), tmp_path)).rows
@@ -764,8 +751,8 @@ def test_seconds_are_of_the_stage_alone(toy_suite, tmp_path, monkeypatch):
         assert row.distill_seconds + row.features_seconds < 3
 
 
-def test_what_the_own_evaluation_asks_for_first_is_charged_once(toy_suite, tmp_path, methods):
-    methods["charging"] = Charging
+def test_what_the_own_evaluation_asks_for_first_is_charged_once(toy_suite, tmp_path, plug):
+    plug("methods", "charging", Charging)
     suite = small(toy_suite, methods=("charging",), budgets=(6,), recipe="own")
     (cell,) = cells(suite)
     distilled = distill(cell, new_experiment(suite, tmp_path))
@@ -781,9 +768,9 @@ class Unfit(RandomLabels):
 
 
 def test_a_set_that_is_there_is_refused_an_own_evaluation_that_it_cannot_have(
-    toy_suite, tmp_path, methods
+    toy_suite, tmp_path, plug
 ):
-    methods["unfit"] = Unfit
+    plug("methods", "unfit", Unfit)
     suite = small(toy_suite, methods=("unfit",), budgets=(6,))
     assert run(new_experiment(suite, tmp_path)).rows
     outcome = run(new_experiment(replace(suite, recipe="own"), tmp_path))
@@ -923,12 +910,12 @@ def test_settings_that_move_no_number_are_in_no_key(toy_suite, tmp_path):
     assert keys() == keys(keep_every=3, max_expert_gib=1.0) != keys(inner_steps=3)
 
 
-def test_settings_that_move_no_number_keep_no_rows_out_of_a_report(toy_suite, tmp_path, methods):
+def test_settings_that_move_no_number_keep_no_rows_out_of_a_report(toy_suite, tmp_path, plug):
     @dataclass(frozen=True, kw_only=True)
     class Chunked(Random):
         chunk: int = field(default=8, metadata=NEUTRAL)
 
-    methods["chunked"] = Chunked
+    plug("methods", "chunked", Chunked)
     suite, found = small(toy_suite, methods=("chunked",)), []
     for seed, chunk in ((0, 8), (1, 4)):
         suite = with_settings(replace(suite, seeds=(seed,)), "chunked", chunk=chunk)
@@ -951,9 +938,7 @@ def test_the_code_of_inner_models_is_in_the_key(toy_suite, tmp_path, monkeypatch
     assert distilled_key(cell, experiment) != before
 
 
-def test_by_products_are_kept_apart_by_what_they_depend_on(
-    toy_suite, tmp_path, methods, monkeypatch
-):
+def test_by_products_are_kept_apart_by_what_they_depend_on(toy_suite, tmp_path, plug, monkeypatch):
     seen = []
 
     @dataclass(frozen=True, kw_only=True)
@@ -962,7 +947,7 @@ def test_by_products_are_kept_apart_by_what_they_depend_on(
             seen.append(problem.cache)
             return super().distill(problem, generator=generator, checkpoint=checkpoint)
 
-    methods["keeping"] = Keeping
+    plug("methods", "keeping", Keeping)
     suite = small(toy_suite, methods=("keeping",))
     for threads in (1, 2):
         compute = Compute(torch.device("cpu"), "fp32", threads=threads)
