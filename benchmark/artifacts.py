@@ -1,4 +1,4 @@
-"""A distilled set on disk: one safetensors file with a descriptive header."""
+"""Tensors on disk: one safetensors file with a descriptive header."""
 
 import hashlib
 import json

@@ -34,7 +34,7 @@ from ._choice import looks_of, over_students
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class CostAxis:
     """The cost that accuracy is plotted against.
 
     Attributes:
@@ -67,7 +67,7 @@ class Panel:
     points: Sequence[Point]
 
 
-def tradeoffs(rows: Sequence[Row], cost: Cost, *, name: str, notes: str) -> list[Figure]:
+def tradeoffs(rows: Sequence[Row], cost: CostAxis, *, name: str, notes: str) -> list[Figure]:
     """Return a figure for each number of labels; none if no row has a cost."""
     looks = looks_of(rows)
     return [
@@ -125,7 +125,7 @@ def _in_words(panel: Panel, words: Callable[[float], str]) -> str:
     return f"{panel.title}: {', '.join(parts)}."
 
 
-def _draw(compared: Sequence[Panel], cost: Cost, looks: Mapping[str, Look]) -> figure.Figure:
+def _draw(compared: Sequence[Panel], cost: CostAxis, looks: Mapping[str, Look]) -> figure.Figure:
     """Draw stacked panels with a shared logarithmic cost axis."""
     drawn, axes = panels(len(compared), height=1.6, sharex=True)
     costs = [point.cost for panel in compared for point in panel.points if point.cost]

@@ -6,7 +6,7 @@ from benchmark.reporting.figure import Figure
 from benchmark.reporting.stored_sets import StoredSets
 from benchmark.rows import Row
 
-from ._tradeoff import Cost, tradeoffs
+from ._tradeoff import CostAxis, tradeoffs
 
 __all__ = ["accuracy_bytes"]
 
@@ -15,7 +15,7 @@ def accuracy_bytes(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
     """Return one figure for each number of labels; none if nothing was stored."""
     return tradeoffs(
         rows,
-        Cost(name="stored bytes", unit="B", of=lambda row: row.num_bytes, words=_kilobytes),
+        CostAxis(name="stored bytes", unit="B", of=lambda row: row.num_bytes, words=_kilobytes),
         name="accuracy-bytes",
         notes=(
             "Mean and 95 % interval over seeds. Bytes are those of the stored tensors in the file. "

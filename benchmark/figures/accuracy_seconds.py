@@ -6,7 +6,7 @@ from benchmark.reporting.figure import Figure
 from benchmark.reporting.stored_sets import StoredSets
 from benchmark.rows import Row
 
-from ._tradeoff import Cost, tradeoffs
+from ._tradeoff import CostAxis, tradeoffs
 
 __all__ = ["accuracy_seconds"]
 
@@ -16,7 +16,7 @@ def accuracy_seconds(rows: Sequence[Row], sets: StoredSets) -> list[Figure]:
     devices = ", ".join(sorted({row.device for row in rows}))
     return tradeoffs(
         rows,
-        Cost(name="distillation time", unit="s", of=_seconds, words=_rounded),
+        CostAxis(name="distillation time", unit="s", of=_seconds, words=_rounded),
         name="accuracy-seconds",
         notes=(
             f"Mean and 95 % interval over seeds; time of one distillation on {devices}. Methods "
