@@ -27,7 +27,7 @@ from benchmark.grid import probe_of
 from benchmark.images import final_probe, load_splits
 from benchmark.kernels import _setting
 from benchmark.kernels._plain_probing import extract_plainly, fair_plainly, paper_plainly
-from benchmark.kernels._plain_training import Pairs, train_plainly
+from benchmark.kernels._plain_training import PairDataset, train_plainly
 from benchmark.pretrain import RECIPES, pretrain
 from benchmark.probing import extract
 from benchmark.provenance import provenance
@@ -84,7 +84,7 @@ def pairs(cache):
     chosen = torch.randperm(len(train.images), generator=_setting.stream("images"))[:N]
     teacher = load_teacher(
         shipped_teachers()["cifar100-teacher"],
-        _setting.factory(Compute(CPU, "fp32"), SIDE),
+        _setting.factories(Compute(CPU, "fp32"), SIDE)[0],
         ImageShape(3, SIDE, SIDE),
     )
     return train.images[chosen], represent_all(teacher, train.images[chosen])[None]
@@ -100,7 +100,7 @@ def evaluate_fast(images, targets, compute, cache):
     keep_freed_memory()
     torch.set_num_threads(compute.threads)
     spent, accuracy, strengths = Phases(), {}, {}
-    student = _setting.network(compute, SIDE, "convnet", D)
+    student, _ = _setting.networks(compute, SIDE, "convnet", D)
     with spent.timed("pretraining"):
         pretrain(
             student,
@@ -139,9 +139,9 @@ def evaluate_plainly(images, targets, compute, strengths, cache):
     """Return seconds and accuracies."""
     torch.set_num_threads(compute.threads)
     spent, accuracy = Phases(), {}
-    student = _setting.network(_setting.plain(compute), SIDE, "convnet", D)
+    _, student = _setting.networks(compute, SIDE, "convnet", D)
     with spent.timed("pretraining"):
-        train_plainly(student, Pairs(images, targets), RECIPE, epochs=LENGTH.epochs)
+        train_plainly(student, PairDataset(images, targets), RECIPE, epochs=LENGTH.epochs)
     for name, (tried, chosen) in strengths.items():
         everything, labels, test_labels, k = images_of(name, cache)
         n = len(labels)
