@@ -85,7 +85,8 @@ class CapturedStep:
                 found = graph(*inputs)
             except RuntimeError as error:
                 # ending a capture in which something failed fails, too: the former says why
-                _give_up(str(error.__context__ or error).splitlines()[0])
+                cause = error.__context__ or error
+                _give_up((str(cause) or type(cause).__name__).splitlines()[0])
         replayed = [x.detach().clone() for x in state]
         _assign(state, before)
         expected = self._run(*inputs)

@@ -1,7 +1,7 @@
 """Validate the names, settings and cells of a suite before anything is run."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from benchmark import plugins
 from benchmark.experiment import Experiment
@@ -9,6 +9,7 @@ from benchmark.grid import (
     TEACHER,
     TEACHER_MODEL,
     Cell,
+    RecipeName,
     Suite,
     default_of,
     method_of,
@@ -35,6 +36,8 @@ def check(suite: Suite, cells: Sequence[Cell]) -> None:
         probe_of(suite, name)
     if 1 in suite.labels_per_class and FairProbe.name in suite.probes:
         raise UsageError("--labels-per-class 1: the probe fair holds one out, so the minimum is 2")
+    if suite.recipe not in get_args(RecipeName):
+        raise unknown("recipe", suite.recipe, get_args(RecipeName))
     for student in suite.students:
         model_settings(student, {})
     _check_head(suite, cells)

@@ -35,7 +35,7 @@ class Row:
         recipe: `paper`, `equal-steps` or `own`; `student_steps` is the resulting number of steps.
         probe, labels_per_class: which probe, on how many labels (None: all).
         seed: of the whole experiment.
-        value: top-1 accuracy in per cent; with few labels, the mean over `draws`.
+        value: top-1 accuracy in per cent, the mean of `draws`: several with few labels.
         strength, converged: the penalty that the probe chose, and whether it converged.
         num_images, num_views: distilled images that the student saw, and views of each.
         losses: values logged by distillation, by name: means over the first and the last quarter.

@@ -23,6 +23,7 @@ from benchmark import cli, plugins, rows, teacher_origin
 from benchmark import experiment as experiment_module
 from benchmark.commands import plan as plan_command
 from benchmark.commands import run as run_command
+from benchmark.commands import teacher as teacher_command
 from benchmark.methods.random import Random
 from benchmark.network import Network
 
@@ -335,6 +336,14 @@ def test_a_teacher_is_kept_in_a_file_and_used_from_there(run, benchmark_, tmp_pa
     assert (code, errors) == (0, [])
     (row, *_) = rows.read(tmp_path / "results" / "toy" / "rows.jsonl")
     assert row.teacher == "supervised"
+
+
+def test_a_teachers_curve_has_what_is_logged_now_and_then(tmp_path):
+    teacher_command._write_curve(
+        tmp_path / "t.safetensors", [{"step": 0.0, "loss": 2.0}, {"step": 1.0, "held_out": 5.0}]
+    )
+    assert (tmp_path / "t.csv").read_text() == "step,loss,held_out\n0.0,2.0,\n1.0,,5.0\n"
+    assert not (tmp_path / "t.png").exists()
 
 
 @pytest.mark.parametrize("kind", ["methods", "models", "datasets", "teachers", "suites", "kernels"])

@@ -230,6 +230,13 @@ def test_what_makes_no_sense_is_refused_whether_it_is_needed_or_not(toy_suite, c
         check(suite, cells(suite))
 
 
+def test_a_suite_of_another_package_with_an_unknown_recipe_is_refused(toy_suite):
+    suite = replace(toy_suite)
+    object.__setattr__(suite, "recipe", "equal_steps")  # types are checked in these tests alone
+    with pytest.raises(UsageError, match=r"^unknown recipe 'equal_steps': did you mean 'equal-st"):
+        check(suite, [])
+
+
 def test_owners_are_those_who_take_part(toy_suite):
     suite = replace(toy_suite, methods=("random",), controls=("teacher",), probes=("fair",))
     teacher = {"supervised", "teacher", "teacher-model"}

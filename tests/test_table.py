@@ -207,3 +207,9 @@ def test_no_text_of_csv_is_a_formula():
     shown = ["'=1+1", "'+cmd", "'-x - y", "'@a", "'\t=1", "-1.5", "+3e-4", "a=b", ""]
     assert header[:2] == ["'=HYPERLINK()", "-1"]
     assert [line[0] for line in lines] == [line[2] for line in lines] == shown
+
+
+@pytest.mark.parametrize("columns", [["a"], ["a", "b", "c"]])
+def test_rows_have_a_cell_for_each_column(columns):
+    with pytest.raises(ValueError, match=f"^table t: 2 cells for {len(columns)} columns$"):
+        Table(name="t", title="T", columns=columns, body=[[Cell("x"), Cell("y")]])

@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _write_curve(teacher: Path, points: Sequence[Mapping[str, float]]) -> None:
     """Write the logged values as a table and, if `fit` logged them, as a figure."""
-    names = list(points[0])
+    names = list(dict.fromkeys(name for point in points for name in point))
     with (
         atomic(teacher.with_suffix(".csv")) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as opened,
@@ -42,7 +42,7 @@ def _write_curve(teacher: Path, points: Sequence[Mapping[str, float]]) -> None:
         writer = csv.DictWriter(opened, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(points)
-    if not {"loss", "held_out"} <= set(names):
+    if not all({"loss", "held_out"} <= point.keys() for point in points):
         return
     with atomic(teacher.with_suffix(".png")) as temporary:
         temporary.write_bytes(teacher_curve(points).render().png)

@@ -66,9 +66,11 @@ class Table:
     num_summaries: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a name that is a path, or that not every file system accepts."""
+        """Refuse a name that not every file system accepts, and rows of other lengths."""
         if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", self.name):
             raise ValueError(f"{self.name!r} cannot be the name of a table's files")
+        if odd := {len(line) for line in self.body} - {len(self.columns)}:
+            raise ValueError(f"table {self.name}: {min(odd)} cells for {len(self.columns)} columns")
 
     def markdown(self) -> str:
         """Return the table as a Markdown section."""
