@@ -177,6 +177,25 @@ def tested(
     }
 
 
+def tested_columns(
+    columns: Iterable[Mapping[_K, tuple[Estimate | None, Sequence[str]]]],
+) -> list[dict[_K, Cell]]:
+    """Return columns of differences and the keys behind them as `tested` does.
+
+    The number of seeds of each is shown unless it is the same everywhere.
+    """
+    columns = list(columns)
+    sizes = {gap.n for column in columns for gap, _ in column.values() if gap is not None}
+    return [
+        tested(
+            {name: gap for name, (gap, _) in column.items()},
+            {name: keys for name, (_, keys) in column.items()},
+            counted=len(sizes) > 1,
+        )
+        for column in columns
+    ]
+
+
 def _p(p: float | None) -> str:
     if p is None:
         return ""

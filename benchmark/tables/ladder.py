@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from benchmark.reporting.marks import tested, unproven
+from benchmark.reporting.marks import tested_columns, unproven
 from benchmark.reporting.order import (
     at,
     conditions,
@@ -100,15 +100,9 @@ def _table(name: str, title: str, *, rows: Sequence[Row], student: str | None) -
             )
             for protocol, who in columns
         ]
-        sizes = {gap.mean.n for column in gaps for gap in column.values() if gap.mean}
-        cells = [
-            tested(
-                {pair: gap.mean for pair, gap in column.items()},
-                {pair: gap.keys for pair, gap in column.items()},
-                counted=len(sizes) > 1,
-            )
-            for column in gaps
-        ]
+        cells = tested_columns(
+            {pair: (gap.mean, gap.keys) for pair, gap in column.items()} for column in gaps
+        )
         of_some |= any(gap.mean and gap.is_of_some for column in gaps for gap in column.values())
         for above, below in lines:
             line = [column[above, below] for column in cells]

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from benchmark.reporting.marks import baseline, tested, unproven
+from benchmark.reporting.marks import baseline, tested_columns, unproven
 from benchmark.reporting.order import (
     at,
     conditions,
@@ -133,24 +133,16 @@ def _lines(
     references = (baseline(names), "krr-st")
     for position, reference in enumerate(references):
         others = [name for name in names if name not in references[: position + 1]]
-        differences = {
-            heading: {
-                name: summarise(less(column[name], column.get(reference, {}))) for name in others
+        found = tested_columns(
+            {
+                name: (
+                    summarise(less(column[name], column.get(reference, {}))),
+                    [*keys.get((heading, name), ()), *keys.get((heading, reference), ())],
+                )
+                for name in others
             }
             for heading, column in columns.items()
-        }
-        sizes = {found.n for column in differences.values() for found in column.values() if found}
-        found = [
-            tested(
-                column,
-                {
-                    name: [*keys.get((heading, name), ()), *keys.get((heading, reference), ())]
-                    for name in others
-                },
-                counted=len(sizes) > 1,
-            )
-            for heading, column in differences.items()
-        ]
+        )
         for name in others:
             cells = [cells[name] for cells in found]
             if any(cell.value is not None for cell in cells):
